@@ -1,0 +1,12 @@
+//! The vocabulary and the decisions of Tollgate: nothing here waits.
+//!
+//! No tokio, no hyper, no clock, no environment: time, randomness and bytes are
+//! arguments. So everything in this crate is tested by thousands of cheap cases.
+
+pub mod class;
+pub mod dialect;
+pub mod form;
+pub mod money;
+pub mod price;
+pub mod scheduler;
+pub mod usage;
