@@ -1,1 +1,315 @@
-//! To be written.
+//! The configuration: what the operator writes, checked once, and what is then true.
+//!
+//! ```text
+//!   text ─ yaml ─▶ Value ─ shape (against the schema) ─▶ Raw… ─ validate ─▶ Config (what is true)
+//! ```
+//!
+//! **Invariant:** outside this crate there is no `Raw…` type, no string that
+//! still has to be parsed and no pair of fields that could contradict each
+//! other. Code that holds a [`Config`] has nothing left to check.
+//!
+//! All mistakes in a file are reported together, each with its path: an operator
+//! should need one restart to fix five typos, not five. A key of the contract whose
+//! feature is not built yet is refused by name, never called unknown, never ignored.
+//!
+//! This is the only crate that reads the environment, and even here it is an
+//! argument ([`Environment`]), so that tests own it.
+
+mod near;
+mod later;
+mod defaults;
+mod text;
+mod problem;
+mod yaml;
+mod raw_upstream;
+mod raw_route;
+mod raw;
+mod shape;
+mod environment;
+mod secret;
+mod upstream;
+mod route;
+mod review;
+mod validate;
+mod load;
+mod reload;
+mod redact;
+
+pub use environment::{Environment, ProcessEnvironment, memory_limit};
+pub use load::{assert_never_panics, load, schema, text_from};
+pub use problem::{Problem, Problems, Warning, WarningKind};
+pub use redact::redacted;
+pub use reload::{keep_what_needs_a_restart, needs_restart};
+pub use route::{
+    CacheMode, CachePolicy, ClassRule, KeyVersion, Match, PathRule, Route, Scope, TagPart,
+    TagTemplate, Tier, TierUse, Trust,
+};
+pub use secret::{RedisUrl, Secret, SecretSource};
+pub use upstream::{
+    Balance, Certificate, Endpoint, HostHeader, InjectUsage, ModelVersion, Scheme, Timeouts,
+    Upstream, UpstreamId, UpstreamTls,
+};
+
+use ipnet::IpNet;
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use tollgate_core::class::ClassId;
+
+/// A configuration in force. Plain data, a few kilobytes: share it as `Arc<Config>`
+/// and let each exchange hold one snapshot.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Never empty; no two overlap, nor do they overlap with `admin` or the metrics.
+    pub listeners: Vec<Listener>,
+    pub admin: Admin,
+    pub metrics: Metrics,
+    pub logs: Logs,
+    /// Where the ledger lives. A relative path is relative to the working directory,
+    /// not to the file: a mounted configuration directory is read-only.
+    pub data_dir: PathBuf,
+    pub drain: Drain,
+    pub redis: Option<Redis>,
+    /// Never empty; in order of name; `upstreams[n].id.place() == n`.
+    pub upstreams: Vec<Upstream>,
+    pub identity: Identity,
+    /// Most important first; never empty, at most `CLASSES_MAX`; `classes[n].id.place() == n`.
+    pub classes: Vec<Class>,
+    /// The class of a call that claims none.
+    pub class_default: ClassId,
+    /// Never empty; first match wins; no name twice.
+    pub routes: Vec<Route>,
+    pub cache: Cache,
+    pub prices: Prices,
+    /// What the service itself costs. No name twice.
+    pub resources: Vec<Resource>,
+}
+
+/// A socket that callers connect to: HTTP/1.1 and HTTP/2 on one port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    pub address: SocketAddr,
+    pub tls: Option<ListenerTls>,
+    /// Peers whose identity, class, forwarded and debug headers are believed.
+    /// `None`: not set, everybody's are. `Some`, also of nothing: only theirs.
+    pub trusted: Option<Vec<IpNet>>,
+    pub limits: Limits,
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// Never empty. The first is for callers that name no known server.
+    pub certificates: Vec<Certificate>,
+    /// A PEM file: callers must show a certificate signed by one of these.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What a listener takes before it says no. Never zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Request line and header section together.
+    pub header_bytes_max: u64,
+    /// Number of header fields.
+    pub headers_max: usize,
+    /// A longer body streams through uncached.
+    pub body_bytes_max: u64,
+    /// Of all request bodies held at one time; never below `body_bytes_max`.
+    pub held_bytes_max: u64,
+    pub connections_max: usize,
+    /// From the first byte of a request to the end of its header section.
+    pub header_timeout: Duration,
+    /// How long a connection may be open without a request.
+    pub idle_timeout: Duration,
+}
+
+/// Where admin API and console listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    pub address: AdminAddress,
+    /// Always set when `address` is off loopback.
+    pub token: Option<Secret>,
+}
+
+/// A TCP address, or a socket in the file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddress {
+    Tcp(SocketAddr),
+    /// An absolute path.
+    Unix(PathBuf),
+}
+
+/// The metrics listener, which also answers the probes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    pub address: SocketAddr,
+    /// No name twice, and none of Tollgate's own.
+    pub aliases: Vec<Alias>,
+}
+
+/// A quantile of request durations under a name of the operator's choice.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alias {
+    /// A valid metric name.
+    pub name: String,
+    /// Above 0, below 1.
+    pub quantile: f64,
+    pub unit: AliasUnit,
+    /// How far back the sliding window reaches.
+    pub window: Duration,
+    /// Names of configured routes; empty: all of them.
+    pub routes: Vec<String>,
+}
+
+/// The unit an alias is shown in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AliasUnit {
+    Milliseconds,
+    Seconds,
+}
+
+/// What is written to stderr.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logs {
+    pub format: LogFormat,
+    pub level: LogLevel,
+    /// A line per exchange. Off: the ledger has every call.
+    pub access: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Times of the way down, counted from SIGTERM; `quiet < deadline`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Readiness is false already, new connections are still served.
+    pub quiet: Duration,
+    /// What is in flight is cut.
+    pub deadline: Duration,
+}
+
+/// The shared store. One server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redis {
+    pub url: RedisUrl,
+    /// What one command may cost a caller.
+    pub timeout: Duration,
+}
+
+/// Who is asking: the headers that say so, in lower case. `None`: that dimension is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `None`: a digest of the first credential present.
+    pub tenant: Option<TenantSource>,
+    pub user: Option<String>,
+    pub tier: Option<String>,
+    pub project: Option<String>,
+    pub business: Option<String>,
+}
+
+/// What names the tenant. It alone decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TenantSource {
+    /// A digest of the credential in this header.
+    ApiKey { header: String },
+    /// The value of this header.
+    Header(String),
+}
+
+/// A level of urgency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Class {
+    pub id: ClassId,
+    /// `[a-z0-9_-]`, at most 32 bytes: it is a metric label.
+    pub name: String,
+    /// Goes before all others. Only the first may.
+    pub strict: bool,
+    /// Its share among the classes that are not strict; at least 1; 1 where `strict`.
+    pub weight: u32,
+    /// How many may wait, per upstream. 0: nobody waits.
+    pub queue_max: usize,
+    pub wait_max: Duration,
+}
+
+/// What all routes' caches have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// `None`: each upstream's name is its own; see [`Config::namespace`].
+    pub namespace: Option<String>,
+    pub memory_bytes_max: u64,
+}
+
+/// Where prices come from. The currency is USD.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prices {
+    /// The book that is compiled in.
+    pub builtin: bool,
+    /// CSV files; a later one wins over an earlier one and over the built-in book.
+    pub files: Vec<PathBuf>,
+}
+
+/// Something the service costs by the hour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    pub name: String,
+    pub kind: ResourceKind,
+    /// Per replica and hour, in trillionths of a US dollar. Never negative.
+    pub hourly_pico_usd: i128,
+    pub replicas: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourceKind {
+    Compute,
+    Storage,
+    Network,
+    Fixed,
+}
+
+/// What the command line says over the file. Texts as typed: their mistakes are
+/// reported with the file's, under `--listen` and so on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Takes the place of the first listener's address.
+    pub listen: Option<String>,
+    pub admin: Option<String>,
+    pub metrics: Option<String>,
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Config {
+    /// `None` only for an id of another configuration.
+    pub fn upstream(&self, id: UpstreamId) -> Option<&Upstream> {
+        self.upstreams.get(id.place())
+    }
+
+    /// `None` only for an id of another configuration.
+    pub fn class(&self, id: ClassId) -> Option<&Class> {
+        self.classes.get(id.place())
+    }
+
+    /// The cache namespace of calls to `upstream`.
+    pub fn namespace<'a>(&'a self, upstream: &'a Upstream) -> &'a str {
+        self.cache.namespace.as_deref().unwrap_or(&upstream.name)
+    }
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

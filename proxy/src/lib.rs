@@ -1,1 +1,32 @@
-//! To be written.
+//! Tollgate: a caching, metering, prioritising reverse proxy for model servers and
+//! business services.
+//!
+//! The way of a request is `exchange`; the modules of the way are listed in its order,
+//! and a stage uses what stands above it, never below (a tidy test holds it).
+
+// The way of a request.
+mod listener;
+mod exchange;
+mod route;
+mod identity;
+mod inspect;
+mod cache;
+mod meter;
+pub mod admission;
+mod upstream;
+mod relay;
+mod respond;
+
+// Beside the way.
+mod app;
+mod admin;
+mod aside;
+mod body;
+mod head;
+pub mod metrics;
+pub mod scaling;
+mod shutdown;
+pub mod standin;
+mod telemetry;
+
+pub use app::{App, StartError};

@@ -1,1 +1,26 @@
-//! To be written.
+//! The cache of Tollgate: keys, tiers, purges, model versions, freshness.
+//!
+//! ```text
+//!   body ─ canonical ─▶ BodyDigest ─┐
+//!   everything else it depends on ──┴─ key ─▶ look_up_now ── memory ── hit ──▶
+//!                                             look_up_shared ─ Redis ─ hit ─▶ (copied to memory)
+//!                                             miss ─▶ flight (the proxy's) ─▶ store
+//! ```
+//!
+//! It knows no money, no routes, no configuration and no HTTP types: what it needs comes in as plain arguments,
+//! the clock included. So everything but the Redis tier is tested without
+//! waiting, and the Redis tier with a real server.
+
+pub mod counters;
+mod number;
+pub mod canonical;
+pub mod key;
+pub mod memo;
+pub mod generations;
+pub mod entry;
+pub mod codec;
+pub mod memory;
+pub mod versions;
+pub mod shared;
+pub mod tiers;
+pub mod flight;

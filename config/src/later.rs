@@ -1,0 +1,48 @@
+//! What the contract names and this version does not have yet.
+//!
+//! Such a key or value is refused by name (`budgets: not in this version`) and is
+//! absent from the schema: never accepted and ignored, never called unknown. When a feature is built, its line
+//! moves from here to `raw`.
+
+/// Keys, under the pattern of the mapping they stand in: `*` is any name, `[]` any place.
+const KEYS: &[(&str, &[&str])] = &[
+    ("", &["readiness", "budgets"]),
+    ("telemetry", &["traces"]),
+    ("stores", &["memcached", "postgres"]),
+    ("upstreams.*", &["retries", "breaker", "health", "fallback"]),
+    ("upstreams.*.endpoints[]", &["weight", "zone", "priority"]),
+    ("upstreams.*.balance", &["hash"]),
+    ("upstreams.*.concurrency", &["adaptive"]),
+    ("identity.tenant", &["jwt", "mtls"]),
+    ("routes[].cache", &["when", "stale", "hot"]),
+    ("routes[].cache.key", &["ignore", "include_headers"]),
+    ("cache", &["redis", "warm"]),
+];
+
+/// Words, under the pattern of the value they stand in.
+const WORDS: &[(&str, &[&str])] = &[
+    ("stores.redis.mode", &["cluster", "sentinel"]),
+    ("upstreams.*.balance", &["cheapest", "hash"]),
+    ("upstreams.*.model_version.from", &["poll"]),
+    ("identity.tenant", &["jwt", "mtls"]),
+    ("routes[].dialect", &["gemini", "ollama", "cohere", "bedrock", "vertex", "azure", "grpc"]),
+    ("routes[].cache.tiers[]", &["memcached", "postgres", "disk"]),
+    ("routes[].cache.tiers[].name", &["memcached", "postgres", "disk"]),
+];
+
+/// The keys that `pattern` will have one day.
+pub(crate) fn keys(pattern: &str) -> &'static [&'static str] {
+    find(KEYS, pattern)
+}
+
+/// Whether `word` will be a value of `pattern` one day.
+pub(crate) fn has_word(pattern: &str, word: &str) -> bool {
+    find(WORDS, pattern).contains(&word)
+}
+
+/// What is said of both.
+pub(crate) const MESSAGE: &str = "not in this version";
+
+fn find(table: &[(&str, &'static [&'static str])], pattern: &str) -> &'static [&'static str] {
+    table.iter().find(|(own, _)| *own == pattern).map_or(&[], |(_, names)| names)
+}

@@ -1,0 +1,94 @@
+//! The shape of `upstreams`; see `raw`.
+
+use crate::{raw::RawSwitch, text::DurationText};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawUpstream {
+    #[schemars(required, length(min = 1, max = 256))]
+    pub(crate) endpoints: Option<Vec<RawEndpoint>>,
+    /// upstream, preserve, or a name. Default: upstream for https, preserve for http.
+    pub(crate) host: Option<String>,
+    /// Whether requests get a via field. Default: on.
+    pub(crate) via: Option<RawSwitch>,
+    /// Default: least_loaded.
+    pub(crate) balance: Option<RawBalance>,
+    pub(crate) concurrency: Option<RawConcurrency>,
+    pub(crate) timeouts: Option<RawTimeouts>,
+    pub(crate) tls: Option<RawUpstreamTls>,
+    pub(crate) model_version: Option<RawModelVersion>,
+    /// Whether stream usage is asked for where the caller did not. Default: auto.
+    pub(crate) inject_usage: Option<RawInjectUsage>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawEndpoint {
+    /// http://host[:port] or https://host[:port]; a path is refused.
+    #[schemars(required)]
+    pub(crate) url: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawBalance {
+    LeastLoaded,
+    RoundRobin,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawConcurrency {
+    /// Calls at one time; more wait in their class's queue.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) limit: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawTimeouts {
+    /// Default: 2s.
+    pub(crate) connect: Option<DurationText>,
+    /// From the request's last byte to the answer's head. Default: 10m.
+    pub(crate) first_byte: Option<DurationText>,
+    /// Between two pieces of an answer. Default: 5m.
+    pub(crate) idle: Option<DurationText>,
+    /// Default: 30m.
+    pub(crate) total: Option<DurationText>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawUpstreamTls {
+    /// PEM file that takes the place of the system's roots.
+    pub(crate) ca: Option<String>,
+    pub(crate) client_certificate: Option<String>,
+    pub(crate) client_key: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawModelVersion {
+    /// Default: header.
+    pub(crate) from: Option<RawVersionFrom>,
+    /// Default: x-model-version.
+    pub(crate) header: Option<String>,
+    /// With from: static, the version.
+    pub(crate) value: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawVersionFrom {
+    Static,
+    Header,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawInjectUsage {
+    Auto,
+    Never,
+}

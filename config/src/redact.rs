@@ -1,0 +1,304 @@
+//! A configuration as it is in force, in the words of the file, without its secrets.
+//!
+//! What is shown is itself a valid file (a test loads it), with every default
+//! written out: an operator can see what a short file means and begin a longer one with it.
+
+use crate::{
+    AliasUnit, Balance, CacheMode, CachePolicy, Class, Config, Endpoint, HostHeader, InjectUsage,
+    Listener, LogFormat, LogLevel, Match, ModelVersion, PathRule, RedisUrl, ResourceKind, Route,
+    Secret, SecretSource, TenantSource, Trust, Upstream,
+    text::{show_duration, show_size, show_usd},
+};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+/// For `GET /api/config`.
+pub fn redacted(config: &Config) -> Value {
+    let upstreams = config.upstreams.iter().map(|one| (one.name.clone(), upstream(one)));
+    let mut shown = json!({
+        "listeners": list(&config.listeners, listener),
+        "admin": {
+            "address": config.admin.address.to_string(),
+            "token": config.admin.token.as_ref().map(secret),
+        },
+        "telemetry": telemetry(config),
+        "data_dir": file(&config.data_dir),
+        "drain": {
+            "quiet": show_duration(config.drain.quiet),
+            "deadline": show_duration(config.drain.deadline),
+        },
+        "stores": {
+            "redis": config.redis.as_ref().map(|redis| json!({
+                "urls": [redis_url(&redis.url)],
+                "mode": "single",
+                "timeout": show_duration(redis.timeout),
+            })),
+        },
+        "upstreams": upstreams.collect::<Map<_, _>>(),
+        "identity": identity(config),
+        "classes": list(&config.classes, |one| class(config, one)),
+        "routes": list(&config.routes, |one| route(config, one)),
+        "cache": {
+            "namespace": config.cache.namespace,
+            "memory": { "size": show_size(config.cache.memory_bytes_max) },
+        },
+        "prices": {
+            "book": if config.prices.builtin { "builtin" } else { "none" },
+            "files": list(&config.prices.files, |path| file(path)),
+            "currency": "USD",
+        },
+        "resources": list(&config.resources, |one| json!({
+            "name": one.name,
+            "kind": kind(one.kind),
+            "hourly": show_usd(one.hourly_pico_usd),
+            "replicas": one.replicas,
+        })),
+    });
+    drop_nulls(&mut shown);
+    shown
+}
+
+fn list<T>(items: &[T], show: impl Fn(&T) -> Value) -> Value {
+    items.iter().map(show).collect()
+}
+
+/// What is not set is not shown.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn file(path: &Path) -> Value {
+    path.display().to_string().into()
+}
+
+fn secret(secret: &Secret) -> Value {
+    match secret.source() {
+        SecretSource::Env(name) => json!({ "env": name }),
+        SecretSource::File(path) => json!({ "file": file(path) }),
+        SecretSource::Inline => "***".into(),
+    }
+}
+
+fn redis_url(url: &RedisUrl) -> Value {
+    match url.source() {
+        SecretSource::Inline => url.to_string().into(),
+        SecretSource::Env(name) => json!({ "env": name }),
+        SecretSource::File(path) => json!({ "file": file(path) }),
+    }
+}
+
+fn listener(one: &Listener) -> Value {
+    let limits = &one.limits;
+    let tls = one.tls.as_ref().map(|tls| {
+        let certificates = list(&tls.certificates, |pair| {
+            json!({
+                "certificate": file(&pair.certificate),
+                "private_key": file(&pair.private_key),
+            })
+        });
+        json!({ "certificates": certificates, "client_ca": tls.client_ca.as_deref().map(file) })
+    });
+    json!({
+        "address": one.address.to_string(),
+        "tls": tls,
+        "trusted": one.trusted.as_deref().map(|nets| list(nets, |net| net.to_string().into())),
+        "limits": {
+            "header_bytes": show_size(limits.header_bytes_max),
+            "headers": limits.headers_max,
+            "body": show_size(limits.body_bytes_max),
+            "held": show_size(limits.held_bytes_max),
+            "connections": limits.connections_max,
+            "header_timeout": show_duration(limits.header_timeout),
+            "idle_timeout": show_duration(limits.idle_timeout),
+        },
+    })
+}
+
+fn telemetry(config: &Config) -> Value {
+    let aliases = list(&config.metrics.aliases, |alias| {
+        json!({
+            "name": alias.name,
+            "of": "request_duration",
+            "quantile": alias.quantile,
+            "unit": match alias.unit {
+                AliasUnit::Milliseconds => "ms",
+                AliasUnit::Seconds => "s",
+            },
+            "window": show_duration(alias.window),
+            "routes": alias.routes,
+        })
+    });
+    let format = match config.logs.format {
+        LogFormat::Json => "json",
+        LogFormat::Text => "text",
+    };
+    json!({
+        "metrics": { "address": config.metrics.address.to_string(), "aliases": aliases },
+        "logs": { "format": format, "level": config.logs.level.name(), "access": config.logs.access },
+    })
+}
+
+impl LogLevel {
+    /// As the file writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+fn kind(kind: ResourceKind) -> &'static str {
+    match kind {
+        ResourceKind::Compute => "compute",
+        ResourceKind::Storage => "storage",
+        ResourceKind::Network => "network",
+        ResourceKind::Fixed => "fixed",
+    }
+}
+
+fn upstream(one: &Upstream) -> Value {
+    let timeouts = &one.timeouts;
+    let client = one.tls.client.as_ref();
+    let tls = (one.tls != crate::UpstreamTls::default()).then(|| {
+        json!({
+            "ca": one.tls.ca.as_deref().map(file),
+            "client_certificate": client.map(|pair| file(&pair.certificate)),
+            "client_key": client.map(|pair| file(&pair.private_key)),
+        })
+    });
+    json!({
+        "endpoints": list(&one.endpoints, |endpoint: &Endpoint| json!({ "url": endpoint.to_string() })),
+        "host": match &one.host {
+            HostHeader::Upstream => "upstream",
+            HostHeader::Preserve => "preserve",
+            HostHeader::Name(name) => name,
+        },
+        "via": if one.via { "on" } else { "off" },
+        "balance": match one.balance {
+            Balance::LeastLoaded => "least_loaded",
+            Balance::RoundRobin => "round_robin",
+        },
+        "concurrency": one.concurrency_limit.map(|limit| json!({ "limit": limit })),
+        "timeouts": {
+            "connect": show_duration(timeouts.connect),
+            "first_byte": show_duration(timeouts.first_byte),
+            "idle": show_duration(timeouts.idle),
+            "total": show_duration(timeouts.total),
+        },
+        "tls": tls,
+        "model_version": match &one.model_version {
+            ModelVersion::Static(value) => json!({ "from": "static", "value": value }),
+            ModelVersion::Header(header) => json!({ "from": "header", "header": header }),
+        },
+        "inject_usage": match one.inject_usage {
+            InjectUsage::Auto => "auto",
+            InjectUsage::Never => "never",
+        },
+    })
+}
+
+fn identity(config: &Config) -> Value {
+    let own = &config.identity;
+    let header = |name: &Option<String>| name.as_ref().map(|name| json!({ "header": name }));
+    json!({
+        "tenant": own.tenant.as_ref().map(|tenant| match tenant {
+            TenantSource::ApiKey { header } => json!({ "api_key": { "header": header } }),
+            TenantSource::Header(name) => json!({ "header": name }),
+        }),
+        "user": header(&own.user),
+        "tier": header(&own.tier),
+        "project": header(&own.project),
+        "business": header(&own.business),
+    })
+}
+
+fn class(config: &Config, one: &Class) -> Value {
+    json!({
+        "name": one.name,
+        "strict": one.strict,
+        "weight": (!one.strict).then_some(one.weight),
+        "queue": one.queue_max,
+        "max_wait": show_duration(one.wait_max),
+        "default": one.id == config.class_default,
+    })
+}
+
+fn route(config: &Config, one: &Route) -> Value {
+    let class = one.class.header.as_ref().map(|header| {
+        let names =
+            one.class.map.iter().filter_map(|(word, id)| {
+                Some((word.clone(), config.class(*id)?.name.clone().into()))
+            });
+        json!({
+            "header": header,
+            "map": names.collect::<Map<_, _>>(),
+            "trust": match &one.class.trust {
+                Trust::Anyone => None,
+                Trust::Only(tenants) => Some(tenants),
+            },
+        })
+    });
+    json!({
+        "name": one.name,
+        "match": matches(&one.matches),
+        "upstream": config.upstream(one.upstream).map(|upstream| &upstream.name),
+        "dialect": one.dialect.map(|dialect| dialect.name()),
+        "class": class,
+        "max_body": one.body_bytes_max.map(show_size),
+        "cache": cache(&one.cache),
+    })
+}
+
+fn matches(one: &Match) -> Value {
+    let (path, prefix) = match &one.path {
+        PathRule::Any => (None, None),
+        PathRule::Exact(path) => (Some(path), None),
+        PathRule::Prefix(prefix) => (None, Some(prefix)),
+    };
+    let headers: Map<_, _> =
+        one.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+    json!({
+        "path": path,
+        "path_prefix": prefix,
+        "host": one.host,
+        "headers": headers,
+        "methods": (!one.methods.is_empty()).then_some(&one.methods),
+    })
+}
+
+fn cache(one: &CachePolicy) -> Value {
+    let tiers = list(
+        &one.tiers,
+        |tier| json!({ "name": tier.tier.name(), "ttl": show_duration(tier.ttl) }),
+    );
+    let tags = list(&one.tags, |tag| tag.to_string().into());
+    let versions: Map<_, _> = one
+        .versions
+        .iter()
+        .map(|version| (version.name.clone(), json!({ "header": version.header })))
+        .collect();
+    match one.mode {
+        CacheMode::Off => "off".into(),
+        // Freshness and scope are in the answer's headers.
+        CacheMode::Http => json!({ "mode": "http", "tiers": tiers, "tags": tags }),
+        CacheMode::Content | CacheMode::Auto => json!({
+            "mode": (one.mode == CacheMode::Content).then_some("content"),
+            "ttl": show_duration(one.ttl),
+            "tiers": tiers,
+            "scope": one.scope.name(),
+            "key": { "versions": versions },
+            "tags": tags,
+        }),
+    }
+}

@@ -1,0 +1,269 @@
+//! Which call goes where, and what may be kept of its answer, after validation.
+//!
+//! Paths are compared as *normalised* paths: the part before `?`, with `%` escapes
+//! of unreserved characters decoded and those of others in upper case, `//` left as it is,
+//! `.` and `..` resolved; a path that climbs above `/` or holds `%2f`, `%5c` or
+//! `%00` never gets here (400). A rule that is not itself normalised could never
+//! match, so validation refuses it.
+
+use crate::upstream::UpstreamId;
+use std::{fmt, time::Duration};
+use tollgate_core::{class::ClassId, dialect::Dialect};
+
+/// One line of the routing table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// `[A-Za-z0-9._-]`, at most 64 bytes: it is a metric label.
+    pub name: String,
+    pub matches: Match,
+    pub upstream: UpstreamId,
+    /// `None`: detected from path and body.
+    pub dialect: Option<Dialect>,
+    pub class: ClassRule,
+    /// A longer request body is refused (413). `None`: it streams through uncached.
+    pub body_bytes_max: Option<u64>,
+    pub cache: CachePolicy,
+}
+
+/// All of these must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Match {
+    pub path: PathRule,
+    /// Lower case, without a port.
+    pub host: Option<String>,
+    /// Lower-case name, exact value.
+    pub headers: Vec<(String, String)>,
+    /// Upper case; empty: every method.
+    pub methods: Vec<String>,
+}
+
+/// A rule about the normalised path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PathRule {
+    #[default]
+    Any,
+    Exact(String),
+    /// Whole segments: `/v1` is `/v1` and `/v1/x`, not `/v1x`. Never ends with `/`;
+    /// `/` itself is [`PathRule::Any`].
+    Prefix(String),
+}
+
+/// How a call's class is found. The default: nobody claims one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClassRule {
+    /// Lower case.
+    pub header: Option<String>,
+    /// Which word of the header claims which class. Words are compared exactly.
+    pub map: Vec<(String, ClassId)>,
+    pub trust: Trust,
+}
+
+/// Whose claim to a class is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Anyone may claim what the map names.
+    Anyone,
+    /// These tenants. Empty: nobody.
+    Only(Vec<String>),
+}
+
+/// What may be kept of a route's answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachePolicy {
+    pub mode: CacheMode,
+    /// In content mode, how long an entry may be used.
+    pub ttl: Duration,
+    /// Nearest first; never empty unless `mode` is off; none twice.
+    pub tiers: Vec<TierUse>,
+    pub scope: Scope,
+    /// Further members of the key. In order of name, none twice.
+    pub versions: Vec<KeyVersion>,
+    pub tags: Vec<TagTemplate>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheMode {
+    /// Content for the calls a dialect lists as pure, http for the rest.
+    Auto,
+    /// Keyed by what is asked.
+    Content,
+    /// RFC 9111.
+    Http,
+    Off,
+}
+
+/// A tier and how long it keeps what it is given: never longer than the policy's ttl.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TierUse {
+    pub tier: Tier,
+    pub ttl: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tier {
+    Memory,
+    Redis,
+}
+
+/// Who may be answered from whose entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Tenant,
+    User,
+    Shared,
+}
+
+/// A named member of the key, taken from a request header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyVersion {
+    pub name: String,
+    /// Lower case.
+    pub header: String,
+}
+
+/// A tag to be filled in for a call. Where one part is absent, there is no tag.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TagTemplate {
+    /// Never empty; no two literals in a row.
+    pub parts: Vec<TagPart>,
+}
+
+/// A piece of a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagPart {
+    Literal(String),
+    /// A request header, lower case.
+    Header(String),
+    /// A query parameter.
+    Query(String),
+    /// A segment of the normalised path; `{path.1}` is the first, place 0 here.
+    Segment(usize),
+    /// A JSON pointer (RFC 6901) into the request body, `/` in front or empty.
+    Body(String),
+    Tenant,
+    User,
+    Project,
+    Model,
+}
+
+impl Match {
+    /// Whether a call is this route's. `header` gives a request header's value by its
+    /// lower-case name; `host` is without its port.
+    pub fn accepts<'a>(
+        &self,
+        method: &str,
+        host: &str,
+        path: &str,
+        header: impl Fn(&str) -> Option<&'a [u8]>,
+    ) -> bool {
+        self.path.accepts(path)
+            && self.host.as_deref().is_none_or(|own| own.eq_ignore_ascii_case(host))
+            && (self.methods.is_empty() || self.methods.iter().any(|own| own == method))
+            && self.headers.iter().all(|(name, value)| header(name) == Some(value.as_bytes()))
+    }
+
+    /// Whether every call that `other` accepts is accepted here too.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.path.covers(&other.path)
+            && (self.host.is_none() || self.host == other.host)
+            && self.headers.iter().all(|header| other.headers.contains(header))
+            && (self.methods.is_empty()
+                || (!other.methods.is_empty()
+                    && other.methods.iter().all(|method| self.methods.contains(method))))
+    }
+}
+
+impl PathRule {
+    /// `path` is normalised.
+    pub fn accepts(&self, path: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(own) => own == path,
+            Self::Prefix(own) => path
+                .strip_prefix(own.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        }
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        match other {
+            Self::Any => *self == Self::Any,
+            Self::Exact(path) => self.accepts(path),
+            Self::Prefix(prefix) => !matches!(self, Self::Exact(_)) && self.accepts(prefix),
+        }
+    }
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self::Only(Vec::new())
+    }
+}
+
+impl Trust {
+    /// Whether `tenant` may claim what the map names.
+    pub fn believes(&self, tenant: &str) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::Only(tenants) => tenants.iter().any(|own| own == tenant),
+        }
+    }
+}
+
+impl CacheMode {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Content => "content",
+            Self::Http => "http",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl Tier {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Redis => "redis",
+        }
+    }
+}
+
+impl Scope {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::User => "user",
+            Self::Shared => "shared",
+        }
+    }
+}
+
+impl fmt::Display for TagTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts.iter().try_for_each(|part| part.fmt(f))
+    }
+}
+
+impl fmt::Debug for TagTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TagTemplate({self})")
+    }
+}
+
+impl fmt::Display for TagPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(text) => f.write_str(text),
+            Self::Header(name) => write!(f, "{{header.{name}}}"),
+            Self::Query(name) => write!(f, "{{query.{name}}}"),
+            Self::Segment(place) => write!(f, "{{path.{}}}", place.saturating_add(1)),
+            Self::Body(pointer) => write!(f, "{{body.{pointer}}}"),
+            Self::Tenant => f.write_str("{tenant}"),
+            Self::User => f.write_str("{user}"),
+            Self::Project => f.write_str("{project}"),
+            Self::Model => f.write_str("{model}"),
+        }
+    }
+}

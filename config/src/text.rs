@@ -1,0 +1,188 @@
+//! Quantities as people write them: `30s`, `64KiB`, `"2.50"`.
+//!
+//! Units are always written: `ttl: 10` would be seconds to one reader and
+//! milliseconds to another. Money is decimal text and stays exact.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use std::{borrow::Cow, time::Duration};
+
+/// A duration, not yet parsed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct DurationText(pub(crate) String);
+
+/// A number of bytes, not yet parsed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct SizeText(pub(crate) String);
+
+/// What `DurationText` should have been, for messages and for the schema.
+pub(crate) const DURATION_IS: &str = "a duration like 10ms, 5s, 2m, 1h or 7d";
+/// What `SizeText` should have been.
+pub(crate) const SIZE_IS: &str = "a size like 64KiB or 32MiB";
+const MONEY_IS: &str = "an amount like \"2.50\" with at most 12 decimal places";
+
+const DURATION_UNITS_MS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const SIZE_UNITS: [(&str, u64); 5] =
+    [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("B", 1)];
+/// One US dollar in pico-USD, and its decimal places.
+const PICO_PER_USD: i128 = 1_000_000_000_000;
+const PICO_PLACES: usize = 12;
+/// More dollars an hour than anything costs; keeps products far from overflow.
+const USD_MAX: i128 = 1_000_000_000;
+
+/// `None`: not a duration, or one that does not fit into 64 bits of milliseconds.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    number_and_unit(text, &DURATION_UNITS_MS).map(Duration::from_millis)
+}
+
+/// In bytes.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    number_and_unit(text, &SIZE_UNITS)
+}
+
+/// Exactly; in pico-USD.
+pub(crate) fn usd(text: &str) -> Result<i128, &'static str> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if !is_number(whole) || !is_number(fraction) || fraction.len() > PICO_PLACES {
+        return Err(MONEY_IS);
+    }
+    let whole: i128 = whole.parse().map_err(|_| MONEY_IS)?;
+    if whole > USD_MAX {
+        return Err("at most 1000000000 an hour");
+    }
+    let padded = format!("{fraction:0<PICO_PLACES$}");
+    let fraction: i128 = padded.parse().map_err(|_| MONEY_IS)?;
+    Ok(whole * PICO_PER_USD + fraction)
+}
+
+/// The shortest text that reads back as the same duration (to the millisecond).
+pub(crate) fn show_duration(duration: Duration) -> String {
+    let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    show(ms, DURATION_UNITS_MS.iter().rev(), "0s")
+}
+
+/// The shortest text that reads back as the same size.
+pub(crate) fn show_size(bytes: u64) -> String {
+    let [kib, mib, gib, tib, one] = &SIZE_UNITS;
+    show(bytes, [tib, gib, mib, kib, one].into_iter(), "0B")
+}
+
+/// The shortest decimal that reads back as the same amount.
+pub(crate) fn show_usd(pico: i128) -> String {
+    let (whole, fraction) = (pico / PICO_PER_USD, pico % PICO_PER_USD);
+    let digits = format!("{fraction:0PICO_PLACES$}");
+    let digits = digits.trim_end_matches('0');
+    if digits.is_empty() { format!("{whole}") } else { format!("{whole}.{digits}") }
+}
+
+fn number_and_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text.strip_prefix(number)?;
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    if !is_number(number) {
+        return None; // `parse` would take a sign
+    }
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// In the largest unit that divides; `units` are given largest first.
+fn show<'a>(n: u64, mut units: impl Iterator<Item = &'a (&'a str, u64)>, zero: &str) -> String {
+    if n == 0 {
+        return zero.to_owned();
+    }
+    let unit = units.find(|(_, factor)| n.is_multiple_of(*factor));
+    unit.map(|(name, factor)| format!("{}{name}", n / factor)).unwrap_or_default()
+}
+
+impl JsonSchema for DurationText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "title": DURATION_IS,
+            "pattern": "^[0-9]+(ms|s|m|h|d)$",
+        })
+    }
+}
+
+impl JsonSchema for SizeText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "title": SIZE_IS,
+            "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB)$",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_duration_needs_a_unit() {
+        assert_eq!(duration("10ms"), Some(Duration::from_millis(10)));
+        assert_eq!(duration("5s"), Some(Duration::from_secs(5)));
+        assert_eq!(duration("2m"), Some(Duration::from_secs(120)));
+        assert_eq!(duration("1h"), Some(Duration::from_secs(3600)));
+        assert_eq!(duration("7d"), Some(Duration::from_secs(7 * 86_400)));
+        for wrong in
+            ["", "5", "s", "+5s", "-5s", "1.5s", "5 s", "5S", "1h30m", "99999999999999999d"]
+        {
+            assert_eq!(duration(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_in_powers_of_two() {
+        assert_eq!(size("64KiB"), Some(65_536));
+        assert_eq!(size("32MiB"), Some(33_554_432));
+        assert_eq!(size("5B"), Some(5));
+        for wrong in ["64", "64KB", "64kib", "1.5MiB", "99999999TiB"] {
+            assert_eq!(size(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn money_is_exact_to_the_pico_dollar() {
+        assert_eq!(usd("2.50"), Ok(2_500_000_000_000));
+        assert_eq!(usd("0.000000000001"), Ok(1));
+        assert_eq!(usd("12"), Ok(12_000_000_000_000));
+        for wrong in ["", ".", "1.", ".5", "-1", "1e3", "1,5", "0.0000000000001", "10000000000"] {
+            assert!(usd(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_back(n in any::<u64>(), ms in 0..u64::MAX, pico in 0..i128::from(u64::MAX)) {
+            prop_assert_eq!(size(&show_size(n)), Some(n));
+            let length = Duration::from_millis(ms);
+            prop_assert_eq!(duration(&show_duration(length)), Some(length));
+            prop_assert_eq!(usd(&show_usd(pico)), Ok(pico));
+        }
+    }
+}

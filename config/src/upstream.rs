@@ -1,0 +1,148 @@
+//! The services behind us, as they are after validation.
+
+use std::{fmt, num::NonZeroU32, path::PathBuf, time::Duration};
+
+/// The place of an upstream in [`crate::Config::upstreams`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UpstreamId(usize);
+
+/// A named set of interchangeable endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    pub id: UpstreamId,
+    /// `[A-Za-z0-9._-]`, at most 64 bytes. Part of every cache key.
+    pub name: String,
+    /// Never empty; all of one scheme; none twice.
+    pub endpoints: Vec<Endpoint>,
+    pub host: HostHeader,
+    /// Whether requests get a `via` field.
+    pub via: bool,
+    pub balance: Balance,
+    /// Calls at one time over all endpoints. `None`: no limit, nothing queues.
+    pub concurrency_limit: Option<NonZeroU32>,
+    pub timeouts: Timeouts,
+    pub tls: UpstreamTls,
+    pub model_version: ModelVersion,
+    pub inject_usage: InjectUsage,
+}
+
+/// One address. Never has a path, a query or a user.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    pub scheme: Scheme,
+    /// A name or an address; an IPv6 address without brackets; lower case.
+    pub host: String,
+    pub port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+/// What `host` says upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The endpoint's authority.
+    Upstream,
+    /// What the caller said.
+    Preserve,
+    Name(String),
+}
+
+/// How the next endpoint is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    LeastLoaded,
+    RoundRobin,
+}
+
+/// Lengths of patience with an upstream. Never zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    pub connect: Duration,
+    /// From the request's last byte to the answer's head.
+    pub first_byte: Duration,
+    /// Between two frames of an answer.
+    pub idle: Duration,
+    /// From permit to last byte.
+    pub total: Duration,
+}
+
+/// TLS towards the upstream; meaningful where the scheme is https.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// A PEM file that takes the place of the system's roots.
+    pub ca: Option<PathBuf>,
+    /// What we show when asked.
+    pub client: Option<Certificate>,
+}
+
+/// A chain and its key, PEM files. Relative paths were resolved against the
+/// configuration file's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+}
+
+/// How the version of the model behind a name is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelVersion {
+    Static(String),
+    /// The upstream's answers say it in this header (lower case).
+    Header(String),
+}
+
+/// Whether stream usage is asked for where the caller did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InjectUsage {
+    Auto,
+    Never,
+}
+
+impl UpstreamId {
+    pub fn new(place: usize) -> Self {
+        Self(place)
+    }
+
+    pub fn place(self) -> usize {
+        self.0
+    }
+}
+
+impl Endpoint {
+    /// `host` or `host:port`, brackets around IPv6; the port is left out where it is
+    /// the scheme's own. What `host` says when it names the endpoint.
+    pub fn authority(&self) -> String {
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        if self.port == self.scheme.port() { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+impl Scheme {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The port meant by a URL without one.
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme.name(), self.authority())
+    }
+}

@@ -1,0 +1,103 @@
+//! What only the whole shows: addresses that overlap, and what is valid but deserves a word.
+
+use crate::{AdminAddress, CacheMode, Config, Listener, TenantSource, Tier, Trust, review::Review};
+use std::net::SocketAddr;
+
+/// Two sockets that cannot both be bound.
+pub(super) fn addresses(review: &mut Review<'_>, config: &Config) {
+    let mut taken: Vec<(String, SocketAddr)> = Vec::new();
+    let listeners = config.listeners.iter().enumerate();
+    let mut all: Vec<_> =
+        listeners.map(|(i, one)| (format!("listeners[{i}].address"), one.address)).collect();
+    if let AdminAddress::Tcp(address) = config.admin.address {
+        all.push(("admin.address".to_owned(), address));
+    }
+    all.push(("telemetry.metrics.address".to_owned(), config.metrics.address));
+    for (path, address) in all {
+        match taken.iter().find(|(_, other)| overlap(*other, address)) {
+            Some((other, _)) => review.report(path, format!("{address} is taken by {other}")),
+            None => taken.push((path, address)),
+        }
+    }
+}
+
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    // Port 0 is any free port.
+    a.port() == b.port()
+        && a.port() != 0
+        && (a.ip() == b.ip()
+            || (a.ip().is_unspecified() && (a.is_ipv4() == b.is_ipv4() || a.is_ipv6()))
+            || (b.ip().is_unspecified() && (a.is_ipv4() == b.is_ipv4() || b.is_ipv6())))
+}
+
+pub(super) fn warnings(review: &mut Review<'_>, config: &Config) {
+    claims_of_strangers(review, config);
+    sampled_answers(review, config);
+    unused(review, config);
+    let uses_redis = config.routes.iter().any(|route| uses(&route.cache.tiers, Tier::Redis));
+    if config.redis.is_some() && config.cache.namespace.is_none() {
+        let message = "not set while Redis is shared: instances whose upstreams have equal names \
+            share their entries; set it, or TOLLGATE_NAMESPACE";
+        review.advise("cache.namespace", message);
+    }
+    if config.redis.is_some() && !uses_redis {
+        review.advise("stores.redis", "no route's cache.tiers names redis");
+    }
+}
+
+fn uses(tiers: &[crate::TierUse], tier: Tier) -> bool {
+    tiers.iter().any(|own| own.tier == tier)
+}
+
+fn claims_of_strangers(review: &mut Review<'_>, config: &Config) {
+    let identity = &config.identity;
+    let mut claims = Vec::new();
+    if let Some(TenantSource::Header(header)) = &identity.tenant {
+        claims.push(header.as_str());
+    }
+    let others = [&identity.user, &identity.tier, &identity.project, &identity.business];
+    claims.extend(others.into_iter().flatten().map(String::as_str));
+    let believing = config.routes.iter().map(|route| &route.class);
+    let believing = believing.filter(|class| class.trust != Trust::Only(Vec::new()));
+    claims.extend(believing.filter_map(|class| class.header.as_deref()));
+    claims.sort_unstable();
+    claims.dedup();
+    if claims.is_empty() {
+        return;
+    }
+    let is_open = |listener: &Listener| {
+        !listener.address.ip().is_loopback()
+            && listener.trusted.is_none()
+            && listener.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none())
+    };
+    for (i, _) in config.listeners.iter().enumerate().filter(|(_, listener)| is_open(listener)) {
+        let message = format!(
+            "anyone who reaches this address may claim {}; set trusted or tls.client_ca",
+            claims.join(", ")
+        );
+        review.advise(format!("listeners[{i}]"), message);
+    }
+}
+
+fn sampled_answers(review: &mut Review<'_>, config: &Config) {
+    let caching = config
+        .routes
+        .iter()
+        .filter(|route| matches!(route.cache.mode, CacheMode::Content | CacheMode::Auto));
+    let names: Vec<_> = caching.map(|route| route.name.as_str()).collect();
+    if !names.is_empty() {
+        let message = format!(
+            "sampled answers are reused, too: an equal question gets the first answer, whatever its temperature (on {})",
+            names.join(", ")
+        );
+        review.advise("routes", message);
+    }
+}
+
+fn unused(review: &mut Review<'_>, config: &Config) {
+    for upstream in &config.upstreams {
+        if !config.routes.iter().any(|route| route.upstream == upstream.id) {
+            review.advise(format!("upstreams.{}", upstream.name), "no route leads to it");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! From what the file says to what is true, keeping every mistake.
+//!
+//! The order is that of the file's sections; what joins two of them (names, classes,
+//! addresses that overlap) is looked at where the second one is.
+
+mod cross;
+mod edge;
+mod endpoint;
+mod route;
+mod tag;
+mod upstream;
+
+use crate::{
+    Cache, Class, Config, Identity, Overrides, Prices, Redis, RedisUrl, Resource, ResourceKind,
+    Secret, SecretSource, TenantSource,
+    defaults::{self, ClassDefault},
+    near::nearest,
+    problem::quoted,
+    raw::{
+        RawBook, RawCache, RawClass, RawConfig, RawCurrency, RawHeader, RawIdentity, RawPrices,
+        RawRedis, RawRedisMode, RawRedisUrl, RawResource, RawResourceKind,
+    },
+    review::Review,
+    text::{self, DurationText},
+};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
+use tollgate_core::class::{CLASSES_MAX, ClassId};
+
+/// Only to be believed where `review` has no problems afterwards.
+pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overrides) -> Config {
+    let listeners = edge::listeners(review, raw.listeners, overrides);
+    let admin = edge::admin(review, raw.admin.unwrap_or_default(), overrides);
+    let telemetry = raw.telemetry.unwrap_or_default();
+    let drain = edge::drain(review, &raw.drain.unwrap_or_default());
+    let redis = raw.stores.and_then(|stores| stores.redis).map(|raw| redis(review, raw));
+    let upstreams = upstream::upstreams(review, raw.upstreams);
+    let identity = identity(review, raw.identity.unwrap_or_default());
+    let (classes, class_default) = classes(review, raw.classes);
+    let known =
+        route::Known { upstreams: &upstreams, classes: &classes, has_redis: redis.is_some() };
+    let routes = route::routes(review, raw.routes, &known);
+    let metrics = edge::metrics(review, telemetry.metrics.unwrap_or_default(), overrides, &routes);
+    let cache = cache(review, &raw.cache.unwrap_or_default());
+    let prices = prices(review, raw.prices.unwrap_or_default());
+    let resources = resources(review, raw.resources.unwrap_or_default());
+
+    let data_dir = overrides.data_dir.clone().unwrap_or_else(|| {
+        PathBuf::from(raw.data_dir.unwrap_or_else(|| defaults::DATA_DIR.to_owned()))
+    });
+    if data_dir.as_os_str().is_empty() {
+        review.report("data_dir", "must be a directory");
+    }
+    let config = Config {
+        listeners,
+        admin,
+        metrics,
+        logs: edge::logs(&telemetry.logs.unwrap_or_default()),
+        data_dir,
+        drain,
+        redis,
+        upstreams,
+        identity,
+        classes,
+        class_default,
+        routes,
+        cache,
+        prices,
+        resources,
+    };
+    cross::addresses(review, &config);
+    cross::warnings(review, &config);
+    config
+}
+
+fn redis(review: &mut Review<'_>, raw: RawRedis) -> Redis {
+    let (None | Some(RawRedisMode::Single)) = raw.mode; // a second will not compile unread
+    let path = "stores.redis.urls[0]";
+    let first = raw.urls.into_iter().flatten().next();
+    let secret = match first {
+        Some(RawRedisUrl::Secret(reference)) => review.secret(path, &reference),
+        Some(RawRedisUrl::Url(url)) => Secret::new(SecretSource::Inline, Some(&url)),
+        None => Secret::new(SecretSource::Inline, None), // reported by its shape
+    };
+    let shown = match endpoint::redis(secret.expose()) {
+        Ok(shown) => shown,
+        Err(message) => {
+            if !secret.is_missing() {
+                review.report(path, message);
+            }
+            String::new()
+        }
+    };
+    if *secret.source() == SecretSource::Inline && shown.contains('@') {
+        review.advise(
+            path,
+            "a password stands in the configuration; a reference like { env: NAME } keeps it out",
+        );
+    }
+    let timeout = review.duration(
+        "stores.redis.timeout".to_owned(),
+        raw.timeout.as_ref(),
+        defaults::REDIS_TIMEOUT,
+    );
+    Redis { url: RedisUrl::new(secret, shown), timeout }
+}
+
+fn identity(review: &mut Review<'_>, raw: RawIdentity) -> Identity {
+    let tenant = raw.tenant.and_then(|raw| match (raw.api_key, raw.header) {
+        (Some(key), None) => {
+            let header = key.header.as_deref();
+            Some(TenantSource::ApiKey {
+                header: review.header("identity.tenant.api_key.header", header),
+            })
+        }
+        (None, Some(header)) => {
+            Some(TenantSource::Header(review.header("identity.tenant.header", Some(&header))))
+        }
+        (None, None) if review.is_reported("identity.tenant") => None,
+        (None, None) | (Some(_), Some(_)) => {
+            review.report(
+                "identity.tenant",
+                "must be { api_key: { header: NAME } } or { header: NAME }",
+            );
+            None
+        }
+    });
+    let mut header = |name: &str, raw: Option<RawHeader>| {
+        raw.map(|raw| review.header(format!("identity.{name}.header"), raw.header.as_deref()))
+    };
+    Identity {
+        tenant,
+        user: header("user", raw.user),
+        tier: header("tier", raw.tier),
+        project: header("project", raw.project),
+        business: header("business", raw.business),
+    }
+}
+
+fn classes(review: &mut Review<'_>, raws: Option<Vec<RawClass>>) -> (Vec<Class>, ClassId) {
+    let raws = raws.unwrap_or_else(|| defaults::CLASSES.iter().map(raw_class).collect());
+    let n_defaults = raws.iter().filter(|raw| raw.default == Some(true)).count();
+    if n_defaults != 1 && !raws.is_empty() {
+        review.report("classes", format!("exactly one must say default: true, not {n_defaults}"));
+    }
+    let class_default = raws.iter().position(|raw| raw.default == Some(true));
+    let mut seen = HashSet::new();
+    let classes = raws
+        .into_iter()
+        .enumerate()
+        .map(|(i, raw)| {
+            let class = class(review, i, raw);
+            if !seen.insert(class.name.clone()) {
+                review
+                    .report(format!("classes[{i}].name"), format!("{} appears twice", class.name));
+            }
+            class
+        })
+        .collect();
+    (classes, class_default.and_then(ClassId::new).unwrap_or_default())
+}
+
+fn class(review: &mut Review<'_>, i: usize, raw: RawClass) -> Class {
+    let path = format!("classes[{i}]");
+    let strict = raw.strict.unwrap_or(false);
+    if strict && i > 0 {
+        review.report(format!("{path}.strict"), "only the first class may be strict");
+    }
+    if strict && raw.weight.is_some() {
+        review.report(
+            format!("{path}.weight"),
+            "a strict class goes before all others and has no weight",
+        );
+    }
+    Class {
+        id: ClassId::new(i).unwrap_or_default(),
+        name: review.name(format!("{path}.name"), raw.name, "_-"),
+        strict,
+        weight: raw.weight.unwrap_or(1),
+        queue_max: usize::try_from(raw.queue.unwrap_or(defaults::CLASS_QUEUE))
+            .unwrap_or(usize::MAX),
+        wait_max: review.duration(
+            format!("{path}.max_wait"),
+            raw.max_wait.as_ref(),
+            defaults::CLASS_MAX_WAIT,
+        ),
+    }
+}
+
+fn raw_class(&(name, strict, weight, queue, wait, default): &ClassDefault) -> RawClass {
+    RawClass {
+        name: Some(name.to_owned()),
+        weight: (!strict).then_some(weight),
+        strict: Some(strict),
+        queue: Some(queue),
+        max_wait: Some(DurationText(text::show_duration(wait))),
+        default: Some(default),
+    }
+}
+
+fn cache(review: &mut Review<'_>, raw: &RawCache) -> Cache {
+    let (path, namespace) = match &raw.namespace {
+        Some(namespace) => ("cache.namespace", Some(namespace.clone())),
+        None => (defaults::ENV_NAMESPACE, review.environment.var(defaults::ENV_NAMESPACE)),
+    };
+    let namespace = namespace.filter(|namespace| !namespace.is_empty());
+    let namespace = namespace.map(|namespace| review.name(path, Some(namespace), "._-/:"));
+    let quarter = review.environment.memory_limit().map_or(u64::MAX, |limit| limit / 4);
+    let default = defaults::MEMORY_BYTES.min(quarter).max(defaults::MEMORY_BYTES_MIN);
+    let size = raw.memory.as_ref().and_then(|memory| memory.size.as_ref());
+    let range = defaults::MEMORY_BYTES_MIN..=(1 << 40);
+    let bytes = review.size_within("cache.memory.size".to_owned(), size, default, range);
+    if bytes > quarter.saturating_mul(4) {
+        review.advise("cache.memory.size", "more than the memory limit of this cgroup");
+    }
+    Cache { namespace, memory_bytes_max: bytes }
+}
+
+fn prices(review: &mut Review<'_>, raw: RawPrices) -> Prices {
+    let (None | Some(RawCurrency::Usd)) = raw.currency;
+    let builtin = matches!(raw.book, None | Some(RawBook::Builtin));
+    let files = raw.files.unwrap_or_default();
+    let files: Vec<_> = files
+        .iter()
+        .enumerate()
+        .map(|(i, file)| review.file(format!("prices.files[{i}]"), Some(file)))
+        .collect();
+    if !builtin && files.is_empty() {
+        review.advise("prices", "no book and no files: every call will be unpriced");
+    }
+    Prices { builtin, files }
+}
+
+fn resources(review: &mut Review<'_>, raws: Vec<RawResource>) -> Vec<Resource> {
+    let mut seen = HashSet::new();
+    raws.into_iter()
+        .enumerate()
+        .map(|(i, raw)| {
+            let resource = resource(review, &format!("resources[{i}]"), raw);
+            if !seen.insert(resource.name.clone()) {
+                let message = format!("{} appears twice", resource.name);
+                review.report(format!("resources[{i}].name"), message);
+            }
+            resource
+        })
+        .collect()
+}
+
+fn resource(review: &mut Review<'_>, path: &str, raw: RawResource) -> Resource {
+    let name = review.name(format!("{path}.name"), raw.name, "._-");
+    let hourly = raw.hourly.unwrap_or_default();
+    let hourly_pico_usd = text::usd(&hourly).unwrap_or_else(|message| {
+        review.report(format!("{path}.hourly"), format!("must be {message}"));
+        0
+    });
+    match hourly_pico_usd / 1_000_000_000_000 {
+        0 if hourly_pico_usd == 0 => review.advise(format!("{path}.hourly"), "costs nothing"),
+        0..=999 => {}
+        dollars => {
+            let message = format!("{dollars} US dollars an hour for one replica; is it per month?");
+            review.advise(format!("{path}.hourly"), message);
+        }
+    }
+    let kind = match raw.kind {
+        Some(RawResourceKind::Storage) => ResourceKind::Storage,
+        Some(RawResourceKind::Network) => ResourceKind::Network,
+        Some(RawResourceKind::Fixed) => ResourceKind::Fixed,
+        Some(RawResourceKind::Compute) | None => ResourceKind::Compute,
+    };
+    Resource { name, kind, hourly_pico_usd, replicas: raw.replicas.unwrap_or(1) }
+}
+
+/// What is said of a name that is not there.
+fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let mut known: Vec<_> = known.filter(|known| !known.is_empty()).collect();
+    known.dedup();
+    let name_shown = quoted(name);
+    match nearest(name, known.iter().copied()) {
+        Some(near) => format!("no such {what}: {name_shown}; did you mean {near}?"),
+        None if known.is_empty() => format!("no such {what}: {name_shown}; there are none"),
+        None => format!("no such {what}: {name_shown}; there are {}", known.join(", ")),
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// `classes` of the schema; a [`ClassId`] beyond would have no place.
+const _: () = assert!(CLASSES_MAX == 8);

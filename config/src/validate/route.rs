@@ -1,0 +1,296 @@
+//! The routing table.
+
+use super::{endpoint::is_host, no_such, tag, upstream::is_on};
+use crate::{
+    CacheMode, CachePolicy, Class, ClassRule, KeyVersion, Match, PathRule, Route, Scope, Tier,
+    TierUse, Trust, Upstream, UpstreamId, defaults,
+    problem::{member, quoted},
+    raw::{
+        RawCacheMode, RawCacheModeWord, RawCachePolicy, RawCacheRule, RawClassRule, RawDialect,
+        RawKey, RawMatch, RawRoute, RawScope, RawTier, RawTierName,
+    },
+    review::{Review, is_token},
+};
+use std::{collections::HashSet, time::Duration};
+use tollgate_core::{class::ClassId, dialect::Dialect};
+
+const BODY_BYTES_MAX: u64 = 1 << 40;
+
+/// What routes refer to.
+pub(super) struct Known<'a> {
+    pub(super) upstreams: &'a [Upstream],
+    pub(super) classes: &'a [Class],
+    pub(super) has_redis: bool,
+}
+
+pub(super) fn routes(
+    review: &mut Review<'_>,
+    raws: Option<Vec<RawRoute>>,
+    known: &Known<'_>,
+) -> Vec<Route> {
+    let mut routes: Vec<Route> = Vec::new();
+    for (i, raw) in raws.into_iter().flatten().enumerate() {
+        let path = format!("routes[{i}]");
+        let route = route(review, &path, raw, known);
+        if routes.iter().any(|other| other.name == route.name) {
+            review.report(format!("{path}.name"), format!("{} appears twice", route.name));
+        }
+        if let Some(first) = routes.iter().find(|other| other.matches.covers(&route.matches)) {
+            let message = format!("is never reached: {} takes all its calls", first.name);
+            review.advise(path, message);
+        }
+        routes.push(route);
+    }
+    routes
+}
+
+fn route(review: &mut Review<'_>, path: &str, raw: RawRoute, known: &Known<'_>) -> Route {
+    let name = review.name(format!("{path}.name"), raw.name, "._-");
+    let max_body = raw.max_body.as_ref().map(|size| {
+        review.size_within(format!("{path}.max_body"), Some(size), 1, 1..=BODY_BYTES_MAX)
+    });
+    Route {
+        name,
+        matches: matches(review, &format!("{path}.match"), raw.matches.unwrap_or_default()),
+        upstream: upstream(review, &format!("{path}.upstream"), raw.upstream.as_deref(), known),
+        dialect: raw.dialect.map(|raw| match raw {
+            RawDialect::Openai => Dialect::OpenAi,
+            RawDialect::Anthropic => Dialect::Anthropic,
+            RawDialect::Http => Dialect::Http,
+        }),
+        class: raw.class.map_or_else(ClassRule::default, |raw| {
+            class(review, &format!("{path}.class"), raw, known)
+        }),
+        body_bytes_max: max_body,
+        cache: cache(review, &format!("{path}.cache"), raw.cache, known),
+    }
+}
+
+fn upstream(
+    review: &mut Review<'_>,
+    path: &str,
+    name: Option<&str>,
+    known: &Known<'_>,
+) -> UpstreamId {
+    let name = name.unwrap_or_default();
+    let found = known.upstreams.iter().find(|upstream| upstream.name == name);
+    found.map_or_else(
+        || {
+            let names = known.upstreams.iter().map(|upstream| upstream.name.as_str());
+            review.report(path, no_such("upstream", name, names));
+            UpstreamId::new(0)
+        },
+        |upstream| upstream.id,
+    )
+}
+
+fn matches(review: &mut Review<'_>, path: &str, raw: RawMatch) -> Match {
+    let rule = match (raw.path, raw.path_prefix) {
+        (None, None) => PathRule::Any,
+        (Some(exact), None) => {
+            review.normal_path(format!("{path}.path"), &exact);
+            PathRule::Exact(exact)
+        }
+        (None, Some(prefix)) => {
+            review.normal_path(format!("{path}.path_prefix"), &prefix);
+            match prefix.strip_suffix('/').unwrap_or(&prefix) {
+                "" => PathRule::Any,
+                prefix => PathRule::Prefix(prefix.to_owned()),
+            }
+        }
+        (Some(_), Some(_)) => {
+            review.report(format!("{path}.path_prefix"), "path and path_prefix exclude each other");
+            PathRule::Any
+        }
+    };
+    let host = raw.host.map(|host| {
+        if !is_host(&host) {
+            let message = format!("must be a host name without a port, not {}", quoted(&host));
+            review.report(format!("{path}.host"), message);
+        }
+        host.to_ascii_lowercase()
+    });
+    let headers = raw.headers.unwrap_or_default().into_iter().map(|(name, value)| {
+        (review.header(member(&format!("{path}.headers"), &name), Some(&name)), value)
+    });
+    let headers = headers.collect();
+    for (i, method) in raw.methods.iter().flatten().enumerate() {
+        if !is_token(method) || *method != method.to_ascii_uppercase() {
+            let message =
+                format!("must be a method like POST, in upper case, not {}", quoted(method));
+            review.report(format!("{path}.methods[{i}]"), message);
+        }
+    }
+    Match { path: rule, host, headers, methods: raw.methods.unwrap_or_default() }
+}
+
+impl Review<'_> {
+    /// A rule that is not written as calls' paths will be, could never match.
+    fn normal_path(&mut self, path: String, rule: &str) {
+        let message = if !rule.starts_with('/') {
+            "must start with /"
+        } else if rule.contains(['?', '#']) {
+            "must not have a query: only the path is matched"
+        } else if !rule.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
+            "must be printable ASCII without \\; write anything else as %XX"
+        } else if rule.split('/').any(|segment| matches!(segment, "." | "..")) {
+            "must not have . or .. segments: they are resolved before matching"
+        } else if rule.contains("//") {
+            "must not have empty segments"
+        } else {
+            match rule.split('%').skip(1).find_map(escape_mistake) {
+                Some(message) => message,
+                None => return,
+            }
+        };
+        self.report(path, format!("{message}: {}", quoted(rule)));
+    }
+}
+
+/// What is wrong with an escape, of which the text after `%` is given.
+fn escape_mistake(after: &str) -> Option<&'static str> {
+    let digits =
+        after.get(..2).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else {
+        return Some("% must be followed by two hexadecimal digits");
+    };
+    if digits.is_some_and(|digits| digits.bytes().any(|byte| byte.is_ascii_lowercase())) {
+        return Some("escapes must be in upper case, as calls' are when they are matched");
+    }
+    if matches!(byte, b'/' | b'\\' | 0) {
+        return Some("%2F, %5C and %00 are refused before matching");
+    }
+    let is_unreserved = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    is_unreserved.then_some(
+        "letters, digits and -._~ must not be escaped, as calls' are not when they are matched",
+    )
+}
+
+fn class(review: &mut Review<'_>, path: &str, raw: RawClassRule, known: &Known<'_>) -> ClassRule {
+    let mut map = Vec::new();
+    for (word, name) in raw.map.unwrap_or_default() {
+        match known.classes.iter().find(|class| class.name == name) {
+            Some(class) => map.push((word, class.id)),
+            None => {
+                let names = known.classes.iter().map(|class| class.name.as_str());
+                let message = no_such("class", &name, names);
+                review.report(member(&format!("{path}.map"), &word), message);
+                map.push((word, ClassId::default()));
+            }
+        }
+    }
+    let header = raw.header.as_deref().unwrap_or(defaults::CLASS_HEADER);
+    ClassRule {
+        header: Some(review.header(format!("{path}.header"), Some(header))),
+        map,
+        trust: raw.trust.map_or(Trust::Anyone, Trust::Only),
+    }
+}
+
+fn cache(
+    review: &mut Review<'_>,
+    path: &str,
+    raw: Option<RawCacheRule>,
+    known: &Known<'_>,
+) -> CachePolicy {
+    let raw = match raw {
+        None => {
+            RawCachePolicy { mode: Some(RawCacheMode::Bool(false)), ..RawCachePolicy::default() }
+        }
+        Some(RawCacheRule::Switch(switch)) => RawCachePolicy {
+            mode: (!is_on(switch)).then_some(RawCacheMode::Bool(false)),
+            ..RawCachePolicy::default()
+        },
+        Some(RawCacheRule::Policy(policy)) => *policy,
+    };
+    let mode = match raw.mode {
+        None => CacheMode::Auto,
+        Some(RawCacheMode::Word(RawCacheModeWord::Content)) => CacheMode::Content,
+        Some(RawCacheMode::Word(RawCacheModeWord::Http)) => CacheMode::Http,
+        Some(RawCacheMode::Word(RawCacheModeWord::Off) | RawCacheMode::Bool(false)) => {
+            CacheMode::Off
+        }
+        Some(RawCacheMode::Bool(true)) => {
+            review.report(format!("{path}.mode"), "must be content, http or off, not true");
+            CacheMode::Off
+        }
+    };
+    if mode == CacheMode::Http {
+        let written = [
+            ("ttl", raw.ttl.is_some()),
+            ("scope", raw.scope.is_some()),
+            ("key", raw.key.is_some()),
+        ];
+        for (key, _) in written.iter().filter(|(_, is_written)| *is_written) {
+            review.report(
+                format!("{path}.{key}"),
+                "has no meaning in mode http, where the answer's headers decide",
+            );
+        }
+    }
+    let ttl = review.duration(format!("{path}.ttl"), raw.ttl.as_ref(), defaults::CACHE_TTL);
+    let versions = raw.key.and_then(|key| versions(review, path, key)).unwrap_or_default();
+    let scope = match raw.scope {
+        Some(RawScope::User) => Scope::User,
+        Some(RawScope::Shared) => Scope::Shared,
+        Some(RawScope::Tenant) | None => Scope::Tenant,
+    };
+    CachePolicy {
+        mode,
+        ttl,
+        tiers: tiers(review, &format!("{path}.tiers"), raw.tiers, ttl, known),
+        scope,
+        versions,
+        tags: tag::templates(review, &format!("{path}.tags"), &raw.tags.unwrap_or_default()),
+    }
+}
+
+fn versions(review: &mut Review<'_>, path: &str, raw: RawKey) -> Option<Vec<KeyVersion>> {
+    let versions = raw.versions?.into_iter().map(|(name, source)| {
+        let path = member(&format!("{path}.key.versions"), &name);
+        let header = review.header(format!("{path}.header"), source.header.as_deref());
+        KeyVersion { name: review.name(path, Some(name), "._-"), header }
+    });
+    Some(versions.collect())
+}
+
+fn tiers(
+    review: &mut Review<'_>,
+    path: &str,
+    raws: Option<Vec<RawTier>>,
+    ttl: Duration,
+    known: &Known<'_>,
+) -> Vec<TierUse> {
+    let raws = raws.unwrap_or_else(|| vec![RawTier::Name(RawTierName::Memory)]);
+    let mut seen = HashSet::new();
+    let mut tiers = Vec::new();
+    for (i, raw) in raws.into_iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        let (name, own) = match raw {
+            RawTier::Name(name) => (Some(name), None),
+            RawTier::With(with) => (with.name, with.ttl),
+        };
+        // Its absence was reported.
+        let Some(name) = name else { continue };
+        let tier = match name {
+            RawTierName::Memory => Tier::Memory,
+            RawTierName::Redis => Tier::Redis,
+        };
+        if tier == Tier::Redis && !known.has_redis {
+            review.report(&path, "needs stores.redis");
+        }
+        if !seen.insert(tier) {
+            review.report(&path, format!("{} appears twice", tier.name()));
+        }
+        let own = review.duration(format!("{path}.ttl"), own.as_ref(), ttl);
+        if own > ttl {
+            review.report(format!("{path}.ttl"), "must not be longer than the ttl of the cache");
+        }
+        tiers.push(TierUse { tier, ttl: own });
+    }
+    if tiers.first().is_some_and(|first| first.tier == Tier::Redis) && seen.contains(&Tier::Memory)
+    {
+        review.report(path, "must be nearest first: memory, then redis");
+    }
+    tiers
+}

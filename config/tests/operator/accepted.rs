@@ -1,0 +1,276 @@
+//! What is taken, and what it then means.
+
+use super::*;
+use std::time::Duration;
+use tollgate_config::{
+    AdminAddress, CacheMode, HostHeader, ModelVersion, PathRule, Scope, TagPart, Tier, Trust,
+    keep_what_needs_a_restart, needs_restart, redacted,
+};
+
+const FULL: &str = include_str!("../../examples/full.yaml");
+
+fn full_table() -> Table {
+    [
+        "tls.crt",
+        "tls.key",
+        "clients.pem",
+        "upstream-ca.pem",
+        "client.crt",
+        "client.key",
+        "prices.csv",
+    ]
+    .iter()
+    .fold(Table::default(), |table, name| table.file(&format!("/etc/tollgate/{name}"), ""))
+    .file("/run/secrets/tollgate-admin", "geheim-token\n")
+    .var("TOLLGATE_REDIS_URL", "redis://u:geheim-redis@redis:6379/2")
+}
+
+#[test]
+fn every_example_is_valid() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut n = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let (config, warnings) =
+            load(&text, &full_table()).unwrap_or_else(|problems| panic_with(&problems));
+        assert!(!config.routes.is_empty());
+        Problems::at_run(warnings).unwrap();
+        n += 1;
+    }
+    assert!(n >= 2);
+}
+
+#[test]
+fn the_full_example_says_the_defaults_it_claims() {
+    let (full, _) = load(FULL, &full_table()).unwrap();
+    let least = valid(SMALLEST);
+    assert_eq!(full.listeners[0].limits, least.listeners[0].limits);
+    assert_eq!(full.classes, least.classes);
+    assert_eq!(full.class_default, least.class_default);
+    assert_eq!(full.drain, least.drain);
+    assert_eq!(full.logs, least.logs);
+    assert_eq!(full.data_dir, least.data_dir);
+    assert_eq!(full.admin.address, least.admin.address);
+    assert_eq!(full.cache.memory_bytes_max, least.cache.memory_bytes_max);
+    let default_of = |config: &Config, name: &str| {
+        config.upstreams.iter().find(|upstream| upstream.name == name).unwrap().clone()
+    };
+    let (mut spelled, plain) = (default_of(&full, "model"), default_of(&least, "model"));
+    spelled.endpoints.clone_from(&plain.endpoints);
+    spelled.concurrency_limit = plain.concurrency_limit;
+    assert_eq!(spelled, plain);
+}
+
+#[test]
+fn the_full_example_means_what_it_says() {
+    let (config, _) = load(FULL, &full_table()).unwrap();
+    let chat = &config.routes[0];
+    assert_eq!(chat.matches.path, PathRule::Exact("/v1/chat/completions".into()));
+    assert_eq!(config.upstream(chat.upstream).unwrap().name, "model");
+    assert_eq!(chat.body_bytes_max, Some(8 << 20));
+    assert_eq!(chat.cache.mode, CacheMode::Content);
+    let tiers: Vec<_> =
+        chat.cache.tiers.iter().map(|tier| (tier.tier, tier.ttl.as_secs())).collect();
+    assert_eq!(tiers, [(Tier::Memory, 600), (Tier::Redis, 3600)]);
+    assert_eq!(chat.cache.tags[2].parts[1], TagPart::Segment(1));
+    assert_eq!(chat.class.trust, Trust::Only(vec!["key-0123456789abcdef".into()]));
+    assert_eq!(config.routes[2].matches.path, PathRule::Any);
+    assert_eq!(config.routes[2].cache.mode, CacheMode::Off);
+    let provider = config.upstream(config.routes[2].upstream).unwrap();
+    assert_eq!(provider.host, HostHeader::Upstream);
+    assert_eq!(provider.model_version, ModelVersion::Static("2026-11".into()));
+    assert!(!provider.via);
+    let client = provider.tls.client.as_ref().unwrap();
+    assert_eq!(client.private_key, Path::new("/etc/tollgate/client.key"));
+    assert_eq!(config.resources[0].hourly_pico_usd, 2_500_000_000_000);
+    assert_eq!(config.namespace(provider), "prod/chat");
+    assert_eq!(config.redis.as_ref().unwrap().url.expose(), "redis://u:geheim-redis@redis:6379/2");
+    assert_eq!(config.admin.token.as_ref().unwrap().expose(), "geheim-token");
+}
+
+#[test]
+fn what_is_shown_of_a_configuration_is_the_same_configuration() {
+    for text in [FULL, SMALLEST, include_str!("../../examples/minimal.yaml")] {
+        let (config, _) = load(text, &full_table()).unwrap();
+        let shown = redacted(&config).to_string(); // JSON is YAML
+        let (again, _) =
+            load(&shown, &full_table()).unwrap_or_else(|problems| panic_with(&problems));
+        assert_eq!(format!("{config:?}"), format!("{again:?}"));
+    }
+}
+
+#[test]
+fn an_upstream_alone_is_a_complete_set_up() {
+    let over = Overrides::default();
+    let (config, warnings) =
+        Config::for_upstream("http://127.0.0.1:8000", &over, &Table::default()).unwrap();
+    assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.admin.address.to_string(), "127.0.0.1:9900");
+    assert_eq!(config.metrics.address.to_string(), "127.0.0.1:9464");
+    assert_eq!(config.data_dir, Path::new("./tollgate-data"));
+    let [route] = config.routes.as_slice() else { unreachable!("one route") };
+    assert!(route.matches.accepts("GET", "anything", "/any/path", |_| None));
+    assert_eq!(route.dialect, None);
+    assert_eq!(route.cache.mode, CacheMode::Auto);
+    assert_eq!(route.cache.tiers[0].tier, Tier::Memory);
+    assert_eq!(route.cache.scope, Scope::Tenant);
+    assert!(!route.class.trust.believes("anonymous"), "nobody raises its class");
+    assert_eq!(route.class.header, None);
+    let names: Vec<_> = config.classes.iter().map(|class| class.name.as_str()).collect();
+    assert_eq!(names, ["emergency", "vip", "normal", "batch"]);
+    assert_eq!(config.class(config.class_default).unwrap().name, "normal");
+    Problems::at_run(warnings).unwrap();
+}
+
+#[test]
+fn the_mistakes_of_a_command_line_are_named_by_its_flags() {
+    let over = Overrides {
+        listen: Some("8080".into()),
+        admin: Some("unix:run".into()),
+        metrics: Some("localhost:9".into()),
+        data_dir: None,
+    };
+    let problems = Config::for_upstream("127.0.0.1:8000", &over, &Table::default()).unwrap_err();
+    insta::assert_snapshot!(problems, @r#"
+    --upstream: must be a URL like http://127.0.0.1:8000, not "127.0.0.1:8000"
+    --listen: must be an IP address and a port like 127.0.0.1:8080, not "8080"
+    --admin: must be unix: and an absolute path
+    --metrics: must be an IP address and a port like 127.0.0.1:8080, not "localhost:9"
+    "#);
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let over = Overrides {
+        listen: Some("127.0.0.1:1".into()),
+        admin: Some("unix:/run/tollgate.sock".into()),
+        metrics: Some("127.0.0.1:0".into()),
+        data_dir: Some("/var/lib/tollgate".into()),
+    };
+    let (config, _) =
+        tollgate_config::load(FULL, Path::new("/etc/tollgate"), &over, &full_table()).unwrap();
+    assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:1");
+    assert_eq!(config.listeners[1].address.to_string(), "0.0.0.0:8443");
+    assert_eq!(config.admin.address, AdminAddress::Unix("/run/tollgate.sock".into()));
+    assert_eq!(config.metrics.address.port(), 0);
+    assert_eq!(config.data_dir, Path::new("/var/lib/tollgate"));
+}
+
+#[test]
+fn a_yaml_1_1_tool_in_between_changes_nothing() {
+    // Such a tool writes `off` as `false` and `on` as `true`.
+    let text = r#"
+upstreams: { m: { endpoints: [{ url: "http://m" }], via: false } }
+routes: [{ name: a, upstream: m, cache: true }, { name: b, upstream: m, match: { path: /b }, cache: false },
+         { name: c, upstream: m, cache: { mode: false } }]
+"#;
+    let config = valid(text);
+    assert!(!config.upstreams[0].via);
+    let modes: Vec<_> = config.routes.iter().map(|route| route.cache.mode).collect();
+    assert_eq!(modes, [CacheMode::Auto, CacheMode::Off, CacheMode::Off]);
+}
+
+#[test]
+fn an_empty_section_is_an_absent_one() {
+    let config = valid(&with("admin:\ntelemetry:\n  metrics:\nidentity: {}"));
+    assert_eq!(config.admin.address.to_string(), "127.0.0.1:9900");
+}
+
+#[test]
+fn an_anchor_may_be_used_again() {
+    let text = r#"
+upstreams:
+  a: { endpoints: [{ url: "http://a" }], timeouts: &t { connect: 1s } }
+  b: { endpoints: [{ url: "http://b" }], timeouts: *t }
+routes: [{ name: all, upstream: a }]
+"#;
+    assert_eq!(valid(text).upstreams[1].timeouts.connect, Duration::from_secs(1));
+}
+
+#[test]
+fn the_memory_tier_takes_a_quarter_of_what_the_container_may_use() {
+    let size = |memory_limit| {
+        let table = Table { memory_limit, ..Table::default() };
+        load(SMALLEST, &table).unwrap().0.cache.memory_bytes_max
+    };
+    assert_eq!(size(None), 256 << 20);
+    assert_eq!(size(Some(8 << 30)), 256 << 20);
+    assert_eq!(size(Some(512 << 20)), 128 << 20);
+    assert_eq!(size(Some(1 << 20)), 1 << 20);
+}
+
+#[test]
+fn the_namespace_comes_from_the_file_the_injector_or_the_upstream() {
+    let injected = Table::default().var("TOLLGATE_NAMESPACE", "prod/x");
+    let namespace = |text: &str, table: &Table| {
+        let config = load(text, table).unwrap().0;
+        config.namespace(&config.upstreams[0]).to_owned()
+    };
+    assert_eq!(namespace(SMALLEST, &Table::default()), "model");
+    assert_eq!(namespace(SMALLEST, &injected), "prod/x");
+    assert_eq!(namespace(&with("cache: { namespace: own }"), &injected), "own");
+}
+
+#[test]
+fn a_prefix_matches_whole_segments() {
+    let rule = valid(
+        &SMALLEST.replace("upstream: model", "upstream: model, match: { path_prefix: /v1/ }"),
+    )
+    .routes[0]
+        .matches
+        .path
+        .clone();
+    for path in ["/v1", "/v1/", "/v1/x"] {
+        assert!(rule.accepts(path), "{path}");
+    }
+    for path in ["/", "/v1x", "/v", "/V1", "/x/v1"] {
+        assert!(!rule.accepts(path), "{path}");
+    }
+}
+
+#[test]
+fn all_of_a_match_must_hold() {
+    let text = SMALLEST.replace(
+        "upstream: model",
+        "upstream: model, match: { host: A.example, headers: { X-Api: '2' }, methods: [POST, PUT] }",
+    );
+    let config = valid(&text);
+    let matches = &config.routes[0].matches;
+    let header = |name: &str| (name == "x-api").then_some(b"2".as_slice());
+    assert!(matches.accepts("PUT", "a.EXAMPLE", "/", header));
+    assert!(!matches.accepts("GET", "a.example", "/", header));
+    assert!(!matches.accepts("PUT", "b.example", "/", header));
+    assert!(!matches.accepts("PUT", "a.example", "/", |_| None));
+}
+
+#[test]
+fn a_reload_leaves_what_needs_a_restart() {
+    let old = valid(SMALLEST);
+    let new = valid(
+        r#"
+listeners: [{ address: "127.0.0.1:1", limits: { headers: 7 } }, { address: "127.0.0.1:2" }]
+admin: { address: "unix:/run/x" }
+telemetry: { metrics: { address: "127.0.0.1:3" }, logs: { level: debug } }
+data_dir: /elsewhere
+upstreams: { other: { endpoints: [{ url: "http://other" }] } }
+routes: [{ name: all, upstream: other }]
+"#,
+    );
+    assert_eq!(needs_restart(&old, &old), [""; 0]);
+    assert_eq!(
+        needs_restart(&old, &new),
+        [
+            "listeners[0].address",
+            "listeners[1].address",
+            "admin.address",
+            "telemetry.metrics.address",
+            "data_dir"
+        ]
+    );
+    let kept = keep_what_needs_a_restart(&old, new.clone());
+    assert_eq!(needs_restart(&old, &kept), [""; 0]);
+    assert_eq!(kept.listeners[0].limits.headers_max, 7, "the rest is new");
+    assert_eq!(kept.upstreams[0].name, "other");
+    let back = keep_what_needs_a_restart(&new, old.clone());
+    assert_eq!(back.listeners.len(), 2, "a bound listener stays");
+}

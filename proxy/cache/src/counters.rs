@@ -1,0 +1,69 @@
+//! What the tiers count. Plain atomics: this crate knows no metric names; the proxy reads them when it is scraped.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+/// One tier's counts since start. Every look-up adds one to exactly one of `hits`, `misses`,
+/// `expired`, `purged`, `collisions`, `foreign`, `errors`, `timeouts`, `skipped`.
+#[derive(Debug, Default)]
+pub struct TierCounters {
+    /// Answered.
+    pub hits: Count,
+    /// The tier has nothing under this key.
+    pub misses: Count,
+    /// It had, but past its time; removed.
+    pub expired: Count,
+    /// It had, but purged meanwhile; removed.
+    pub purged: Count,
+    /// It has the answer to another question that shares the key. Should stay 0 for ever.
+    pub collisions: Count,
+    /// A value that is not a whole entry of this version and key.
+    pub foreign: Count,
+    /// The store answered with an error or the connection broke.
+    pub errors: Count,
+    /// No answer within the tier's time-out.
+    pub timeouts: Count,
+    /// Not asked, as the breaker is open.
+    pub skipped: Count,
+
+    /// Entries written.
+    pub stored: Count,
+    /// Writes given up: the queue was full.
+    pub dropped_full: Count,
+    /// Writes given up: the store was away or refused.
+    pub dropped_down: Count,
+    /// Writes given up: the entry alone is larger than may be.
+    pub dropped_large: Count,
+
+    /// Writes given up: purged while they waited, or begun before the store was heard.
+    pub dropped_void: Count,
+
+    /// Pushed out to make room.
+    pub evicted_for_room: Count,
+    /// Removed by a look-up or a sweep, being past their time.
+    pub evicted_expired: Count,
+    /// Removed by a look-up or a sweep, being purged.
+    pub evicted_purged: Count,
+
+    /// Times the breaker opened.
+    pub breaker_opened: Count,
+    /// Purges and versions given up as too many waited for the store.
+    pub pending_dropped: Count,
+}
+
+impl Count {
+    pub fn add_one(&self) {
+        self.add(1);
+    }
+
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

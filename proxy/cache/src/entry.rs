@@ -1,0 +1,228 @@
+//! A stored answer.
+//!
+//! Bytes are kept as they came: a streamed answer replays in the frames the service sent, so the places where frames
+//! ended are kept, not the frames. What the meter knows about the answer (usage, what it had cost) travels
+//! as an opaque note: this crate knows no money.
+
+use crate::{
+    generations::{CheckedAt, Stamp, Subject, Target},
+    key::{CacheKey, Check},
+};
+use bytes::Bytes;
+
+/// Which of the two forms of an answer was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// One body.
+    Whole,
+    /// Server-sent events.
+    Stream,
+}
+
+/// A stored answer, and what decides whether it may still be given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub status: u16,
+    /// Only what [`storable_headers`] lets through.
+    pub headers: Vec<(Bytes, Bytes)>,
+    pub body: Bytes,
+    /// Where the frames of a stream ended, as offsets into `body`, ascending. Empty for a whole answer.
+    pub frame_ends: Box<[u32]>,
+    pub form: Form,
+    pub check: Check,
+    /// Unix time. For an answer that came with an age, that much earlier.
+    pub stored_at_ms: u64,
+    pub ttl_ms: u64,
+    pub model: Box<str>,
+    pub model_version: Box<str>,
+    pub tenant: Box<str>,
+    pub route: Box<str>,
+    pub tags: Vec<Box<str>>,
+    /// From [`subjects`]; what a purge may be aimed at.
+    pub subjects: Box<[Subject]>,
+    /// The meter's, opaque here.
+    pub note: Bytes,
+    /// When the fill began.
+    pub stamp: Stamp,
+    pub checked: CheckedAt,
+}
+
+/// What an entry costs beside its bytes: the structures, the map's slot, the allocator's share.
+const OVERHEAD: usize = 512;
+/// And every separately allocated or shared piece.
+const PIECE_OVERHEAD: usize = 48;
+
+impl Entry {
+    /// Bytes of memory, overhead included.
+    pub fn weight(&self) -> u64 {
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 2 * PIECE_OVERHEAD)
+            .sum();
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + PIECE_OVERHEAD).sum();
+        let names =
+            self.model.len() + self.model_version.len() + self.tenant.len() + self.route.len();
+        let tables = 4 * self.frame_ends.len() + 16 * self.subjects.len();
+        let all = OVERHEAD + self.body.len() + self.note.len() + headers + tags + names + tables;
+        u64::try_from(all).unwrap_or(u64::MAX)
+    }
+
+    /// How old the answer is. 0 if the clock went back.
+    pub fn age_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.stored_at_ms)
+    }
+
+    /// How long it may still be given; `None` once it is past its time.
+    pub fn fresh_for_ms(&self, now_ms: u64) -> Option<u64> {
+        self.ttl_ms.checked_sub(self.age_ms(now_ms)).filter(|left| *left > 0)
+    }
+
+    /// The frames as they came; one for a whole answer.
+    pub fn frames(&self) -> impl Iterator<Item = Bytes> + '_ {
+        let mut start = 0;
+        let ends = self.frame_ends.iter().map(|end| usize::try_from(*end).unwrap_or(usize::MAX));
+        // What follows the last end (for a whole answer: everything) is a frame too.
+        ends.chain([self.body.len()]).filter_map(move |end| {
+            let end = end.min(self.body.len());
+            let frame = (start < end).then(|| self.body.slice(start..end));
+            start = start.max(end);
+            frame
+        })
+    }
+}
+
+/// What a purge that voids this entry may be aimed at (beside [`Subject::ALL`]).
+pub fn subjects(
+    key: CacheKey,
+    route: &str,
+    model: &str,
+    tenant: &str,
+    tags: &[Box<str>],
+) -> Box<[Subject]> {
+    let tags = tags.iter().map(|tag| Target::Tag(tag));
+    [Target::Key(key), Target::Route(route), Target::Model(model), Target::Tenant(tenant)]
+        .into_iter()
+        .chain(tags)
+        .map(Subject::of)
+        .collect()
+}
+
+/// Headers that describe the answer itself, and would be true whenever it is given again.
+///
+/// Everything else (cookies, request ids, rate limits, timings, hop-by-hop fields, CORS of one
+/// origin) belongs to one exchange. `content-length` is the body's.
+const STORABLE: &[&str] = &[
+    "anthropic-version",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-location",
+    "content-type",
+    "date",
+    "etag",
+    "expires",
+    "last-modified",
+    "openai-model",
+    "openai-version",
+    "x-content-type-options",
+    "x-model-version",
+];
+
+/// The headers of an answer that are stored with it: an allow-list, and what the route names in `also`
+/// (such as the header that tells the model's version).
+pub fn storable_headers<'a>(
+    headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    also: &[&str],
+) -> Vec<(Bytes, Bytes)> {
+    headers
+        .into_iter()
+        .filter(|(name, _)| is_storable(name, also))
+        .map(|(name, value)| {
+            let name = name.to_ascii_lowercase();
+            (Bytes::from(name.into_bytes()), Bytes::copy_from_slice(value))
+        })
+        .collect()
+}
+
+fn is_storable(name: &str, also: &[&str]) -> bool {
+    STORABLE.iter().chain(also).any(|storable| storable.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An entry as a fill makes it.
+    pub(crate) fn entry(key: CacheKey, body: &'static [u8]) -> Entry {
+        let tags: Vec<Box<str>> = vec!["kb:7".into()];
+        Entry {
+            status: 200,
+            headers: storable_headers([("content-type", b"application/json".as_slice())], &[]),
+            body: Bytes::from_static(body),
+            frame_ends: Box::default(),
+            form: Form::Whole,
+            check: Check { len: 2, digest128: [9; 16] },
+            stored_at_ms: 1_000,
+            ttl_ms: 60_000,
+            model: "m".into(),
+            model_version: "1".into(),
+            tenant: "acme".into(),
+            route: "chat".into(),
+            subjects: subjects(key, "chat", "m", "acme", &tags),
+            tags,
+            note: Bytes::from_static(b"note"),
+            stamp: Stamp::default(),
+            checked: CheckedAt::default(),
+        }
+    }
+
+    pub(crate) fn key(n: u8) -> CacheKey {
+        CacheKey::from_bytes([n; 32])
+    }
+
+    #[test]
+    fn it_is_fresh_up_to_its_time_and_not_at_it() {
+        let entry = entry(key(1), b"{}");
+        assert_eq!(entry.fresh_for_ms(1_000), Some(60_000));
+        assert_eq!(entry.fresh_for_ms(60_999), Some(1));
+        assert_eq!(entry.fresh_for_ms(61_000), None);
+        assert_eq!(entry.fresh_for_ms(0), Some(60_000), "a clock that went back makes it no older");
+    }
+
+    #[test]
+    fn frames_replay_as_they_came_even_if_the_ends_lie() {
+        let mut entry = entry(key(1), b"aabbbc");
+        let frames = |entry: &Entry| entry.frames().collect::<Vec<_>>();
+        assert_eq!(frames(&entry), ["aabbbc"]);
+        entry.frame_ends = [2, 5, 6].into();
+        assert_eq!(frames(&entry), ["aa", "bbb", "c"]);
+        entry.frame_ends = [2, 5].into();
+        assert_eq!(frames(&entry), ["aa", "bbb", "c"]);
+        entry.frame_ends = [2, 1, 99].into();
+        assert_eq!(frames(&entry), ["aa", "bbbc"]);
+    }
+
+    #[test]
+    fn what_belongs_to_one_exchange_is_not_stored() {
+        let headers = [
+            ("Content-Type", b"a".as_slice()),
+            ("set-cookie", b"b"),
+            ("x-request-id", b"c"),
+            ("x-ratelimit-remaining-tokens", b"d"),
+            ("connection", b"e"),
+            ("content-length", b"9"),
+            ("x-version", b"f"),
+        ];
+        let stored = storable_headers(headers, &["x-version"]);
+        assert_eq!(stored, [("content-type".into(), "a".into()), ("x-version".into(), "f".into())]);
+    }
+
+    #[test]
+    fn the_weight_is_never_less_than_the_bytes() {
+        let small = entry(key(1), b"");
+        let large = entry(key(1), &[0; 4096]);
+        assert_eq!(large.weight() - small.weight(), 4096);
+    }
+}

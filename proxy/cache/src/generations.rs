@@ -1,0 +1,322 @@
+//! Purging without searching: what an entry is about, and since when such entries are no good.
+//!
+//! A purge of a subject (a key, tag, route, model, tenant, or all) only notes "entries about this that began
+//! before now are void": O(1), however many there are. An entry carries the [`Stamp`] of the moment its
+//! fill *began*, before the upstream was asked: an answer that was under way when a purge came is as old as the
+//! purge's cause and must go too.
+//!
+//! Two counts run beside each other. The *local* sequence orders purges as this instance learnt of
+//! them and decides over the memory tier. The *fleet* sequence is Redis's, the same everywhere, and decides over entries that others
+//! wrote. It counts within an *epoch*, a random name that lives in Redis: when Redis was flushed or lost,
+//! the epoch is another, purges may have been lost with it, and everything older is void.
+//!
+//! A hit costs one load and one compare: an entry remembers the local sequence at which it was last
+//! found valid, and the table is only asked when that has moved.
+//!
+//! **Invariant:** an entry is served only if no subject of it was purged after its stamp, as far as
+//! this instance has heard.
+//! **Invariant:** the table holds at most [`SUBJECTS_MAX`] subjects; beyond, it collapses into "all".
+
+use crate::key::CacheKey;
+use smallvec::SmallVec;
+use std::{
+    collections::HashMap,
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// More purged subjects than this become one purge of everything. 65,536 take some 4 MiB.
+pub const SUBJECTS_MAX: usize = 65_536;
+
+/// What a purge is aimed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    Key(CacheKey),
+    Tag(&'a str),
+    Route(&'a str),
+    Model(&'a str),
+    Tenant(&'a str),
+    All,
+}
+
+/// A target as a 128-bit digest: fixed size, and no names in Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subject([u8; 16]);
+
+/// A place in the fleet's order of purges. The default is no place: before Redis was ever heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FleetStamp {
+    /// Never 0 once Redis was heard.
+    pub epoch: u64,
+    pub sequence: u64,
+}
+
+/// When a fill began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    pub local: u64,
+    pub fleet: FleetStamp,
+}
+
+/// The local sequence at which an entry was last found valid.
+#[derive(Debug, Default)]
+pub struct CheckedAt(AtomicU64);
+
+/// The purges this instance knows of.
+#[derive(Debug)]
+pub struct Generations {
+    /// The local sequence, beside the table so that a hit takes no lock. Written under the lock.
+    version: AtomicU64,
+    table: RwLock<Table>,
+    subjects_max: usize,
+}
+
+/// What came of hearing of one purge of the fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Applied,
+    Known,
+    /// Applied, but one before it is missing: the whole table must be read.
+    Gap,
+    /// Redis was flushed or replaced: the whole table must be read.
+    OtherEpoch,
+}
+
+/// The fleet's table as Redis has it.
+#[derive(Debug, Default)]
+pub(crate) struct FleetTable {
+    pub(crate) at: FleetStamp,
+    pub(crate) purges: Vec<(Subject, u64)>,
+}
+
+/// The newest purge of a subject, in both orders; 0 is never.
+#[derive(Clone, Copy, Debug, Default)]
+struct Newest {
+    local: u64,
+    fleet: u64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    subjects: HashMap<Subject, Newest>,
+    all: Newest,
+    epoch: u64,
+    /// The newest purge heard of. Stamps say this: that number n was given means that all below
+    /// had been given before.
+    newest: u64,
+    /// Everything up to here was heard.
+    complete: u64,
+}
+
+impl Subject {
+    pub const ALL: Self = Self([0; 16]);
+
+    pub fn of(target: Target<'_>) -> Self {
+        let (kind, name) = match &target {
+            Target::Key(key) => (b'k', key.as_bytes().as_slice()),
+            Target::Tag(name) => (b't', name.as_bytes()),
+            Target::Route(name) => (b'r', name.as_bytes()),
+            Target::Model(name) => (b'm', name.as_bytes()),
+            Target::Tenant(name) => (b'n', name.as_bytes()),
+            Target::All => return Self::ALL,
+        };
+        // One kind byte in front of one name needs no lengths.
+        let mut buffer = SmallVec::<[u8; 256]>::new();
+        buffer.push(kind);
+        buffer.extend_from_slice(name);
+        let digest = blake3::hash(&buffer);
+        Self(digest.as_bytes().first_chunk().copied().unwrap_or_default())
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl CheckedAt {
+    fn is(&self, version: u64) -> bool {
+        self.0.load(Ordering::Relaxed) == version
+    }
+
+    fn set(&self, version: u64) {
+        self.0.store(version, Ordering::Relaxed);
+    }
+}
+
+/// A copy has not been checked.
+impl Clone for CheckedAt {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+/// It is a memory, not a part of an entry's meaning.
+impl PartialEq for CheckedAt {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Default for Generations {
+    fn default() -> Self {
+        Self::with_subjects_max(SUBJECTS_MAX)
+    }
+}
+
+impl Generations {
+    fn with_subjects_max(subjects_max: usize) -> Self {
+        // Starts at 1: 0 is an entry never checked.
+        Self { version: AtomicU64::new(1), table: RwLock::default(), subjects_max }
+    }
+
+    /// To be taken before the upstream is asked.
+    pub fn stamp(&self) -> Stamp {
+        let table = self.read();
+        Stamp {
+            local: self.version.load(Ordering::Relaxed),
+            fleet: FleetStamp { epoch: table.epoch, sequence: table.newest },
+        }
+    }
+
+    /// Whether an entry of this instance's memory may be served. Nearly always one load and one compare.
+    pub fn is_valid(&self, stamp: Stamp, subjects: &[Subject], checked: &CheckedAt) -> bool {
+        // Before the table is read: a purge in between only makes us check again.
+        let version = self.version.load(Ordering::Acquire);
+        if checked.is(version) {
+            return true;
+        }
+        let table = self.read();
+        let newest =
+            |subject| table.subjects.get(subject).map_or(0, |newest: &Newest| newest.local);
+        if table.all.local > stamp.local || subjects.iter().any(|s| newest(s) > stamp.local) {
+            return false;
+        }
+        checked.set(version);
+        true
+    }
+
+    /// Voids, here, every entry about `subject` whose fill began before this call.
+    pub fn purge_here(&self, subject: Subject) {
+        let mut table = self.write();
+        let local = self.next();
+        table.note(subject, Newest { local, fleet: 0 }, self.subjects_max);
+    }
+
+    /// The stamp under which an entry that another instance wrote may live in this one's memory;
+    /// `None` if it is void.
+    pub(crate) fn admit(&self, stamp: FleetStamp, subjects: &[Subject]) -> Option<Stamp> {
+        let table = self.read();
+        let newest =
+            |subject| table.subjects.get(subject).map_or(0, |newest: &Newest| newest.fleet);
+        let void = stamp.epoch != table.epoch
+            || table.epoch == 0
+            || table.all.fleet > stamp.sequence
+            || subjects.iter().any(|subject| newest(subject) > stamp.sequence);
+        let local = self.version.load(Ordering::Relaxed);
+        (!void).then_some(Stamp { local, fleet: stamp })
+    }
+
+    /// Takes note of one purge, numbered by Redis.
+    pub(crate) fn hear(&self, at: FleetStamp, subject: Subject) -> Heard {
+        let mut table = self.write();
+        if at.epoch != table.epoch {
+            return Heard::OtherEpoch;
+        }
+        if at.sequence <= table.complete || table.newest_of(subject).fleet >= at.sequence {
+            return Heard::Known;
+        }
+        let local = self.next();
+        table.note(subject, Newest { local, fleet: at.sequence }, self.subjects_max);
+        table.newest = table.newest.max(at.sequence);
+        if at.sequence != table.complete + 1 {
+            return Heard::Gap;
+        }
+        table.complete = at.sequence;
+        Heard::Applied
+    }
+
+    /// Whether Redis has forgotten purges that it once numbered (it was restored from an older state).
+    pub(crate) fn is_behind(&self, at: FleetStamp) -> bool {
+        let table = self.read();
+        at.epoch == table.epoch && at.sequence < table.newest
+    }
+
+    /// Whether everything up to `at` was heard.
+    pub(crate) fn is_complete(&self, at: FleetStamp) -> bool {
+        let table = self.read();
+        at.epoch == table.epoch && at.sequence <= table.complete
+    }
+
+    /// Takes over the whole table of the fleet.
+    pub(crate) fn adopt(&self, fleet: &FleetTable) {
+        let mut table = self.write();
+        if table.epoch != fleet.at.epoch && table.epoch != 0 {
+            // Purges may have been lost with the old epoch: everything before now is void.
+            table.subjects.clear();
+            table.all = Newest { local: self.next(), fleet: 0 };
+            table.newest = 0;
+        }
+        table.epoch = fleet.at.epoch;
+        let mut local = None;
+        for (subject, sequence) in &fleet.purges {
+            if table.newest_of(*subject).fleet < *sequence {
+                let local = *local.get_or_insert_with(|| self.next());
+                table.note(*subject, Newest { local, fleet: *sequence }, self.subjects_max);
+            }
+        }
+        table.complete = fleet.at.sequence;
+        table.newest = table.newest.max(fleet.at.sequence);
+    }
+
+    /// The next local sequence number. Only under the write lock.
+    fn next(&self) -> u64 {
+        self.version.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn newest_of(&self, subject: Subject) -> Newest {
+        if subject == Subject::ALL {
+            return self.all;
+        }
+        self.subjects.get(&subject).copied().unwrap_or_default()
+    }
+
+    fn note(&mut self, subject: Subject, purge: Newest, subjects_max: usize) {
+        let place = if subject == Subject::ALL {
+            &mut self.all
+        } else {
+            self.subjects.entry(subject).or_default()
+        };
+        place.local = place.local.max(purge.local);
+        place.fleet = place.fleet.max(purge.fleet);
+        let all = self.all;
+        if subject == Subject::ALL && purge.fleet > 0 {
+            self.subjects.retain(|_, newest| newest.local > all.local || newest.fleet > all.fleet);
+        }
+        if self.subjects.len() > subjects_max {
+            let fleet = self.subjects.values().map(|newest| newest.fleet).max().unwrap_or(0);
+            self.all.local = self.all.local.max(purge.local);
+            self.all.fleet = self.all.fleet.max(fleet);
+            self.subjects.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "generations_tests.rs"]
+mod tests;

@@ -1,0 +1,172 @@
+//! Purges: what they void, what they leave, and what survives a lost Redis.
+
+use super::*;
+use proptest::prelude::*;
+
+fn tag(name: &str) -> Subject {
+    Subject::of(Target::Tag(name))
+}
+
+fn at(epoch: u64, sequence: u64) -> FleetStamp {
+    FleetStamp { epoch, sequence }
+}
+
+fn valid(generations: &Generations, stamp: Stamp, subjects: &[Subject]) -> bool {
+    generations.is_valid(stamp, subjects, &CheckedAt::default())
+}
+
+#[test]
+fn a_purge_voids_what_began_before_it_and_nothing_else() {
+    let generations = Generations::default();
+    let before = generations.stamp();
+    generations.purge_here(tag("a"));
+    let after = generations.stamp();
+    assert!(!valid(&generations, before, &[tag("b"), tag("a")]));
+    assert!(valid(&generations, before, &[tag("b")]));
+    assert!(valid(&generations, after, &[tag("a")]));
+    generations.purge_here(Subject::ALL);
+    assert!(!valid(&generations, after, &[]));
+}
+
+#[test]
+fn an_entry_once_found_valid_is_still_voided_by_the_next_purge() {
+    let generations = Generations::default();
+    let (stamp, checked) = (generations.stamp(), CheckedAt::default());
+    assert!(generations.is_valid(stamp, &[tag("a")], &checked));
+    assert!(generations.is_valid(stamp, &[tag("a")], &checked));
+    generations.purge_here(tag("a"));
+    assert!(!generations.is_valid(stamp, &[tag("a")], &checked));
+}
+
+#[test]
+fn one_name_is_another_subject_in_each_role() {
+    let subjects = [
+        tag("x"),
+        Subject::of(Target::Route("x")),
+        Subject::of(Target::Model("x")),
+        Subject::of(Target::Tenant("x")),
+        Subject::ALL,
+    ];
+    for (place, one) in subjects.iter().enumerate() {
+        assert!(!subjects[place + 1..].contains(one));
+    }
+}
+
+#[test]
+fn a_purge_heard_from_the_fleet_voids_memory_and_what_others_wrote() {
+    let generations = Generations::default();
+    generations.adopt(&FleetTable { at: at(7, 3), purges: vec![] });
+    let before = generations.stamp();
+    assert_eq!(before.fleet, at(7, 3));
+    assert!(generations.admit(at(7, 3), &[tag("a")]).is_some());
+    assert_eq!(generations.hear(at(7, 4), tag("a")), Heard::Applied);
+    assert_eq!(generations.hear(at(7, 4), tag("a")), Heard::Known);
+    assert!(!valid(&generations, before, &[tag("a")]));
+    assert!(generations.admit(at(7, 3), &[tag("a")]).is_none());
+    assert!(generations.admit(at(7, 4), &[tag("a")]).is_some());
+    assert!(generations.admit(at(7, 3), &[tag("b")]).is_some());
+}
+
+#[test]
+fn a_missed_message_is_noticed() {
+    let generations = Generations::default();
+    generations.adopt(&FleetTable { at: at(7, 3), purges: vec![] });
+    assert_eq!(generations.hear(at(7, 5), tag("a")), Heard::Gap);
+    assert!(!generations.is_complete(at(7, 5)));
+    let before = generations.stamp();
+    generations.adopt(&FleetTable { at: at(7, 5), purges: vec![(tag("a"), 5), (tag("b"), 4)] });
+    assert!(generations.is_complete(at(7, 5)));
+    assert!(!valid(&generations, before, &[tag("b")]));
+    assert!(valid(&generations, before, &[tag("a")]), "it was known already");
+}
+
+#[test]
+fn another_epoch_voids_everything_older() {
+    let generations = Generations::default();
+    let lonely = generations.stamp();
+    generations.adopt(&FleetTable { at: at(7, 3), purges: vec![(tag("a"), 2)] });
+    assert!(valid(&generations, lonely, &[tag("b")]), "the first epoch is no other epoch");
+    assert!(!valid(&generations, lonely, &[tag("a")]));
+    let before = generations.stamp();
+    assert_eq!(generations.hear(at(8, 1), tag("a")), Heard::OtherEpoch);
+    generations.adopt(&FleetTable { at: at(8, 0), purges: vec![] });
+    assert!(!valid(&generations, before, &[]));
+    assert!(generations.admit(at(7, 3), &[]).is_none());
+    assert!(generations.admit(at(8, 0), &[]).is_some());
+}
+
+#[test]
+fn a_redis_restored_from_an_older_state_is_noticed() {
+    let generations = Generations::default();
+    assert!(!generations.is_behind(at(7, 0)));
+    generations.adopt(&FleetTable { at: at(7, 9), purges: vec![] });
+    assert!(generations.is_behind(at(7, 8)));
+    assert!(!generations.is_behind(at(7, 9)));
+    assert!(!generations.is_behind(at(8, 1)));
+}
+
+#[test]
+fn before_redis_was_heard_nothing_of_others_is_admitted() {
+    assert!(Generations::default().admit(FleetStamp::default(), &[]).is_none());
+}
+
+#[test]
+fn too_many_subjects_become_a_purge_of_everything() {
+    let generations = Generations::with_subjects_max(8);
+    let before = generations.stamp();
+    for n in 0..=8 {
+        generations.purge_here(tag(&n.to_string()));
+    }
+    assert!(!valid(&generations, before, &[tag("never purged")]));
+    assert!(generations.read().subjects.is_empty());
+    assert!(valid(&generations, generations.stamp(), &[tag("0")]));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Fill(u8),
+    Purge(u8),
+    PurgeAll,
+    Look,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..6_u8).prop_map(Step::Fill),
+        3 => (0..6_u8).prop_map(Step::Purge),
+        1 => Just(Step::PurgeAll),
+        3 => Just(Step::Look),
+    ]
+}
+
+proptest! {
+    /// Against a model that remembers every purge; a small bound may only void more.
+    #[test]
+    fn nothing_purged_is_ever_served(steps in proptest::collection::vec(step(), 1..60), subjects_max in 1..8_usize) {
+        let generations = Generations::with_subjects_max(subjects_max);
+        let exact = Generations::default();
+        let mut entries: Vec<(u8, Stamp, Stamp, bool, CheckedAt)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Fill(name) => entries.push((name, generations.stamp(), exact.stamp(), true, CheckedAt::default())),
+                Step::Purge(name) => {
+                    generations.purge_here(tag(&name.to_string()));
+                    exact.purge_here(tag(&name.to_string()));
+                    entries.iter_mut().filter(|e| e.0 == name).for_each(|e| e.3 = false);
+                }
+                Step::PurgeAll => {
+                    generations.purge_here(Subject::ALL);
+                    exact.purge_here(Subject::ALL);
+                    entries.iter_mut().for_each(|e| e.3 = false);
+                }
+                Step::Look => {}
+            }
+            for (name, stamp, exact_stamp, expected, checked) in &entries {
+                let subjects = [tag(&name.to_string())];
+                let served = generations.is_valid(*stamp, &subjects, checked);
+                prop_assert!(*expected || !served);
+                prop_assert_eq!(valid(&exact, *exact_stamp, &subjects), *expected);
+            }
+        }
+    }
+}

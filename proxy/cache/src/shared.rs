@@ -1,0 +1,220 @@
+//! The Redis tier: answers shared by a fleet.
+//!
+//! Redis is never waited for. A read has a few milliseconds; the first that takes longer opens the breaker, and until a
+//! probe in the background has been answered nobody else asks. Writes go through a bounded queue. A value is
+//! believed only if it is whole, of this key and not purged ([`crate::codec`], [`crate::generations`]).
+//!
+//! What it costs a caller when Redis is slow, dead or lying: one time-out, once.
+
+mod fleet;
+mod link;
+mod writes;
+mod session;
+
+pub use link::LinkState;
+
+use crate::{
+    codec,
+    counters::TierCounters,
+    entry::Entry,
+    generations::{Generations, Subject},
+    key::{CacheKey, Check},
+    versions::Versions,
+};
+use bytes::Bytes;
+use link::Link;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, time};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use writes::{Queue, Write};
+
+/// How Redis is reached, and what may be spent on it.
+#[derive(Clone)]
+pub struct RedisSettings {
+    /// `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]` or `redis+unix:///PATH`.
+    pub url: String,
+    /// Entries, purges and versions of one namespace are shared, and no others.
+    pub namespace: String,
+    /// What a caller waits for a read at most.
+    pub read_timeout: Duration,
+    /// Of a write, which nobody waits for.
+    pub write_timeout: Duration,
+    /// Of connecting, of a probe, of a purge.
+    pub probe_timeout: Duration,
+    /// Between probes of a Redis that is up; also how long a lost message can go unnoticed.
+    pub probe_interval: Duration,
+    /// Between attempts to reach a Redis that is away.
+    pub reconnect_interval: Duration,
+    pub queue_entries_max: usize,
+    pub queue_bytes_max: u64,
+    /// Larger values are neither written nor read.
+    pub value_bytes_max: usize,
+}
+
+/// The address of Redis is none.
+#[derive(Debug, thiserror::Error)]
+#[error("not an address of redis; write redis://host:port or redis+unix:///path")]
+pub struct BadRedisUrl(#[source] redis::RedisError);
+
+/// Entries in a Redis.
+#[derive(Debug)]
+pub struct RedisTier {
+    link: Arc<Link>,
+    queue: Queue,
+}
+
+impl RedisSettings {
+    /// With 10 ms for a read, 32 MiB for the queue, 16 MiB for a value.
+    pub fn new(url: impl Into<String>, namespace: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            namespace: namespace.into(),
+            read_timeout: Duration::from_millis(10),
+            write_timeout: Duration::from_secs(1),
+            probe_timeout: Duration::from_millis(500),
+            probe_interval: Duration::from_secs(1),
+            reconnect_interval: Duration::from_millis(250),
+            queue_entries_max: 4096,
+            queue_bytes_max: 32 * 1024 * 1024,
+            value_bytes_max: 16 * 1024 * 1024,
+        }
+    }
+}
+
+/// Without the address, which may hold a password.
+impl std::fmt::Debug for RedisSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisSettings")
+            .field("namespace", &self.namespace)
+            .field("read_timeout", &self.read_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RedisTier {
+    /// Starts the tier's tasks on `tasks`; they end with `stop`. Does not wait for Redis: the tier is
+    /// down until it was reached.
+    pub fn start(
+        settings: RedisSettings,
+        generations: Arc<Generations>,
+        versions: Arc<Versions>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Self, BadRedisUrl> {
+        let (queue, queued) = writes::queue(settings.queue_entries_max, settings.queue_bytes_max);
+        let counters = Arc::<TierCounters>::default();
+        let link = Link::new(settings, generations, versions, counters).map_err(BadRedisUrl)?;
+        let link = Arc::new(link);
+        tasks.spawn(session::keep(link.clone(), stop.clone()));
+        tasks.spawn(queued.write_all(link.clone(), stop.clone()));
+        Ok(Self { link, queue })
+    }
+
+    /// The entry under `key`, if Redis has it, it may be given at `now_ms`, and it came in time.
+    pub async fn look_up(&self, key: CacheKey, check: &Check, now_ms: u64) -> Option<Entry> {
+        let value = self.read(key).await?;
+        let counters = &self.link.counters;
+        let Ok(mut entry) = codec::decode(key, &value) else {
+            counters.foreign.add_one();
+            return None;
+        };
+        if entry.fresh_for_ms(now_ms).is_none() {
+            counters.expired.add_one();
+            return None;
+        }
+        let Some(stamp) = self.link.generations.admit(entry.stamp.fleet, &entry.subjects) else {
+            counters.purged.add_one();
+            return None;
+        };
+        if entry.check != *check {
+            counters.collisions.add_one();
+            return None;
+        }
+        entry.stamp = stamp;
+        counters.hits.add_one();
+        Some(entry)
+    }
+
+    async fn read(&self, key: CacheKey) -> Option<Bytes> {
+        let (link, counters) = (&self.link, &self.link.counters);
+        let Some((mut connection, session)) = link.quick() else {
+            counters.skipped.add_one();
+            return None;
+        };
+        // Not GET: a foreign value of half a gigabyte must not become ours. A cut value is no entry.
+        let mut command = redis::cmd("GETRANGE");
+        command.arg(link.names.entry(key)).arg(0).arg(link.settings.value_bytes_max);
+        let answer = command.query_async::<Bytes>(&mut connection);
+        match time::timeout(link.settings.read_timeout, answer).await {
+            Ok(Ok(value)) if value.is_empty() => {
+                counters.misses.add_one();
+                None
+            }
+            Ok(Ok(value)) => Some(value),
+            Ok(Err(error)) => {
+                counters.errors.add_one();
+                if error.is_unrecoverable_error() {
+                    link.trip(session);
+                }
+                None
+            }
+            Err(_elapsed) => {
+                counters.timeouts.add_one();
+                link.trip(session);
+                None
+            }
+        }
+    }
+
+    /// Puts `entry` on its way; Redis forgets it after `ttl_ms`. Never waits.
+    pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64) {
+        let counters = &self.link.counters;
+        let value_bytes_max = u64::try_from(self.link.settings.value_bytes_max).unwrap_or(u64::MAX);
+        if entry.weight() > value_bytes_max {
+            counters.dropped_large.add_one();
+        } else if !self.is_up() {
+            counters.dropped_down.add_one();
+        } else if !self.queue.push(Write { key, entry, ttl_ms: ttl_ms.max(1) }) {
+            counters.dropped_full.add_one();
+        }
+    }
+
+    /// Sends a purge that was applied here to everybody. Whether Redis has it; if not, it is kept and
+    /// sent when Redis is back.
+    pub async fn purge(&self, subject: Subject) -> bool {
+        let numbered = self.link.push_purge(subject);
+        if !self.is_up() {
+            return false;
+        }
+        matches!(time::timeout(self.link.settings.probe_timeout, numbered).await, Ok(Ok(())))
+    }
+
+    /// Whether Redis is asked at all.
+    pub fn is_up(&self) -> bool {
+        *self.link.state().borrow() == LinkState::Up
+    }
+
+    /// To wait for a change of [`Self::is_up`].
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.link.state()
+    }
+
+    pub fn counters(&self) -> &Arc<TierCounters> {
+        &self.link.counters
+    }
+
+    /// Bytes of entries waiting to be written.
+    pub fn queued_bytes(&self) -> u64 {
+        self.queue.bytes()
+    }
+
+    /// Purges that Redis has not heard yet.
+    pub fn purges_pending(&self) -> usize {
+        self.link.pending_len()
+    }
+}
+
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! What the instances of a fleet say to each other through Redis, as scripts, keys and messages.
+//!
+//! ```text
+//!   tollgate:{NS}:purges    hash   "epoch" → 16 hex, "sequence" → n, SUBJECT (16 bytes) → n
+//!   tollgate:{NS}:versions  hash   MODEL (16 bytes) → "oldest\n…newest\n"
+//!   tollgate:{NS}:news      channel
+//!   tollgate:NS:e:KEY       an entry, with its time to live
+//! ```
+//!
+//! Epoch, sequence and purges are one hash on purpose: a Redis that evicts keys evicts all of it or nothing, and
+//! a missing epoch is noticed. Each change is one script, so the number a purge gets, the
+//! table and the message cannot disagree. Messages may be lost; the sequence shows it.
+//!
+//! **Invariant:** neither content nor a credential is in a key, a field or a message; subjects and models are digests.
+
+use crate::{
+    generations::{FleetStamp, FleetTable, SUBJECTS_MAX, Subject},
+    key::CacheKey,
+    versions::{MODELS_MAX, ModelId, News, VERSIONS_MAX},
+};
+use redis::Cmd;
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
+
+/// Gives a purge its number, notes it and tells everybody. → {epoch, sequence, subject}
+const PURGE: &str = "
+local epoch = redis.call('HGET', KEYS[1], 'epoch')
+if not epoch then
+  epoch = ARGV[1]
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], 'epoch', epoch)
+end
+local sequence = redis.call('HINCRBY', KEYS[1], 'sequence', 1)
+local subject = ARGV[2]
+if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[4]) then subject = ARGV[3] end
+if subject == ARGV[3] then
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], 'epoch', epoch, 'sequence', sequence)
+end
+redis.call('HSET', KEYS[1], subject, sequence)
+redis.call('PUBLISH', ARGV[5], 'p' .. epoch .. string.format('%016x', sequence) .. subject)
+return {epoch, sequence, subject}";
+
+/// Reads the table; begins a new epoch if there is none, or if it is the one named in ARGV[2]. → HGETALL
+const READ: &str = "
+local epoch = redis.call('HGET', KEYS[1], 'epoch')
+if (not epoch) or epoch == ARGV[2] then
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'sequence', 0)
+  redis.call('PUBLISH', ARGV[4], 'p' .. ARGV[1] .. string.format('%016x', 0) .. ARGV[3])
+end
+return redis.call('HGETALL', KEYS[1])";
+
+/// Appends a version to its model's list, unless it is in it. ARGV[3] = 1: moves it to the end. → list
+const OBSERVE: &str = "
+local list = redis.call('HGET', KEYS[1], ARGV[1])
+local kept = {}
+if list then
+  for version in string.gmatch(list, '([^\\n]*)\\n') do
+    if version ~= ARGV[2] then
+      kept[#kept + 1] = version
+    elseif ARGV[3] ~= '1' then
+      return list
+    end
+  end
+elseif redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then
+  redis.call('DEL', KEYS[1])
+end
+kept[#kept + 1] = ARGV[2]
+while #kept > tonumber(ARGV[4]) do table.remove(kept, 1) end
+list = table.concat(kept, '\\n') .. '\\n'
+redis.call('HSET', KEYS[1], ARGV[1], list)
+redis.call('PUBLISH', ARGV[6], 'v' .. ARGV[1] .. list)
+return list";
+
+/// The names in Redis of one namespace.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    purges: String,
+    versions: String,
+    pub(super) channel: String,
+    entries: String,
+}
+
+/// Something another instance said.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Message {
+    Purged(FleetStamp, Subject),
+    Versions(ModelId, Vec<Arc<str>>),
+}
+
+impl Names {
+    pub(super) fn new(namespace: &str) -> Self {
+        Self {
+            purges: format!("tollgate:{{{namespace}}}:purges"),
+            versions: format!("tollgate:{{{namespace}}}:versions"),
+            channel: format!("tollgate:{{{namespace}}}:news"),
+            entries: format!("tollgate:{namespace}:e:"),
+        }
+    }
+
+    pub(super) fn entry(&self, key: CacheKey) -> String {
+        format!("{}{}", self.entries, key.to_hex())
+    }
+
+    pub(super) fn purge(&self, subject: Subject) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command
+            .arg(PURGE)
+            .arg(1)
+            .arg(&self.purges)
+            .arg(new_epoch())
+            .arg(subject.as_bytes())
+            .arg(Subject::ALL.as_bytes())
+            .arg(SUBJECTS_MAX)
+            .arg(&self.channel);
+        command
+    }
+
+    /// `lost` names an epoch that is to end.
+    pub(super) fn read(&self, lost: Option<u64>) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command
+            .arg(READ)
+            .arg(1)
+            .arg(&self.purges)
+            .arg(new_epoch())
+            .arg(lost.map(epoch_text).unwrap_or_default())
+            .arg(Subject::ALL.as_bytes())
+            .arg(&self.channel);
+        command
+    }
+
+    /// Only the place, as a probe. → [epoch, sequence]
+    pub(super) fn place(&self) -> Cmd {
+        let mut command = redis::cmd("HMGET");
+        command.arg(&self.purges).arg("epoch").arg("sequence");
+        command
+    }
+
+    pub(super) fn observe(&self, news: &News) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command
+            .arg(OBSERVE)
+            .arg(1)
+            .arg(&self.versions)
+            .arg(&news.model.0)
+            .arg(&*news.version)
+            .arg(i32::from(news.again))
+            .arg(VERSIONS_MAX)
+            .arg(MODELS_MAX)
+            .arg(&self.channel);
+        command
+    }
+
+    pub(super) fn read_versions(&self) -> Cmd {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(&self.versions);
+        command
+    }
+}
+
+/// Reads [`Names::place`]'s answer; `None` where there is no epoch.
+pub(super) fn read_place(epoch: Option<&[u8]>, sequence: Option<&[u8]>) -> Option<FleetStamp> {
+    let sequence = std::str::from_utf8(sequence?).ok()?.parse().ok()?;
+    Some(FleetStamp { epoch: epoch_of(epoch?)?, sequence })
+}
+
+/// Reads [`Names::read`]'s answer; `None` if it is not one of ours.
+pub(super) fn read_table(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<FleetTable> {
+    let find =
+        |name: &[u8]| fields.iter().find(|(field, _)| field == name).map(|(_, value)| &**value);
+    let at = read_place(find(b"epoch"), find(b"sequence"))?;
+    let purges = fields.iter().filter_map(|(field, value)| {
+        let subject = Subject::from_bytes(field.as_slice().try_into().ok()?);
+        Some((subject, std::str::from_utf8(value).ok()?.parse().ok()?))
+    });
+    Some(FleetTable { at, purges: purges.collect() })
+}
+
+pub(super) fn read_versions(fields: &[(Vec<u8>, Vec<u8>)]) -> Vec<(ModelId, Vec<Arc<str>>)> {
+    let models = fields.iter().filter_map(|(field, list)| {
+        Some((ModelId(field.as_slice().try_into().ok()?), read_list(list)?))
+    });
+    models.take(MODELS_MAX).collect()
+}
+
+pub(super) fn read_list(list: &[u8]) -> Option<Vec<Arc<str>>> {
+    let list = std::str::from_utf8(list).ok()?;
+    let versions = list.split_terminator('\n');
+    Some(versions.take(VERSIONS_MAX).map(Arc::from).collect())
+}
+
+/// Reads a message of the channel; `None` for what is not ours (a later version's, say).
+pub(super) fn read_message(payload: &[u8]) -> Option<Message> {
+    let (kind, rest) = payload.split_first()?;
+    match kind {
+        b'p' => {
+            let (epoch, rest) = rest.split_at_checked(16)?;
+            let (sequence, subject) = rest.split_at_checked(16)?;
+            let at = FleetStamp { epoch: epoch_of(epoch)?, sequence: hex(sequence)? };
+            Some(Message::Purged(at, Subject::from_bytes(subject.try_into().ok()?)))
+        }
+        b'v' => {
+            let (model, list) = rest.split_at_checked(16)?;
+            Some(Message::Versions(ModelId(model.try_into().ok()?), read_list(list)?))
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn epoch_of(text: &[u8]) -> Option<u64> {
+    hex(text).filter(|epoch| *epoch != 0)
+}
+
+fn hex(text: &[u8]) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
+}
+
+fn epoch_text(epoch: u64) -> String {
+    format!("{epoch:016x}")
+}
+
+/// A name nobody has used: 64 bits of the hasher's random keys, which are the system's.
+fn new_epoch() -> String {
+    epoch_text(RandomState::new().hash_one(std::process::id()).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generations::Target;
+    use proptest::prelude::*;
+
+    #[test]
+    fn messages_are_read_as_the_scripts_write_them() {
+        let subject = Subject::of(Target::Tag("a"));
+        let mut payload = b"p00000000000000ff000000000000000a".to_vec();
+        payload.extend_from_slice(subject.as_bytes());
+        let at = FleetStamp { epoch: 255, sequence: 10 };
+        assert_eq!(read_message(&payload), Some(Message::Purged(at, subject)));
+        let versions = vec!["1".into(), "".into(), "2".into()];
+        let expected = Some(Message::Versions(ModelId([b'm'; 16]), versions));
+        assert_eq!(read_message(b"vmmmmmmmmmmmmmmmm1\n\n2\n"), expected);
+    }
+
+    #[test]
+    fn an_epoch_is_never_nothing() {
+        assert_eq!(epoch_of(b"0000000000000000"), None);
+        assert_ne!(new_epoch(), new_epoch());
+        assert!(epoch_of(new_epoch().as_bytes()).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn foreign_messages_never_panic(payload in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = read_message(&payload);
+            let _ = read_message(&[b"p", payload.as_slice()].concat());
+            let _ = read_table(&[(payload.clone(), payload)]);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The model epoch: which version of a model an upstream last said it runs.
+//!
+//! A key binds the model's version, but a caller does not say one: it is what the upstream last
+//! answered with. Before its first answer it is unknown, and look-ups miss.
+//!
+//! While a rollout goes on two versions alternate. Then the newest *first seen* is the epoch, and answers of the
+//! older are not stored: else each answer would move the epoch and nothing would ever hit. If the
+//! newest has not been seen for [`ROLLED_BACK_MS`], the rollout was rolled back and the older is new again.
+//!
+//! With Redis the fleet shares one list per model, and the order of first sight is Redis's.
+
+use smallvec::SmallVec;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::sync::Notify;
+
+/// More models than this, and the one unheard of for longest is forgotten (its look-ups miss once).
+pub const MODELS_MAX: usize = 4096;
+/// Versions remembered per model.
+pub(crate) const VERSIONS_MAX: usize = 8;
+/// A newest version unseen for ten minutes was rolled back: longer than any pause between two
+/// answers that a rollout in steps makes.
+pub const ROLLED_BACK_MS: u64 = 10 * 60 * 1000;
+/// Longer or odd version names are kept as a digest.
+const NAME_LEN_MAX: usize = 128;
+/// News for the fleet beyond this many wait for the next time the whole table is compared.
+const NEWS_MAX: usize = 1024;
+
+/// What is known of a model's version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Current {
+    /// Empty if the upstream says none.
+    Known(Arc<str>),
+    Unknown,
+}
+
+/// Whether the answer that told its version may be stored (under that version).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    Store,
+    /// An older version, in a rollout.
+    DoNotStore,
+}
+
+/// The versions of all models of all upstreams.
+#[derive(Debug, Default)]
+pub struct Versions {
+    models: RwLock<HashMap<ModelId, Model>>,
+    news: Mutex<VecDeque<News>>,
+    news_came: Notify,
+}
+
+/// An upstream's model, as a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ModelId(pub(crate) [u8; 16]);
+
+/// A version first seen here, to be told to the fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct News {
+    pub(crate) model: ModelId,
+    pub(crate) version: Arc<str>,
+    /// It was known and older, and is the newest again.
+    pub(crate) again: bool,
+}
+
+#[derive(Debug)]
+struct Model {
+    /// In the order of first sight; the last is the epoch. Never empty.
+    seen: Vec<Arc<str>>,
+    /// When the last of `seen` was last said, Unix time.
+    newest_said_ms: AtomicU64,
+}
+
+impl Versions {
+    /// The version that a key is made with. Takes a read lock, neither waits nor allocates.
+    pub fn current(&self, upstream: &str, model: &str) -> Current {
+        let models = self.read();
+        match models.get(&ModelId::new(upstream, model)).and_then(|model| model.seen.last()) {
+            Some(version) => Current::Known(version.clone()),
+            None => Current::Unknown,
+        }
+    }
+
+    /// Takes note of what a successful answer said; `version` is empty if it said none.
+    pub fn observe(&self, upstream: &str, model: &str, version: &str, now_ms: u64) -> Observed {
+        let (id, version) = (ModelId::new(upstream, model), plain(version));
+        if let Some(model) = self.read().get(&id)
+            && model.newest_is(&version)
+        {
+            model.newest_said_ms.fetch_max(now_ms, Ordering::Relaxed);
+            return Observed::Store;
+        }
+        let mut models = self.write();
+        let known = models.entry(id).or_insert_with(|| Model::new(Vec::new(), 0));
+        let place = known.seen.iter().position(|seen| **seen == *version);
+        if let Some(place) = place {
+            let newest_said_ms = known.newest_said_ms.load(Ordering::Relaxed);
+            let last = place + 1 == known.seen.len();
+            if !last && now_ms.saturating_sub(newest_said_ms) < ROLLED_BACK_MS {
+                return Observed::DoNotStore;
+            }
+            known.seen.remove(place);
+        }
+        let version: Arc<str> = version.into();
+        known.see(version.clone(), now_ms);
+        forget_the_quietest(&mut models);
+        drop(models);
+        self.tell(News { model: id, version, again: place.is_some() });
+        Observed::Store
+    }
+
+    /// Takes over the fleet's list for one model. What was seen here and is not in it stays the
+    /// newest, and is returned: the fleet is to be told.
+    pub(crate) fn learn(&self, id: ModelId, fleet: Vec<Arc<str>>, now_ms: u64) -> Option<News> {
+        if fleet.is_empty() {
+            return None;
+        }
+        let mut models = self.write();
+        let known = models.entry(id).or_insert_with(|| Model::new(Vec::new(), now_ms));
+        let unsaid = known.seen.last().filter(|newest| !fleet.contains(newest)).cloned();
+        if fleet.last() != known.seen.last() {
+            known.newest_said_ms.store(now_ms, Ordering::Relaxed);
+        }
+        known.seen = fleet;
+        if let Some(version) = &unsaid {
+            known.see(version.clone(), now_ms);
+        }
+        forget_the_quietest(&mut models);
+        unsaid.map(|version| News { model: id, version, again: false })
+    }
+
+    /// The newest version of every model that is not in `known`: what the fleet has not heard.
+    pub(crate) fn missing_from(&self, known: &HashMap<ModelId, Vec<Arc<str>>>) -> Vec<News> {
+        let models = self.read();
+        let missing = models.iter().filter(|(id, _)| !known.contains_key(id));
+        missing
+            .filter_map(|(id, model)| {
+                let version = model.seen.last()?.clone();
+                Some(News { model: *id, version, again: false })
+            })
+            .collect()
+    }
+
+    /// Waits until there is something to tell the fleet.
+    pub(crate) async fn news_came(&self) {
+        self.news_came.notified().await;
+    }
+
+    pub(crate) fn take_news(&self) -> VecDeque<News> {
+        std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn tell(&self, news: News) {
+        let mut queue = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.len() < NEWS_MAX {
+            queue.push_back(news);
+        }
+        drop(queue);
+        self.news_came.notify_one();
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<ModelId, Model>> {
+        self.models.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<ModelId, Model>> {
+        self.models.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ModelId {
+    fn new(upstream: &str, model: &str) -> Self {
+        let mut buffer = SmallVec::<[u8; 256]>::new();
+        buffer.extend_from_slice(&u64::try_from(upstream.len()).unwrap_or(u64::MAX).to_le_bytes());
+        buffer.extend_from_slice(upstream.as_bytes());
+        buffer.extend_from_slice(model.as_bytes());
+        Self(blake3::hash(&buffer).as_bytes().first_chunk().copied().unwrap_or_default())
+    }
+}
+
+impl Model {
+    fn new(seen: Vec<Arc<str>>, now_ms: u64) -> Self {
+        Self { seen, newest_said_ms: AtomicU64::new(now_ms) }
+    }
+
+    fn newest_is(&self, version: &str) -> bool {
+        self.seen.last().is_some_and(|newest| **newest == *version)
+    }
+
+    fn see(&mut self, version: Arc<str>, now_ms: u64) {
+        self.seen.push(version);
+        let surplus = self.seen.len().saturating_sub(VERSIONS_MAX);
+        self.seen.drain(..surplus);
+        self.newest_said_ms.store(now_ms, Ordering::Relaxed);
+    }
+}
+
+/// A version as it is kept: short, and without what would end it in a list.
+fn plain(version: &str) -> Cow<'_, str> {
+    if version.len() <= NAME_LEN_MAX && !version.chars().any(char::is_control) {
+        return Cow::Borrowed(version);
+    }
+    Cow::Owned(format!("blake3-{}", blake3::hash(version.as_bytes()).to_hex()))
+}
+
+fn forget_the_quietest(models: &mut HashMap<ModelId, Model>) {
+    while models.len() > MODELS_MAX {
+        let said = |model: &Model| model.newest_said_ms.load(Ordering::Relaxed);
+        let quietest = models.iter().min_by_key(|(_, model)| said(model)).map(|(id, _)| *id);
+        match quietest {
+            Some(id) => models.remove(&id),
+            None => return,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_000_000;
+
+    #[track_caller]
+    fn check(versions: &Versions, expected: Option<&str>) {
+        let expected = expected.map_or(Current::Unknown, |version| Current::Known(version.into()));
+        assert_eq!(versions.current("u", "m"), expected);
+    }
+
+    #[test]
+    fn it_is_unknown_until_the_upstream_answers() {
+        let versions = Versions::default();
+        check(&versions, None);
+        assert_eq!(versions.observe("u", "m", "", NOW), Observed::Store);
+        check(&versions, Some(""));
+        assert_eq!(versions.current("um", ""), Current::Unknown);
+        assert_eq!(versions.current("u", "other"), Current::Unknown);
+    }
+
+    #[test]
+    fn while_two_alternate_the_newest_first_seen_wins() {
+        let versions = Versions::default();
+        assert_eq!(versions.observe("u", "m", "1", NOW), Observed::Store);
+        assert_eq!(versions.observe("u", "m", "2", NOW + 1), Observed::Store);
+        check(&versions, Some("2"));
+        for n in 0..3 {
+            assert_eq!(versions.observe("u", "m", "1", NOW + n), Observed::DoNotStore);
+            assert_eq!(versions.observe("u", "m", "2", NOW + n), Observed::Store);
+            check(&versions, Some("2"));
+        }
+    }
+
+    #[test]
+    fn a_rollout_rolled_back_is_believed_after_a_while() {
+        let versions = Versions::default();
+        versions.observe("u", "m", "1", NOW);
+        versions.observe("u", "m", "2", NOW);
+        let later = NOW + ROLLED_BACK_MS;
+        assert_eq!(versions.observe("u", "m", "1", later - 1), Observed::DoNotStore);
+        assert_eq!(versions.observe("u", "m", "1", later), Observed::Store);
+        check(&versions, Some("1"));
+        assert!(versions.take_news().pop_back().unwrap().again);
+    }
+
+    #[test]
+    fn what_the_fleet_saw_later_is_newer() {
+        let versions = Versions::default();
+        versions.observe("u", "m", "1", NOW);
+        let id = ModelId::new("u", "m");
+        assert_eq!(versions.learn(id, vec!["1".into(), "2".into()], NOW), None);
+        check(&versions, Some("2"));
+        assert_eq!(versions.observe("u", "m", "1", NOW), Observed::DoNotStore);
+        versions.observe("u", "m", "3", NOW);
+        let news = versions.learn(id, vec!["1".into(), "2".into()], NOW).expect("3 is news");
+        assert_eq!(&*news.version, "3");
+        check(&versions, Some("3"));
+    }
+
+    #[test]
+    fn models_and_names_are_bounded() {
+        let versions = Versions::default();
+        for n in 0..=u64::try_from(MODELS_MAX).unwrap() {
+            versions.observe("u", &n.to_string(), "1", NOW + n);
+        }
+        assert_eq!(versions.read().len(), MODELS_MAX);
+        assert_eq!(versions.current("u", "0"), Current::Unknown, "the quietest is forgotten");
+        assert_eq!(versions.take_news().len(), NEWS_MAX);
+        let later = 2 * NOW;
+        versions.observe("u", "m", &"x".repeat(4096), later);
+        versions.observe("u", "n", "a\nb", later);
+        let Current::Known(name) = versions.current("u", "n") else { panic!("known") };
+        assert!(name.starts_with("blake3-") && name.len() <= NAME_LEN_MAX);
+    }
+}

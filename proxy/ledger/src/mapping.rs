@@ -1,0 +1,382 @@
+//! Two shared mappings that take entries from any task and outlive the process.
+//!
+//! A task reserves its place with one `fetch_add`, copies, and publishes with one
+//! release-store: no lock, no wait, no system call. The pages belong to the
+//! kernel, so `kill -9` loses nothing that was published. When one segment is
+//! full the other takes over while the writer empties the first; when both are
+//! full, `append` says so and the caller's record goes to the overflow.
+//!
+//! This is the only module with `unsafe`. Why it is sound:
+//! * A range is handed out once per lap: `cursor` only grows, and it is set back
+//!   only by [`Drain::release`], after the drain has read a published word at
+//!   every place of the lap – so no reservation of that lap is still unwritten.
+//! * Between laps the cursor stands at [`CLOSED`], so a task that slept through a
+//!   whole lap gets nothing until the segment is in use again.
+//! * The drain reads a payload only after an acquire-load of a non-zero word.
+//! * The file is locked by `flock`, filled to its size before it is mapped (a full
+//!   disk cannot fault) and never shortened by us.
+#![expect(
+    unsafe_code,
+    reason = "a shared mapping written by many tasks is memory only we vouch for"
+)]
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    path::Path,
+    ptr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::{
+    entry::{self, Entry, GRANULE_BYTES, HEADER_BYTES, PAYLOAD_BYTES_MAX, Payload, WORD_BYTES},
+    error::LedgerError,
+    wake::Wake,
+};
+
+/// A cursor that hands out nothing: beyond any segment, with room to grow.
+const CLOSED: usize = usize::MAX / 2;
+
+/// Tries before a task gives up on finding the segment in use (each costs another
+/// task a whole lap in between).
+const TRIES_MAX: usize = 8;
+
+/// The two segments, as tasks see them.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    first: Segment,
+    second: Segment,
+    /// Which segment takes entries: 0 or 1.
+    active: AtomicUsize,
+    turn: Mutex<()>,
+    /// How far the drain has read the segment it is in.
+    drained_to: AtomicUsize,
+    wake: Arc<Wake>,
+}
+
+#[derive(Debug)]
+struct Segment {
+    map: MmapRaw,
+    file: File,
+    bytes: usize,
+    /// Where the next entry goes.
+    cursor: AtomicUsize,
+    /// The lap. Changes only while the cursor is [`CLOSED`].
+    epoch: AtomicU64,
+    /// Empty and waiting for its turn.
+    free: AtomicBool,
+}
+
+/// A range that is the holder's alone until it is published.
+struct Slot<'a> {
+    segment: &'a Segment,
+    offset: usize,
+}
+
+/// The writer's side: reads entries in order and gives segments back. One exists.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    mapping: Arc<Mapping>,
+    index: usize,
+    offset: usize,
+    epoch_next: u64,
+    synced: Mark,
+    /// A task that had reserved its place at the last sync may have published since.
+    sync_again: bool,
+}
+
+/// How far tasks have reserved: the lap and the bytes used, of each segment.
+pub(crate) type Mark = [(u64, usize); 2];
+
+/// Entries of one segment from the drain's place on.
+#[derive(Debug)]
+pub(crate) struct Drained {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) epoch: u64,
+    /// Where the next reading goes on, once these are in the database.
+    pub(crate) offset: usize,
+    /// The segment is used up: nothing follows in this lap.
+    pub(crate) ended: bool,
+}
+
+impl Mapping {
+    /// Creates both files anew, in laps `epoch` and `epoch + 1`. What they held
+    /// must be in the database.
+    pub(crate) fn create(
+        paths: [&Path; 2],
+        bytes: usize,
+        epoch: u64,
+        wake: Arc<Wake>,
+    ) -> Result<(Arc<Self>, Drain), LedgerError> {
+        let [first, second] = paths;
+        let first = Segment::create(first, bytes, epoch)?;
+        let second = Segment::create(second, bytes, epoch + 1)?;
+        first.cursor.store(HEADER_BYTES, Ordering::Release);
+        first.free.store(false, Ordering::Release);
+        let mapping = Arc::new(Self {
+            first,
+            second,
+            active: AtomicUsize::new(0),
+            turn: Mutex::new(()),
+            drained_to: AtomicUsize::new(HEADER_BYTES),
+            wake,
+        });
+        let drain = Drain {
+            mapping: Arc::clone(&mapping),
+            index: 0,
+            offset: HEADER_BYTES,
+            epoch_next: epoch + 2,
+            synced: Mark::default(),
+            sync_again: false,
+        };
+        Ok((mapping, drain))
+    }
+
+    /// Stores an entry. `false`: both segments are full.
+    pub(crate) fn append(&self, payload: &Payload) -> bool {
+        let need = entry::entry_bytes(payload.bytes().len());
+        for _ in 0..TRIES_MAX {
+            let active = self.active.load(Ordering::Acquire);
+            if let Some(slot) = self.segment(active).reserve(need) {
+                slot.publish(payload);
+                self.wake.if_asleep();
+                return true;
+            }
+            if !self.swap(active) {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Bytes that wait for the database.
+    pub(crate) fn bytes_waiting(&self) -> usize {
+        let used = self.first.bytes_used() + self.second.bytes_used();
+        used.saturating_sub(self.drained_to.load(Ordering::Relaxed) - HEADER_BYTES)
+    }
+
+    /// Makes the other segment the one in use. `false`: it is not empty yet.
+    /// The lock is held for a few stores, once per some thousand entries.
+    fn swap(&self, from: usize) -> bool {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.active.load(Ordering::Acquire) != from {
+            return true;
+        }
+        let next = self.segment(1 - from);
+        if !next.free.swap(false, Ordering::AcqRel) {
+            return false;
+        }
+        next.cursor.store(HEADER_BYTES, Ordering::SeqCst);
+        self.active.store(1 - from, Ordering::Release);
+        self.wake.now();
+        true
+    }
+
+    fn segment(&self, index: usize) -> &Segment {
+        if index == 0 { &self.first } else { &self.second }
+    }
+}
+
+impl Segment {
+    fn create(path: &Path, bytes: usize, epoch: u64) -> Result<Self, LedgerError> {
+        let bytes = bytes.next_multiple_of(4096).max(4096);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)
+            .map_err(LedgerError::io("create", path))?;
+        let mut content = vec![0; bytes];
+        for (byte, header) in content.iter_mut().zip(entry::header(epoch)) {
+            *byte = header;
+        }
+        (&file).write_all(&content).map_err(LedgerError::io("fill", path))?;
+        file.sync_all().map_err(LedgerError::io("sync", path))?;
+        let map = MmapOptions::new()
+            .len(bytes)
+            .populate()
+            .map_raw(&file)
+            .map_err(LedgerError::io("map", path))?;
+        let segment = Self {
+            map,
+            file,
+            bytes,
+            cursor: AtomicUsize::new(CLOSED),
+            epoch: AtomicU64::new(epoch),
+            free: AtomicBool::new(true),
+        };
+        segment.fault_in();
+        Ok(segment)
+    }
+
+    /// Stores to every page, so that no task's store is a page's first.
+    fn fault_in(&self) {
+        for offset in (0..self.bytes).step_by(4096) {
+            self.word(offset).fetch_or(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The eight bytes at `offset`, a multiple of 8 inside the segment.
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        debug_assert!(offset.is_multiple_of(WORD_BYTES) && offset + WORD_BYTES <= self.bytes);
+        let offset = offset.min(self.bytes - WORD_BYTES);
+        // SAFETY: inside the mapping (`bytes` long, page-aligned), aligned because
+        // every caller passes a multiple of 8, alive as long as `self`. These bytes
+        // are only ever touched as atomics or, as part of a payload, by the one
+        // holder of their `Slot`.
+        unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(offset).cast()) }
+    }
+
+    fn reserve(&self, need: usize) -> Option<Slot<'_>> {
+        // SeqCst: see `wake`.
+        let offset = self.cursor.fetch_add(need, Ordering::SeqCst);
+        if offset <= self.bytes - need {
+            return Some(Slot { segment: self, offset });
+        }
+        if offset < self.bytes {
+            // The first one that does not fit owns what is left, and ends the lap.
+            Slot { segment: self, offset }.publish(&Payload::end());
+        }
+        None
+    }
+
+    /// Copies out the payload whose word was read at `offset`.
+    fn payload(&self, offset: usize, len: usize, into: &mut [u8; PAYLOAD_BYTES_MAX]) {
+        let start = offset + WORD_BYTES;
+        let len = len.min(PAYLOAD_BYTES_MAX).min(self.bytes.saturating_sub(start));
+        // SAFETY: in bounds of both by the line above. The caller (the drain) saw
+        // the word of this entry with acquire, so the copy of its writer happened
+        // before, and nobody writes here until the drain releases the segment.
+        unsafe {
+            ptr::copy_nonoverlapping(self.map.as_ptr().add(start), into.as_mut_ptr(), len);
+        }
+    }
+
+    /// Empties the segment for the lap `epoch`. Only while it is closed and drained.
+    fn reset(&self, epoch: u64) {
+        self.cursor.store(CLOSED, Ordering::SeqCst);
+        // Entries first: a crash in between finds an old lap with fewer entries,
+        // all of which are in the database.
+        for offset in (HEADER_BYTES..self.bytes).step_by(WORD_BYTES) {
+            self.word(offset).store(0, Ordering::Relaxed);
+        }
+        self.word(entry::EPOCH_OFFSET).store(epoch.to_le(), Ordering::Release);
+        self.epoch.store(epoch, Ordering::Release);
+        self.free.store(true, Ordering::Release);
+    }
+
+    fn bytes_used(&self) -> usize {
+        let cursor = self.cursor.load(Ordering::SeqCst);
+        if cursor >= CLOSED { 0 } else { cursor.min(self.bytes).saturating_sub(HEADER_BYTES) }
+    }
+}
+
+impl Slot<'_> {
+    fn publish(self, payload: &Payload) {
+        let Self { segment, offset } = self;
+        let bytes = payload.bytes();
+        let epoch = segment.epoch.load(Ordering::Acquire);
+        let word = entry::word(epoch, offset, payload.kind, bytes);
+        // SAFETY: `reserve` gave `offset .. offset + entry_bytes(len)` to this slot
+        // alone and it lies inside the mapping (an end entry has no payload and
+        // needs only the granule that `offset < bytes` leaves). The source is a
+        // separate array of ours.
+        unsafe {
+            let to = segment.map.as_mut_ptr().add(offset + WORD_BYTES);
+            ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+        }
+        segment.word(offset).store(word.to_le(), Ordering::Release);
+    }
+}
+
+impl Drain {
+    /// Up to `entries_max` entries of the current segment, as far as they are published.
+    pub(crate) fn read(&self, entries_max: usize) -> Drained {
+        let segment = self.mapping.segment(self.index);
+        let epoch = segment.epoch.load(Ordering::Acquire);
+        let mut drained = Drained { entries: Vec::new(), epoch, offset: self.offset, ended: false };
+        let mut payload = [0; PAYLOAD_BYTES_MAX];
+        while drained.entries.len() < entries_max {
+            if drained.offset + GRANULE_BYTES > segment.bytes {
+                drained.ended = true;
+                break;
+            }
+            let word = segment.word(drained.offset).load(Ordering::Acquire);
+            let Some(word) = entry::read_word(u64::from_le(word)) else { break };
+            segment.payload(drained.offset, word.len, &mut payload);
+            let bytes = payload.get(..word.len).unwrap_or_default();
+            match Entry::decode(word.kind, bytes) {
+                Some(Entry::End) => {
+                    drained.ended = true;
+                    break;
+                }
+                Some(entry) => drained.entries.push(entry),
+                None => debug_assert!(false, "a published entry is whole"),
+            }
+            drained.offset += entry::entry_bytes(word.len);
+        }
+        drained
+    }
+
+    /// What `drained` held is in the database: go on behind it.
+    pub(crate) fn release(&mut self, drained: &Drained) {
+        self.offset = drained.offset;
+        if drained.ended {
+            self.mapping.segment(self.index).reset(self.epoch_next);
+            self.epoch_next += 1;
+            self.index = 1 - self.index;
+            self.offset = HEADER_BYTES;
+        }
+        self.mapping.drained_to.store(self.offset, Ordering::Relaxed);
+    }
+
+    /// Whether everything that a [`Drain::mark`] saw has been released.
+    pub(crate) fn has_reached(&self, mark: Mark) -> bool {
+        let here = self.mapping.segment(self.index).epoch.load(Ordering::Acquire);
+        mark.into_iter().all(|(epoch, used)| {
+            used == 0 || epoch < here || (epoch == here && self.offset >= HEADER_BYTES + used)
+        })
+    }
+
+    /// Whether a task reserved a place that was not read yet. (`SeqCst`: see `wake`.)
+    pub(crate) fn has_unread(&self) -> bool {
+        let here = self.mapping.segment(self.index);
+        let cursor = here.cursor.load(Ordering::SeqCst);
+        (cursor < CLOSED && cursor > self.offset)
+            || self.mapping.segment(1 - self.index).bytes_used() > 0
+    }
+
+    /// Where the tasks are, to see whether anything new came.
+    pub(crate) fn mark(&self) -> Mark {
+        [&self.mapping.first, &self.mapping.second]
+            .map(|segment| (segment.epoch.load(Ordering::Acquire), segment.bytes_used()))
+    }
+
+    /// Puts on the disk what was published before the call.
+    ///
+    /// `fdatasync` of the file also writes pages that were changed through the
+    /// mapping and, unlike `msync`, leaves a mere change of time stamps alone.
+    pub(crate) fn sync(&mut self) -> std::io::Result<()> {
+        let mark = self.mark();
+        let changed = mark != self.synced;
+        if !changed && !self.sync_again {
+            return Ok(());
+        }
+        let segments = [&self.mapping.first, &self.mapping.second];
+        for (segment, (now, before)) in segments.into_iter().zip(mark.into_iter().zip(self.synced))
+        {
+            if now.1 > 0 && (now != before || !changed) {
+                segment.file.sync_data()?;
+            }
+        }
+        self.synced = mark;
+        self.sync_again = changed;
+        Ok(())
+    }
+}

@@ -1,0 +1,351 @@
+//! Waits on behalf of a call until the [`Scheduler`] lets it run.
+//!
+//! All decisions are the scheduler's; this module owns what it must not know: the
+//! lock, the clock, the wakers and the timer of those who wait.
+//!
+//! One mutex around plain data and no task of its own: nothing can back up in a
+//! mailbox, and a slot is handed on in the very call that gives it back. The lock
+//! is never held while anybody is woken or any waker is dropped, because either
+//! may run code that comes back here.
+//!
+//! A call that need not wait allocates nothing and starts no timer.
+
+use smallvec::SmallVec;
+use std::{
+    future::Future,
+    num::NonZeroU32,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use tokio::time::{self, Instant};
+use tollgate_core::{
+    class::ClassId,
+    scheduler::{self, Arrival, ClassRules, Grant, Scheduler, Turn, WaiterId},
+};
+
+pub use tollgate_core::scheduler::{ClassCounts, Shed};
+
+/// What a class is entitled to at one upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassLimits {
+    /// Goes before everybody else; honoured for the first class only.
+    pub strict: bool,
+    /// The share of a class that is not strict; 0 counts as 1.
+    pub weight: u32,
+    /// How many calls may wait; 0: none ever waits.
+    pub queue_max: usize,
+    /// How long one may wait.
+    pub max_wait: Duration,
+}
+
+/// A call that wants to run.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub class: ClassId,
+    /// A hash of the tenant, alike for all its calls.
+    pub tenant: u64,
+    /// What the call takes from its class's share; 1 to share by calls.
+    pub cost: u64,
+    /// When the caller stops caring. It is not started at or after that moment.
+    pub deadline: Option<Instant>,
+    /// Raised exactly while this call waits in the queue.
+    pub queued: Option<QueuedFlag>,
+}
+
+/// Whether a call in flight still waits for its turn. Clones are one flag.
+#[derive(Clone, Debug, Default)]
+pub struct QueuedFlag(Arc<AtomicBool>);
+
+/// The calls that run and wait at one upstream.
+#[derive(Debug)]
+pub struct Admission {
+    /// What the scheduler counts its nanoseconds from.
+    epoch: Instant,
+    state: Mutex<State>,
+}
+
+/// The right to run. Dropped, the next one runs.
+#[must_use = "dropped at once it lets the next one run"]
+#[derive(Debug)]
+pub struct Permit {
+    admission: Arc<Admission>,
+    /// `None` only while it is dropped.
+    grant: Option<Grant>,
+    queue_wait: Option<Duration>,
+}
+
+/// How things stand at one moment, exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// `None`: as many run as arrive.
+    pub limit: Option<NonZeroU32>,
+    pub inflight: u64,
+    pub waiting: usize,
+    /// How long the one waits that waits longest.
+    pub oldest_wait: Option<Duration>,
+    /// Most important first, as configured.
+    pub classes: Vec<ClassCounts>,
+}
+
+#[derive(Debug)]
+struct State {
+    scheduler: Scheduler,
+    /// By [`WaiterId::idx`].
+    parked: Vec<Parked>,
+}
+
+#[derive(Debug, Default)]
+struct Parked {
+    waker: Option<Waker>,
+    queued: Option<QueuedFlag>,
+}
+
+/// A place in the queue. Dropped, it is given up, and so is a grant nobody took.
+#[derive(Debug)]
+struct Place {
+    admission: Arc<Admission>,
+    /// `None` once it was told what became of it.
+    waiter: Option<WaiterId>,
+    expires_ns: u64,
+}
+
+/// Those to wake, and wakers to drop, once the lock is free.
+type Wakers = SmallVec<[Waker; 4]>;
+
+impl QueuedFlag {
+    /// Raises and lowers a flag that somebody else already looks at.
+    pub fn over(flag: Arc<AtomicBool>) -> Self {
+        Self(flag)
+    }
+
+    pub fn is_queued(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn set(&self, is_queued: bool) {
+        self.0.store(is_queued, Ordering::Release);
+    }
+}
+
+impl Admission {
+    /// `limit`: how many run at once; without one nothing queues, but all is
+    /// counted. `classes`: most important first; a call of a class beyond them is
+    /// treated as of the last.
+    pub fn new(limit: Option<NonZeroU32>, classes: &[ClassLimits]) -> Arc<Self> {
+        let rules: Vec<_> = classes.iter().copied().map(ClassRules::from).collect();
+        let scheduler = Scheduler::new(limit, &rules);
+        let state = Mutex::new(State { scheduler, parked: Vec::new() });
+        Arc::new(Self { epoch: Instant::now(), state })
+    }
+
+    /// Waits until the call may run. Dropped before that, it leaves its place.
+    pub async fn admit(self: &Arc<Self>, ask: Ask) -> Result<Permit, Shed> {
+        let mut place = match self.arrive(ask) {
+            Arrival::Granted(grant) => return Ok(self.permit(grant, None)),
+            Arrival::Shed(shed) => return Err(shed),
+            Arrival::Waiting { waiter, expires_ns } => {
+                Place { admission: self.clone(), waiter: Some(waiter), expires_ns }
+            }
+        };
+        let patience = place.expires_ns.saturating_sub(self.now_ns());
+        let mut time_is_up = pin!(time::sleep(Duration::from_nanos(patience)));
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(settled) = place.poll(context, false) {
+                return Poll::Ready(settled);
+            }
+            std::task::ready!(time_is_up.as_mut().poll(context));
+            place.poll(context, true)
+        })
+        .await
+    }
+
+    /// How things stand now. Those whose time has passed do not count, even if
+    /// their timer is yet to tell them.
+    pub fn snapshot(&self) -> Snapshot {
+        self.change(|state, now_ns| {
+            let scheduler = &mut state.scheduler;
+            scheduler.expire(now_ns);
+            let oldest_ns = scheduler.oldest_arrival_ns();
+            Snapshot {
+                limit: scheduler.limit(),
+                inflight: scheduler.inflight(),
+                waiting: scheduler.waiting(),
+                oldest_wait: oldest_ns
+                    .map(|oldest_ns| Duration::from_nanos(now_ns.saturating_sub(oldest_ns))),
+                classes: scheduler.class_counts().collect(),
+            }
+        })
+    }
+
+    /// Changes how many run at once. Those that run already are left alone.
+    pub fn set_limit(&self, limit: Option<NonZeroU32>) {
+        self.change(|state, now_ns| state.scheduler.set_limit(limit, now_ns));
+    }
+
+    /// From now on every new call is [`Shed::Draining`]; those that wait keep
+    /// their places and run.
+    pub fn drain(&self) {
+        self.change(|state, _| state.scheduler.drain());
+    }
+
+    fn arrive(&self, ask: Ask) -> Arrival {
+        let core_ask = scheduler::Ask {
+            class: ask.class,
+            tenant: ask.tenant,
+            cost: ask.cost,
+            deadline_ns: ask.deadline.map(|deadline| self.ns(deadline)),
+        };
+        self.change(|state, now_ns| {
+            let arrival = state.scheduler.arrive(&core_ask, now_ns);
+            if let Arrival::Waiting { waiter, .. } = &arrival {
+                state.park(*waiter, ask.queued);
+            }
+            arrival
+        })
+    }
+
+    fn permit(self: &Arc<Self>, grant: Grant, queue_wait: Option<Duration>) -> Permit {
+        Permit { admission: self.clone(), grant: Some(grant), queue_wait }
+    }
+
+    /// Every change goes through here: under the lock, then wakes whom it settled.
+    fn change<R>(&self, change: impl FnOnce(&mut State, u64) -> R) -> R {
+        let (result, wakers) = {
+            let mut state = self.lock();
+            // Read under the lock, so that the scheduler's time never goes back.
+            let now_ns = self.now_ns();
+            let result = change(&mut state, now_ns);
+            (result, state.settled())
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The scheduler is whole between any two of its calls, and nothing else panics.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.ns(Instant::now())
+    }
+
+    fn ns(&self, moment: Instant) -> u64 {
+        let since = moment.saturating_duration_since(self.epoch);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Permit {
+    /// How long it waited for its turn.
+    pub fn queue_wait(&self) -> Duration {
+        self.queue_wait.unwrap_or_default()
+    }
+
+    /// Whether it was in the queue at all.
+    pub fn has_waited(&self) -> bool {
+        self.queue_wait.is_some()
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(grant) = self.grant.take() {
+            self.admission.change(|state, now_ns| state.scheduler.release(grant, now_ns));
+        }
+    }
+}
+
+impl From<ClassLimits> for ClassRules {
+    fn from(limits: ClassLimits) -> Self {
+        let ClassLimits { strict, weight, queue_max, max_wait } = limits;
+        let max_wait_ns = u64::try_from(max_wait.as_nanos()).unwrap_or(u64::MAX);
+        Self { strict, weight, queue_max, max_wait_ns }
+    }
+}
+
+impl State {
+    fn park(&mut self, waiter: WaiterId, queued: Option<QueuedFlag>) {
+        if let Some(queued) = &queued {
+            queued.set(true);
+        }
+        if self.parked.len() <= waiter.idx() {
+            self.parked.resize_with(waiter.idx() + 1, Parked::default);
+        }
+        if let Some(parked) = self.parked.get_mut(waiter.idx()) {
+            *parked = Parked { waker: None, queued };
+        }
+    }
+
+    /// Whom to wake when this waiter is settled. Returns a waker to drop outside.
+    fn wake_later(&mut self, waiter: WaiterId, waker: &Waker) -> Option<Waker> {
+        let parked = self.parked.get_mut(waiter.idx())?;
+        match &parked.waker {
+            Some(parked) if parked.will_wake(waker) => None,
+            Some(_) | None => parked.waker.replace(waker.clone()),
+        }
+    }
+
+    /// It waits no more, one way or another. Returns its waker.
+    fn unpark(&mut self, waiter: WaiterId) -> Option<Waker> {
+        let parked = self.parked.get_mut(waiter.idx()).map(std::mem::take)?;
+        if let Some(queued) = parked.queued {
+            queued.set(false);
+        }
+        parked.waker
+    }
+
+    fn settled(&mut self) -> Wakers {
+        let mut wakers = Wakers::new();
+        while let Some(waiter) = self.scheduler.next_settled() {
+            wakers.extend(self.unpark(waiter));
+        }
+        wakers
+    }
+}
+
+impl Place {
+    fn poll(&mut self, context: &mut Context<'_>, time_is_up: bool) -> Poll<Result<Permit, Shed>> {
+        let Some(waiter) = self.waiter else { return Poll::Pending };
+        let expires_ns = self.expires_ns;
+        let (turn, _unused_waker) = self.admission.change(|state, now_ns| {
+            // A timer that rang is the proof; a coarse clock must not contradict it.
+            let now_ns = if time_is_up { now_ns.max(expires_ns) } else { now_ns };
+            let turn = state.scheduler.turn(waiter, now_ns);
+            let waker = match &turn {
+                Turn::Waiting => state.wake_later(waiter, context.waker()),
+                Turn::Granted { .. } | Turn::Shed(_) => state.unpark(waiter),
+            };
+            (turn, waker)
+        });
+        let settled = match turn {
+            Turn::Waiting => return Poll::Pending,
+            Turn::Granted { grant, waited_ns } => {
+                let queue_wait = Duration::from_nanos(waited_ns);
+                Ok(self.admission.permit(grant, Some(queue_wait)))
+            }
+            Turn::Shed(shed) => Err(shed),
+        };
+        self.waiter = None;
+        Poll::Ready(settled)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            let _unused_waker = self.admission.change(|state, now_ns| {
+                state.scheduler.leave(waiter, now_ns);
+                state.unpark(waiter)
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

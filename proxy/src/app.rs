@@ -1,0 +1,202 @@
+//! Wires the parts together. The only place that knows all of them.
+//!
+//! What a configuration decides is a [`Snapshot`]: a reload builds a whole new one and
+//! swaps it; an exchange holds one from its head to its end. What outlives a
+//! configuration (ledger, memory tier, metrics, flights) is in [`Parts`].
+
+mod destination;
+mod reload;
+mod run;
+
+pub(crate) use self::destination::Destination;
+pub use self::run::{App, StartError};
+
+use crate::{
+    admission::ClassLimits,
+    identity::Sources,
+    inspect::BodyLimits,
+    listener::Peer,
+    meter::{Lane, Meter},
+    metrics::{self, Metrics},
+    relay::Answer,
+    route::{Route, Routes},
+    scaling,
+    shutdown::Shutdown,
+};
+use arc_swap::ArcSwap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU64},
+};
+use tokio_util::task::TaskTracker;
+use tollgate_cache::{
+    flight::Flights, generations::Generations, memo::RawMemo, tiers::Tiers, versions::Versions,
+};
+use tollgate_config::Config;
+
+/// Everything an exchange may use.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) cache: CacheParts,
+    pub(crate) flights: Flights<Answer>,
+    pub(crate) shutdown: Shutdown,
+    /// Bytes of request bodies held at this moment.
+    pub(crate) held: Arc<AtomicU64>,
+    /// Connections of callers: the drain waits for them.
+    pub(crate) connections: TaskTracker,
+    /// Everything else that runs: connections to upstreams, timers, servers of our own.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) started_ms: i64,
+}
+
+impl Parts {
+    /// Calls that wait or run, over all upstreams.
+    pub(crate) fn in_flight(&self) -> u64 {
+        let snapshot = self.snapshot.load();
+        let counts = snapshot.destinations.iter().map(|to| to.admission.snapshot());
+        counts.map(|seen| seen.inflight.saturating_add(crate::body::len_u64(seen.waiting))).sum()
+    }
+}
+
+/// What the cache is made of.
+#[derive(Debug)]
+pub(crate) struct CacheParts {
+    pub(crate) tiers: Tiers,
+    pub(crate) generations: Arc<Generations>,
+    pub(crate) versions: Arc<Versions>,
+    /// What bodies were found to ask, by their bytes.
+    pub(crate) memo: RawMemo<crate::cache::Known>,
+    /// The longest answer that is stored.
+    pub(crate) entry_bytes_max: usize,
+}
+
+/// What one configuration decides.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) config: Arc<Config>,
+    pub(crate) routes: Routes,
+    pub(crate) destinations: Box<[Arc<Destination>]>,
+    pub(crate) sources: Sources,
+    /// For calls that match no route.
+    pub(crate) unrouted: Arc<Lane>,
+}
+
+/// Why a configuration cannot come into force.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    #[error(transparent)]
+    Destination(#[from] destination::DestinationError),
+    #[error(transparent)]
+    Metrics(#[from] metrics::MetricsError),
+}
+
+impl Snapshot {
+    /// Makes a configuration ready. Upstreams that `before` had alike are kept, with
+    /// their connections and queues.
+    pub(crate) fn new(
+        config: Arc<Config>,
+        meter: &Meter,
+        metrics: &Metrics,
+        upstream_tasks: &TaskTracker,
+        before: Option<&Self>,
+    ) -> Result<Self, SnapshotError> {
+        let classes: Vec<ClassLimits> = config
+            .classes
+            .iter()
+            .map(|class| ClassLimits {
+                strict: class.strict,
+                weight: class.weight,
+                queue_max: class.queue_max,
+                max_wait: class.wait_max,
+            })
+            .collect();
+        let same_classes = before.is_some_and(|before| before.config.classes == config.classes);
+        let known: HashMap<&str, &Arc<Destination>> = before
+            .into_iter()
+            .filter(|_| same_classes)
+            .flat_map(|before| before.destinations.iter())
+            .map(|destination| (destination.config.name.as_str(), destination))
+            .collect();
+        let destinations = config
+            .upstreams
+            .iter()
+            .map(|upstream| match known.get(upstream.name.as_str()) {
+                Some(kept)
+                    if kept.config == *upstream
+                        && *kept.namespace == *config.namespace(upstream) =>
+                {
+                    Ok(Arc::clone(kept))
+                }
+                Some(_) | None => {
+                    Destination::new(&config, upstream, &classes, upstream_tasks).map(Arc::new)
+                }
+            })
+            .collect::<Result<Box<[_]>, _>>()?;
+        let handles = lay_out(&config, metrics)?;
+        let class_dims: Box<[_]> =
+            config.classes.iter().map(|class| meter.ledger.dim(&class.name)).collect();
+        let lane = |metrics, route: &str| {
+            let (route, classes) = (meter.ledger.dim(route), class_dims.clone());
+            Arc::new(Lane { metrics, route, classes })
+        };
+        let unrouted = lane(handles.unrouted, "");
+        let routes = config.routes.iter().zip(handles.routes).filter_map(|(route, metrics)| {
+            let destination = destinations.get(route.upstream.place())?.clone();
+            let lane = lane(metrics, &route.name);
+            Some(Arc::new(Route::new(route.clone(), destination, lane, config.class_default)))
+        });
+        let routes = Routes::new(routes.collect());
+        let sources = Sources::new(&config);
+        Ok(Self { routes, destinations, sources, unrouted, config })
+    }
+
+    /// Whether what `peer` says of itself is believed.
+    pub(crate) fn trusts(&self, peer: &Peer) -> bool {
+        let listener = self.config.listeners.get(peer.listener);
+        match listener.and_then(|listener| listener.trusted.as_ref()) {
+            None => true,
+            Some(nets) => nets.iter().any(|net| net.contains(&peer.address)),
+        }
+    }
+
+    pub(crate) fn body_limits(&self, peer: &Peer, route: &Route) -> BodyLimits {
+        let listeners = &self.config.listeners;
+        let limits = listeners.get(peer.listener).or(listeners.first()).map(|l| &l.limits);
+        BodyLimits {
+            hold_bytes_max: limits.map_or(0, |limits| limits.body_bytes_max),
+            held_bytes_max: limits.map_or(0, |limits| limits.held_bytes_max),
+            refuse_above_bytes: route.config.body_bytes_max,
+            frame_timeout: limits.map_or(FRAME_TIMEOUT, |limits| limits.idle_timeout),
+        }
+    }
+}
+
+/// Where no listener says otherwise; nginx's `client_body_timeout`.
+const FRAME_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+
+fn lay_out(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<metrics::Handles, metrics::MetricsError> {
+    let classes: Vec<String> = config.classes.iter().map(|class| class.name.clone()).collect();
+    let routes: Vec<String> = config.routes.iter().map(|route| route.name.clone()).collect();
+    let aliases: Vec<scaling::Alias> = config
+        .metrics
+        .aliases
+        .iter()
+        .map(|alias| scaling::Alias {
+            name: alias.name.clone(),
+            quantile: alias.quantile,
+            unit: match alias.unit {
+                tollgate_config::AliasUnit::Milliseconds => scaling::Unit::Milliseconds,
+                tollgate_config::AliasUnit::Seconds => scaling::Unit::Seconds,
+            },
+            window: alias.window,
+            routes: alias.routes.clone(),
+        })
+        .collect();
+    metrics.lay_out(metrics::Layout { classes: &classes, routes: &routes, aliases: &aliases })
+}

@@ -1,0 +1,155 @@
+//! An upstream made ready: its endpoints, its scheduler, where its version is said.
+
+use crate::{
+    admission::{Admission, ClassLimits},
+    listener::{TlsError, chain_and_key, roots},
+    upstream::{Balance, Connector, Endpoint, HostRule, Timeouts, Upstream},
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize},
+};
+use tokio_util::task::TaskTracker;
+use tollgate_config as config;
+
+/// An upstream with its scheduler. Outlives a reload that does not change it.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    pub(crate) config: config::Upstream,
+    pub(crate) upstream: Upstream,
+    pub(crate) admission: Arc<Admission>,
+    /// Where a version is said, if the upstream says it.
+    pub(crate) version_header: Option<HeaderName>,
+    pub(crate) version_static: Option<Arc<str>>,
+    pub(crate) namespace: Arc<str>,
+}
+
+/// Why an upstream cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DestinationError {
+    #[error("upstreams.{upstream}.tls: {source}")]
+    Tls { upstream: String, source: TlsError },
+    #[error("upstreams.{upstream}.tls: {source}")]
+    Rustls { upstream: String, source: rustls::Error },
+    #[error("upstreams.{upstream}: {text:?} cannot stand in a header")]
+    Header { upstream: String, text: String },
+    #[error("upstreams.{upstream}: {host:?} is not a name that TLS can check")]
+    Name { upstream: String, host: String },
+}
+
+impl Destination {
+    pub(crate) fn new(
+        configuration: &config::Config,
+        config: &config::Upstream,
+        classes: &[ClassLimits],
+        connections: &TaskTracker,
+    ) -> Result<Self, DestinationError> {
+        let header = |text: &str| {
+            let upstream = config.name.clone();
+            HeaderValue::from_str(text)
+                .map_err(|_| DestinationError::Header { upstream, text: text.to_owned() })
+        };
+        let tls = client_tls(config)?;
+        let mut endpoints = Vec::new();
+        for endpoint in &config.endpoints {
+            let tls = match &tls {
+                None => None,
+                Some(tls) => {
+                    let host = endpoint.host.clone();
+                    let upstream = config.name.clone();
+                    let name = ServerName::try_from(host.clone())
+                        .map_err(|_| DestinationError::Name { upstream, host })?;
+                    Some((tls.clone(), name))
+                }
+            };
+            let connector = Connector {
+                host: Arc::from(&*endpoint.host),
+                port: endpoint.port,
+                tls,
+                tasks: connections.clone(),
+            };
+            let name = Arc::from(format!("{}:{}", endpoint.host, endpoint.port));
+            endpoints.push(Endpoint::new(name, header(&endpoint.authority())?, connector));
+        }
+        let timeouts = &config.timeouts;
+        let upstream = Upstream {
+            name: Arc::from(&*config.name),
+            endpoints: endpoints.into(),
+            timeouts: Timeouts {
+                connect: timeouts.connect,
+                first_byte: timeouts.first_byte,
+                idle: timeouts.idle,
+                total: timeouts.total,
+            },
+            host: match &config.host {
+                config::HostHeader::Upstream => HostRule::Upstream,
+                config::HostHeader::Preserve => HostRule::Preserve,
+                config::HostHeader::Name(name) => HostRule::Name(header(name)?),
+            },
+            via: config.via,
+            balance: match config.balance {
+                config::Balance::LeastLoaded => Balance::LeastLoaded,
+                config::Balance::RoundRobin => Balance::RoundRobin,
+            },
+            inject_usage: AtomicBool::new(config.inject_usage == config::InjectUsage::Auto),
+            next: AtomicUsize::new(0),
+        };
+        let (version_header, version_static) = match &config.model_version {
+            config::ModelVersion::Static(version) => (None, Some(Arc::from(&**version))),
+            config::ModelVersion::Header(name) => {
+                (HeaderName::from_bytes(name.as_bytes()).ok(), None)
+            }
+        };
+        Ok(Self {
+            upstream,
+            admission: Admission::new(config.concurrency_limit, classes),
+            version_header,
+            version_static,
+            namespace: Arc::from(configuration.namespace(config)),
+            config: config.clone(),
+        })
+    }
+
+    /// The version that an answer says it is of.
+    pub(crate) fn version_of<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        headers.get(self.version_header.as_ref()?)?.to_str().ok()
+    }
+}
+
+fn client_tls(config: &config::Upstream) -> Result<Option<Arc<ClientConfig>>, DestinationError> {
+    if config.endpoints.iter().all(|endpoint| endpoint.scheme == config::Scheme::Http) {
+        return Ok(None);
+    }
+    let tls = |source| DestinationError::Tls { upstream: config.name.clone(), source };
+    let rustls = |source| DestinationError::Rustls { upstream: config.name.clone(), source };
+    let authorities = match &config.tls.ca {
+        Some(file) => roots(file).map_err(tls)?,
+        None => system_roots(),
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(rustls)?
+        .with_root_certificates(authorities);
+    let mut client = match &config.tls.client {
+        None => builder.with_no_client_auth(),
+        Some(files) => {
+            let (chain, key) = chain_and_key(files).map_err(tls)?;
+            builder.with_client_auth_cert(chain, key).map_err(rustls)?
+        }
+    };
+    client.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Some(Arc::new(client)))
+}
+
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "some of the system's certificate authorities cannot be read");
+    }
+    roots.add_parsable_certificates(found.certs);
+    roots
+}

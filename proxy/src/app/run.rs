@@ -1,0 +1,398 @@
+//! Starts everything in the right order, and ends it in the other.
+//!
+//! Sockets are bound before anything runs, so that a port that is taken is an error of
+//! the start and not of the first call.
+
+use super::{CacheParts, Parts, Snapshot, SnapshotError};
+use crate::{
+    aside::{self, Socket},
+    listener::{self, Listener, TlsError},
+    meter::{Meter, unix_ms},
+    metrics::{
+        CacheHeld, CacheReading, LedgerReading, LookupCounts, Metrics, MetricsError, QueueReading,
+        StoreReading, TierLabel,
+    },
+    shutdown::Shutdown,
+    telemetry,
+};
+use arc_swap::ArcSwap;
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+use tokio::{net::TcpListener, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tollgate_cache::{
+    counters::TierCounters,
+    flight::Flights,
+    generations::Generations,
+    memo::RawMemo,
+    memory::MemoryTier,
+    shared::{RedisSettings, RedisTier},
+    tiers::Tiers,
+    versions::Versions,
+};
+use tollgate_config::{AdminAddress, Config};
+use tollgate_core::{class::CLASSES_MAX, price::PriceBook};
+use tollgate_ledger::{Ledger, LedgerError};
+
+/// Bodies that are remembered: some 200 bytes each, so about 3 MiB at the most.
+const BODIES_REMEMBERED_MAX: usize = 16_384;
+
+/// The longest answer that is stored. Model answers are kilobytes; embeddings of a full
+/// batch are a few megabytes.
+const ENTRY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How often entries past their time are looked for. They are never served; this only
+/// gives their memory back.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Why Tollgate could not start. The one who started it can mend most of these.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{what} {address} cannot be listened on; choose another address or stop what has it")]
+    Bind { what: &'static str, address: String, source: io::Error },
+    #[error("listeners[].tls: {0}")]
+    Tls(String),
+    #[error("{0}")]
+    Snapshot(String),
+    #[error("{path}: {what}")]
+    Prices { path: String, what: String },
+    #[error("data_dir: the ledger cannot be opened")]
+    Ledger(#[source] LedgerError),
+    #[error("stores.redis: {0}")]
+    Redis(String),
+    #[error("metrics: {0}")]
+    Metrics(#[from] MetricsError),
+}
+
+/// A running Tollgate.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub(crate) parts: Arc<Parts>,
+    addresses: Arc<Addresses>,
+}
+
+/// Where it listens, with the ports that the system chose.
+#[derive(Debug)]
+pub struct Addresses {
+    pub listeners: Vec<SocketAddr>,
+    /// `None`: a socket in the file system.
+    pub admin: Option<SocketAddr>,
+    pub metrics: SocketAddr,
+}
+
+impl App {
+    /// Binds, opens the ledger and serves.
+    ///
+    /// # Errors
+    /// The first thing that stands in the way, with what to do about it.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let sockets = Sockets::bind(&config).await?;
+        let addresses = Arc::new(sockets.addresses());
+        let parts = Arc::new(parts(config).await?);
+        report(&parts);
+        sockets.serve(&parts);
+        sweep(&parts);
+        Ok(Self { parts, addresses })
+    }
+
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The metrics, in the classic text format.
+    pub fn metrics_text(&self) -> String {
+        self.parts.metrics.render(None).1
+    }
+
+    /// Everything that was recorded is in the database when this returns.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn flush_ledger(&self) -> Result<(), LedgerError> {
+        let meter = self.parts.meter.clone();
+        blocking(move || meter.ledger.flush()).await
+    }
+
+    /// Goes down in order, and says how many connections were cut.
+    pub async fn drain(&self) -> usize {
+        let drain = self.parts.snapshot.load().config.drain.clone();
+        self.drain_within(drain.quiet, drain.deadline).await
+    }
+
+    pub async fn drain_within(&self, quiet: Duration, deadline: Duration) -> usize {
+        let parts = &self.parts;
+        let cut = parts.shutdown.drain(&parts.connections, quiet, deadline).await;
+        parts.connections.wait().await;
+        let meter = parts.meter.clone();
+        if let Err(error) = blocking(move || meter.ledger.shutdown()).await {
+            // The records are in the mapping all the same: the next start stores them.
+            tracing::error!(%error, "the ledger could not be flushed");
+        }
+        parts.shutdown.over.cancel();
+        cut
+    }
+}
+
+async fn blocking(
+    work: impl FnOnce() -> Result<(), LedgerError> + Send + 'static,
+) -> Result<(), LedgerError> {
+    // A panic in there has been reported by the hook; the process goes down anyway.
+    tokio::task::spawn_blocking(work).await.unwrap_or(Ok(()))
+}
+
+/// What is bound and not served yet.
+struct Sockets {
+    listeners: Vec<Listener>,
+    admin: Socket,
+    metrics: TcpListener,
+}
+
+impl Sockets {
+    async fn bind(config: &Config) -> Result<Self, StartError> {
+        let mut listeners = Vec::new();
+        for (place, listener) in config.listeners.iter().enumerate() {
+            let tls = listener.tls.as_ref().map(listener::acceptor).transpose();
+            listeners.push(Listener {
+                socket: bind("listener", listener.address).await?,
+                place,
+                tls: tls.map_err(|error: TlsError| StartError::Tls(with_causes(&error)))?,
+                limits: listener.limits.clone(),
+                open: Arc::default(),
+            });
+        }
+        let admin = match &config.admin.address {
+            AdminAddress::Tcp(address) => Socket::Tcp(bind("admin", *address).await?),
+            AdminAddress::Unix(path) => aside::bind_unix(path).map_err(|source| {
+                let address = path.display().to_string();
+                StartError::Bind { what: "admin", address, source }
+            })?,
+        };
+        let metrics = bind("telemetry.metrics", config.metrics.address).await?;
+        Ok(Self { listeners, admin, metrics })
+    }
+
+    fn addresses(&self) -> Addresses {
+        let of = |socket: &TcpListener| {
+            socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
+        };
+        Addresses {
+            listeners: self.listeners.iter().map(|listener| of(&listener.socket)).collect(),
+            admin: match &self.admin {
+                Socket::Tcp(socket) => Some(of(socket)),
+                Socket::Unix(_) => None,
+            },
+            metrics: of(&self.metrics),
+        }
+    }
+
+    fn serve(self, parts: &Arc<Parts>) {
+        for listener in self.listeners {
+            parts.tasks.spawn(listener::serve(listener, parts.clone()));
+        }
+        let over = parts.shutdown.over.clone();
+        let telemetry = {
+            let parts = parts.clone();
+            move |request| telemetry::answer(parts.clone(), request)
+        };
+        let tasks = parts.tasks.clone();
+        parts.tasks.spawn(aside::serve(Socket::Tcp(self.metrics), tasks, over.clone(), telemetry));
+        let admin = {
+            let parts = parts.clone();
+            move |request| crate::admin::answer(parts.clone(), request)
+        };
+        parts.tasks.spawn(aside::serve(self.admin, parts.tasks.clone(), over, admin));
+    }
+}
+
+async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Bind { what, address: address.to_string(), source })
+}
+
+async fn parts(config: Arc<Config>) -> Result<Parts, StartError> {
+    let dir: PathBuf = config.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        fs::create_dir_all(&dir).ok();
+        Ledger::open(&dir, tollgate_ledger::Options::default())
+    });
+    let ledger = opened
+        .await
+        .unwrap_or_else(|error| Err(LedgerError::Thread(error.into())))
+        .map_err(StartError::Ledger)?;
+    let prices = ArcSwap::from_pointee(prices(&config)?);
+    let meter = Arc::new(Meter { ledger, prices });
+    let metrics = Arc::new(Metrics::new(Instant::now())?);
+    let tasks = TaskTracker::new();
+    let snapshot = Snapshot::new(config.clone(), &meter, &metrics, &tasks, None)
+        .map_err(|error: SnapshotError| StartError::Snapshot(with_causes(&error)))?;
+    let shutdown = Shutdown::default();
+    Ok(Parts {
+        snapshot: ArcSwap::from_pointee(snapshot),
+        meter,
+        metrics,
+        cache: cache_parts(&config, &tasks, &shutdown.over)?,
+        flights: Flights::default(),
+        shutdown,
+        held: Arc::new(AtomicU64::new(0)),
+        connections: TaskTracker::new(),
+        tasks,
+        started_ms: unix_ms(),
+    })
+}
+
+/// The price book that a configuration asks for.
+pub(super) fn prices(config: &Config) -> Result<PriceBook, StartError> {
+    let mut book = if config.prices.builtin { PriceBook::builtin() } else { PriceBook::default() };
+    for file in &config.prices.files {
+        let path = file.display().to_string();
+        let text = fs::read_to_string(file)
+            .map_err(|error| StartError::Prices { path: path.clone(), what: error.to_string() })?;
+        match book.with_csv(&path, &text) {
+            Ok(odd) => {
+                for problem in odd {
+                    tracing::warn!(%problem, "a price looks like a slip of its unit");
+                }
+            }
+            Err(problems) => {
+                let what: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                return Err(StartError::Prices { path, what: what.join("; ") });
+            }
+        }
+    }
+    Ok(book)
+}
+
+fn cache_parts(
+    config: &Config,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<CacheParts, StartError> {
+    let generations = Arc::new(Generations::default());
+    let versions = Arc::new(Versions::default());
+    let memory = MemoryTier::new(config.cache.memory_bytes_max);
+    let redis = match &config.redis {
+        None => None,
+        Some(redis) => {
+            let namespace = config.cache.namespace.clone().unwrap_or_else(|| {
+                config.upstreams.first().map(|first| first.name.clone()).unwrap_or_default()
+            });
+            let mut settings = RedisSettings::new(redis.url.expose(), namespace);
+            settings.read_timeout = redis.timeout;
+            let (generations, versions) = (generations.clone(), versions.clone());
+            let tier = RedisTier::start(settings, generations, versions, tasks, stop);
+            Some(tier.map_err(|error| StartError::Redis(error.to_string()))?)
+        }
+    };
+    Ok(CacheParts {
+        tiers: Tiers::new(memory, redis, generations.clone(), versions.clone()),
+        generations,
+        versions,
+        memo: RawMemo::new(BODIES_REMEMBERED_MAX),
+        entry_bytes_max: ENTRY_BYTES_MAX,
+    })
+}
+
+/// Tells the metrics where to look when somebody scrapes.
+fn report(parts: &Arc<Parts>) {
+    let queues = Arc::downgrade(parts);
+    parts.metrics.set_queue_source(move || {
+        let Some(parts) = queues.upgrade() else { return Vec::new() };
+        parts.snapshot.load().destinations.iter().map(|to| queue_reading(to)).collect()
+    });
+    let caches = Arc::downgrade(parts);
+    parts.metrics.set_cache_source(move || {
+        let Some(parts) = caches.upgrade() else { return Vec::new() };
+        cache_readings(&parts.cache.tiers)
+    });
+    let ledger = Arc::downgrade(parts);
+    parts.metrics.set_ledger_source(move || {
+        let stats = ledger.upgrade().map(|parts| parts.meter.ledger.stats()).unwrap_or_default();
+        LedgerReading {
+            queue_records: stats.queue_records,
+            wal_bytes: stats.wal_bytes,
+            dropped: stats.dropped,
+        }
+    });
+    let stores = Arc::downgrade(parts);
+    parts.metrics.set_store_source(move || {
+        let redis = stores.upgrade().and_then(|parts| parts.cache.tiers.redis().map(RedisTier::is_up));
+        redis.map(|up| StoreReading { store: "redis", up }).into_iter().collect()
+    });
+}
+
+fn queue_reading(to: &super::Destination) -> QueueReading {
+    let seen = to.admission.snapshot();
+    let mut waiting = [0; CLASSES_MAX];
+    for (place, class) in waiting.iter_mut().zip(&seen.classes) {
+        *place = u64::try_from(class.waiting).unwrap_or(u64::MAX);
+    }
+    QueueReading {
+        waiting,
+        inflight: seen.inflight,
+        oldest: seen.oldest_wait.unwrap_or_default(),
+        limit: seen.limit.map_or(0, |limit| u64::from(limit.get())),
+        permits_leaked: 0,
+    }
+}
+
+fn cache_readings(tiers: &Tiers) -> Vec<(TierLabel, CacheReading)> {
+    let counts = |counters: &TierCounters| LookupCounts {
+        hit: counters.hits.value(),
+        miss: counters.misses.value(),
+        expired: counters.expired.value(),
+        purged: counters.purged.value(),
+        collision: counters.collisions.value(),
+        foreign: counters.foreign.value(),
+        error: counters.errors.value(),
+        timeout: counters.timeouts.value(),
+        skipped: counters.skipped.value(),
+    };
+    let memory = tiers.memory();
+    let counters = memory.counters();
+    let held = CacheHeld {
+        bytes: memory.bytes(),
+        entries: u64::try_from(memory.entries()).unwrap_or(u64::MAX),
+        evicted_size: counters.evicted_for_room.value(),
+        evicted_expired: counters.evicted_expired.value(),
+        evicted_purged: counters.evicted_purged.value(),
+    };
+    let reading = CacheReading { held: Some(held), lookups: counts(counters) };
+    let redis = tiers.redis().map(|redis| {
+        (TierLabel::Redis, CacheReading { held: None, lookups: counts(redis.counters()) })
+    });
+    [(TierLabel::Memory, reading)].into_iter().chain(redis).collect()
+}
+
+/// Gives back the memory of entries that are past their time.
+fn sweep(parts: &Arc<Parts>) {
+    let weak = Arc::downgrade(parts);
+    let over = parts.shutdown.over.clone();
+    parts.tasks.spawn(async move {
+        let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+        loop {
+            tokio::select! {
+                () = over.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let Some(parts) = weak.upgrade() else { return };
+            parts.cache.tiers.sweep(crate::cache::now_ms());
+        }
+    });
+}
+
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

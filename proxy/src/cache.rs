@@ -1,0 +1,485 @@
+//! Asks the cache, and tells it what came: the exchange's side of `tollgate-cache`.
+//!
+//! A body is digested once by its bytes; what it was found to ask (canonical form,
+//! model, whether it streams) is remembered under that digest, so that a byte-identical
+//! repeat never parses JSON.
+
+mod answer;
+mod fill;
+mod http_mode;
+mod note;
+mod wish;
+
+pub(crate) use self::{
+    answer::{Hit, respond},
+    fill::Fill,
+    note::{decode_bill, encode_bill},
+};
+
+use self::wish::Wish;
+use crate::{
+    app::Parts,
+    exchange::Fetch,
+    identity::{Caller, Tenant},
+    inspect::{self, AskBody},
+    meter::unix_ms,
+    route::Route,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, request};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use tollgate_cache::{
+    canonical::{Bounds, canonicalise},
+    key::{BodyDigest, CacheKey, Check, KeyHeaders, KeyParts, Scope},
+    memo::RawDigest,
+    versions::Current,
+};
+use tollgate_config::{CacheMode, Scope as ScopeRule};
+use tollgate_core::{
+    dialect::{Dialect, Operation},
+    form,
+};
+
+/// A version that no upstream can say: the key of flights before the first answer.
+const VERSION_UNKNOWN: &str = "\0unknown";
+
+/// Members that leave the key where a converter between the forms exists.
+const FORM_MEMBERS: [&str; 2] = ["stream", "stream_options"];
+
+const QUERY_METHOD: &str = "QUERY";
+
+/// How a call may be cached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Content,
+    Http,
+    Off,
+}
+
+/// What a body was found to ask.
+#[derive(Debug)]
+pub(crate) struct Known {
+    digest: Result<BodyDigest, &'static str>,
+    pub(crate) model: Option<Arc<str>>,
+    pub(crate) stream: bool,
+    /// The caller asked for usage in its stream.
+    pub(crate) include_usage: bool,
+}
+
+/// What a call asks.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) operation: Operation,
+    pub(crate) path: Arc<str>,
+    pub(crate) body: AskBody,
+    pub(crate) known: Option<Arc<Known>>,
+    mode: Mode,
+}
+
+impl Ask {
+    pub(crate) fn model(&self) -> Option<&Arc<str>> {
+        self.known.as_ref()?.model.as_ref()
+    }
+
+    pub(crate) fn bytes_in(&self) -> u64 {
+        match &self.body {
+            AskBody::Whole(bytes, _) => crate::body::len_u64(bytes.len()),
+            AskBody::Streamed { .. } => 0,
+        }
+    }
+
+    pub(crate) fn wants_stream(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.stream)
+    }
+
+    /// The caller did not ask for the usage chunk that its stream will have.
+    pub(crate) fn hides_usage(&self) -> bool {
+        let chunked = matches!(
+            self.operation,
+            Operation::OpenAiChat | Operation::OpenAiCompletions
+        );
+        chunked && self.known.as_ref().is_some_and(|known| known.stream && !known.include_usage)
+    }
+}
+
+/// What the cache says to a call.
+#[derive(Debug)]
+pub(crate) enum Consulted {
+    Hit(Hit),
+    Miss(Question),
+    /// The cache has nothing to do with this call, and why.
+    Bypass(&'static str),
+    /// Only a cached answer was wanted.
+    NotCached,
+}
+
+/// Everything that makes a key, kept until the answer says which version it is of.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) key: CacheKey,
+    pub(crate) check: Check,
+    pub(crate) mode: Mode,
+    route: Arc<Route>,
+    method: Method,
+    path: Arc<str>,
+    query: Option<Arc<str>>,
+    model: Arc<str>,
+    version: Option<Arc<str>>,
+    scope: OwnedScope,
+    tenant: Tenant,
+    tags: Vec<Box<str>>,
+    headers: HeaderMap,
+    digest: BodyDigest,
+    /// The caller wants no cached answer.
+    fresh: bool,
+}
+
+#[derive(Debug)]
+enum OwnedScope {
+    Tenant,
+    User(http::HeaderValue),
+    Shared,
+}
+
+impl Route {
+    pub(crate) fn mode(&self, operation: Operation, method: &Method) -> Mode {
+        let dialect = self.dialect(operation);
+        let keyed_by_route = dialect == Dialect::Http
+            && (method == Method::POST || method.as_str() == QUERY_METHOD);
+        match self.config.cache.mode {
+            CacheMode::Off => Mode::Off,
+            CacheMode::Http => Mode::Http,
+            CacheMode::Auto if operation.is_pure() => Mode::Content,
+            CacheMode::Auto => Mode::Http,
+            CacheMode::Content if operation.is_pure() || keyed_by_route => Mode::Content,
+            CacheMode::Content => Mode::Off,
+        }
+    }
+}
+
+/// Whether a call's body is read before it is sent on.
+pub(crate) fn reads_body(route: &Route, operation: Operation, method: &Method) -> bool {
+    inspect::is_known(operation) || route.mode(operation, method) == Mode::Content
+}
+
+/// Finds out what `body` asks, or remembers it.
+pub(crate) fn ask(
+    parts: &Parts,
+    route: &Arc<Route>,
+    operation: Operation,
+    path: &Arc<str>,
+    head: &request::Parts,
+    body: AskBody,
+) -> Ask {
+    let mode = route.mode(operation, &head.method);
+    let known = match &body {
+        AskBody::Whole(bytes, _) if mode == Mode::Content => {
+            let raw = RawDigest::of(bytes);
+            let context = operation_context(operation);
+            Some(parts.cache.memo.recall(&raw, context).unwrap_or_else(|| {
+                let known = Arc::new(know(operation, bytes, true));
+                parts.cache.memo.remember(raw, context, known.clone());
+                known
+            }))
+        }
+        AskBody::Whole(bytes, _) if inspect::is_known(operation) => {
+            Some(Arc::new(know(operation, bytes, false)))
+        }
+        AskBody::Whole(..) | AskBody::Streamed { .. } => None,
+    };
+    Ask { operation, path: path.clone(), body, known, mode }
+}
+
+/// What is remembered of a body depends on the operation it was read for.
+fn operation_context(operation: Operation) -> u64 {
+    match operation {
+        Operation::OpenAiChat => 1,
+        Operation::OpenAiCompletions => 2,
+        Operation::OpenAiResponses => 3,
+        Operation::OpenAiEmbeddings => 4,
+        Operation::OpenAiModerations => 5,
+        Operation::OpenAiRerank => 6,
+        Operation::AnthropicMessages => 7,
+        Operation::AnthropicCountTokens => 8,
+        Operation::Other => 9,
+    }
+}
+
+fn know(operation: Operation, bytes: &Bytes, keyed: bool) -> Known {
+    if operation == Operation::Other {
+        let digest = Ok(BodyDigest::of(bytes));
+        return Known { digest, model: None, stream: false, include_usage: false };
+    }
+    let Ok(facts) = form::read_request(operation, bytes) else {
+        let digest = Err("not-json");
+        return Known { digest, model: None, stream: false, include_usage: false };
+    };
+    let dropped: &[&str] = if operation.has_converter() { &FORM_MEMBERS } else { &[] };
+    let digest = if !facts.is_pure() || !keyed {
+        Err("not-pure")
+    } else {
+        canonicalise(bytes, dropped, Bounds::default())
+            .map(|canonical| BodyDigest::of(&canonical))
+            .map_err(|error| error.reason())
+    };
+    Known {
+        digest,
+        model: facts.model.as_deref().map(Arc::from),
+        stream: facts.stream,
+        include_usage: facts.include_usage,
+    }
+}
+
+/// Asks the tiers.
+pub(crate) async fn consult(
+    parts: &Parts,
+    route: &Arc<Route>,
+    ask: &Ask,
+    head: &request::Parts,
+    caller: &Caller,
+) -> Consulted {
+    match ask.mode {
+        Mode::Off if route.config.cache.mode == CacheMode::Off => Consulted::Bypass("off"),
+        Mode::Off => Consulted::Bypass("not-pure"),
+        Mode::Http => http_mode::consult(parts, route, ask, head, caller).await,
+        Mode::Content => content(parts, route, ask, head, caller).await,
+    }
+}
+
+async fn content(
+    parts: &Parts,
+    route: &Arc<Route>,
+    ask: &Ask,
+    head: &request::Parts,
+    caller: &Caller,
+) -> Consulted {
+    let Some(known) = &ask.known else { return Consulted::Bypass("body-too-large") };
+    let digest = match &known.digest {
+        Ok(digest) => digest,
+        Err(why) => return Consulted::Bypass(why),
+    };
+    let rule = route.config.cache.scope;
+    if rule != ScopeRule::Shared
+        && caller.tenant_configured
+        && caller.tenant == Tenant::Anonymous
+    {
+        return Consulted::Bypass("anonymous");
+    }
+    let scope = match (rule, &caller.user) {
+        (ScopeRule::Shared, _) => Scope::Shared,
+        (ScopeRule::Tenant, _) => Scope::Tenant(caller.tenant.as_str()),
+        (ScopeRule::User, None) => return Consulted::Bypass("no-user"),
+        (ScopeRule::User, Some(user)) => Scope::User {
+            tenant: caller.tenant.as_str(),
+            user: user.to_str().unwrap_or_default(),
+        },
+    };
+    let wish = Wish::of(&head.headers);
+    if wish.no_store {
+        return Consulted::Bypass("no-store");
+    }
+    let model = known.model.as_deref().unwrap_or_default();
+    let version = current_version(parts, route, model);
+    let asking = Asking { route, ask, head, digest, model, scope, fresh: wish.no_cache };
+    let (key, check) = asking.key(version.as_deref().unwrap_or(VERSION_UNKNOWN));
+    if version.is_some()
+        && !wish.no_cache
+        && let Some(hit) = look_up(parts, route, ask, &key, &check, &wish).await
+    {
+        return Consulted::Hit(hit);
+    }
+    if wish.only_if_cached {
+        return Consulted::NotCached;
+    }
+    Consulted::Miss(asking.question(key, check, version, caller))
+}
+
+/// The nearest entry that this caller may have.
+async fn look_up(
+    parts: &Parts,
+    route: &Route,
+    ask: &Ask,
+    key: &CacheKey,
+    check: &Check,
+    wish: &Wish,
+) -> Option<Hit> {
+    let now_ms = now_ms();
+    let tiers = &parts.cache.tiers;
+    if route.ttls.memory_ms.is_some()
+        && let Some(found) = tiers.look_up_now(key, check, now_ms)
+        && let Some(hit) = answer::usable(found, ask, wish, now_ms)
+    {
+        return Some(hit);
+    }
+    route.ttls.redis_ms?;
+    let found = tiers.look_up_shared(*key, check, route.ttls, now_ms).await?;
+    answer::usable(found, ask, wish, now_ms)
+}
+
+/// Looks in memory once more: for a caller that has just become the leader.
+pub(crate) fn consult_now(fetch: &Fetch, question: Question) -> Result<Hit, Question> {
+    if fetch.route.ttls.memory_ms.is_none() || question.fresh || question.version.is_none() {
+        return Err(question);
+    }
+    let now_ms = now_ms();
+    let found = fetch.parts.cache.tiers.look_up_now(&question.key, &question.check, now_ms);
+    let wish = Wish::of(&fetch.head.headers);
+    found.and_then(|found| answer::usable(found, &fetch.ask, &wish, now_ms)).ok_or(question)
+}
+
+/// After a flight that brought this caller nothing: it may have brought an entry, under
+/// a version that was not known before.
+pub(crate) fn consult_again(fetch: &Fetch, mut question: Question) -> Result<Hit, Question> {
+    if question.mode == Mode::Content
+        && let Some(version) = current_version(&fetch.parts, &fetch.route, &question.model)
+        && question.version.as_ref() != Some(&version)
+    {
+        (question.key, question.check) = question.key_of(&version);
+        question.version = Some(version);
+    }
+    consult_now(fetch, question)
+}
+
+pub(crate) fn now_ms() -> u64 {
+    u64::try_from(unix_ms()).unwrap_or(0)
+}
+
+/// `None`: the upstream has not said one yet.
+fn current_version(parts: &Parts, route: &Route, model: &str) -> Option<Arc<str>> {
+    if let Some(version) = &route.destination.version_static {
+        return Some(version.clone());
+    }
+    match parts.cache.versions.current(&route.destination.upstream.name, model) {
+        Current::Known(version) => Some(version),
+        Current::Unknown => None,
+    }
+}
+
+/// What makes a key, borrowed from the call.
+struct Asking<'a> {
+    route: &'a Arc<Route>,
+    ask: &'a Ask,
+    head: &'a request::Parts,
+    digest: &'a BodyDigest,
+    model: &'a str,
+    scope: Scope<'a>,
+    fresh: bool,
+}
+
+impl Asking<'_> {
+    fn key(&self, version: &str) -> (CacheKey, Check) {
+        let destination = &self.route.destination;
+        let headers = &self.head.headers;
+        KeyParts {
+            namespace: &destination.namespace,
+            upstream: &destination.upstream.name,
+            method: self.head.method.as_str(),
+            path: &self.ask.path,
+            query: self.head.uri.query(),
+            model: self.model,
+            model_version: version,
+            versions: &named_versions(self.route, headers),
+            scope: self.scope,
+            headers: key_headers(headers),
+            body: self.digest,
+        }
+        .key()
+    }
+
+    fn question(
+        &self,
+        key: CacheKey,
+        check: Check,
+        version: Option<Arc<str>>,
+        caller: &Caller,
+    ) -> Question {
+        let mut headers = HeaderMap::new();
+        let versions = self.route.version_headers.iter().map(|(_, name)| name);
+        for name in KEY_HEADERS.iter().chain(versions) {
+            if let Some(value) = self.head.headers.get(name) {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+        Question {
+            key,
+            check,
+            mode: self.ask.mode,
+            route: self.route.clone(),
+            method: self.head.method.clone(),
+            path: self.ask.path.clone(),
+            query: self.head.uri.query().map(Arc::from),
+            model: Arc::from(self.model),
+            version,
+            scope: match (self.scope, &caller.user) {
+                (Scope::Shared, _) => OwnedScope::Shared,
+                (Scope::User { .. }, Some(user)) => OwnedScope::User(user.clone()),
+                (Scope::Tenant(_) | Scope::User { .. }, _) => OwnedScope::Tenant,
+            },
+            tenant: caller.tenant.clone(),
+            tags: fill::tags(self.route, self.ask, self.head, caller),
+            headers,
+            digest: *self.digest,
+            fresh: self.fresh,
+        }
+    }
+}
+
+impl Question {
+    /// The key under another version than was looked for.
+    fn key_of(&self, version: &str) -> (CacheKey, Check) {
+        let destination = &self.route.destination;
+        let tenant = self.tenant.as_str();
+        KeyParts {
+            namespace: &destination.namespace,
+            upstream: &destination.upstream.name,
+            method: self.method.as_str(),
+            path: &self.path,
+            query: self.query.as_deref(),
+            model: &self.model,
+            model_version: version,
+            versions: &named_versions(&self.route, &self.headers),
+            scope: match &self.scope {
+                OwnedScope::Shared => Scope::Shared,
+                OwnedScope::Tenant => Scope::Tenant(tenant),
+                OwnedScope::User(user) => {
+                    Scope::User { tenant, user: user.to_str().unwrap_or_default() }
+                }
+            },
+            headers: key_headers(&self.headers),
+            body: &self.digest,
+        }
+        .key()
+    }
+}
+
+/// The named versions of a route, as a call says them; an absent one is empty.
+fn named_versions<'a>(
+    route: &'a Route,
+    headers: &'a HeaderMap,
+) -> SmallVec<[(&'a str, &'a [u8]); 4]> {
+    let said = |name| headers.get(name).map(http::HeaderValue::as_bytes).unwrap_or_default();
+    route.version_headers.iter().map(|(name, header)| (&**name, said(header))).collect()
+}
+
+const KEY_HEADERS: [HeaderName; 6] = [
+    HeaderName::from_static("anthropic-version"),
+    HeaderName::from_static("anthropic-beta"),
+    HeaderName::from_static("openai-organization"),
+    HeaderName::from_static("openai-project"),
+    HeaderName::from_static("openai-beta"),
+    http::header::CONTENT_ENCODING,
+];
+
+fn key_headers(headers: &HeaderMap) -> KeyHeaders<'_> {
+    let [version, beta, organization, project, openai_beta, encoding] =
+        KEY_HEADERS.each_ref().map(|name| headers.get(name).map(http::HeaderValue::as_bytes));
+    KeyHeaders {
+        anthropic_version: version,
+        anthropic_beta: beta,
+        openai_organization: organization,
+        openai_project: project,
+        openai_beta,
+        content_encoding: encoding,
+    }
+}

@@ -1,0 +1,266 @@
+//! Stores what an upstream answered, if it may be stored, under the key it belongs to.
+
+use super::{Ask, Mode, Question, encode_bill};
+use crate::{
+    app::Parts,
+    identity::Caller,
+    meter::{Bill, unix_ms},
+    route::Route,
+};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, header, request, response};
+use std::{collections::VecDeque, sync::Arc};
+use tollgate_cache::{
+    entry::{Entry, Form, storable_headers, subjects},
+    generations::{CheckedAt, Stamp},
+    key::{CacheKey, Check},
+    versions::Observed,
+};
+use tollgate_config::{TagPart, TagTemplate};
+
+/// The longest tag, filled in; a longer one is dropped.
+const TAG_BYTES_MAX: usize = 256;
+
+/// The right to store one answer. Dropped unused, nothing is stored.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Fill {
+    parts: Arc<Parts>,
+    question: Question,
+    /// Taken before the upstream was asked: a purge from then on voids the entry.
+    stamp: Stamp,
+    under: Option<Under>,
+}
+
+/// What the answer's head decided.
+#[derive(Debug)]
+struct Under {
+    key: CacheKey,
+    check: Check,
+    version: Arc<str>,
+    headers: Vec<(Bytes, Bytes)>,
+    form: Form,
+    ttl_ms: u64,
+    age_ms: u64,
+    status: u16,
+}
+
+impl Fill {
+    pub(crate) fn new(parts: &Arc<Parts>, question: Question) -> Self {
+        let stamp = parts.cache.tiers.stamp();
+        Self { parts: parts.clone(), question, stamp, under: None }
+    }
+
+    /// The head has come: whether, and under which key, the answer is to be stored.
+    pub(crate) fn answered(mut self, answer: &response::Parts) -> Option<Self> {
+        self.under = match self.question.mode {
+            Mode::Content => self.content(answer),
+            Mode::Http => super::http_mode::storable(&self.question, answer).map(|(ttl_ms, age_ms)| {
+                let (key, check) = (self.question.key, self.question.check);
+                self.under(key, check, Arc::default(), answer, ttl_ms, age_ms)
+            }),
+            Mode::Off => None,
+        };
+        self.under.is_some().then_some(self)
+    }
+
+    fn content(&self, answer: &response::Parts) -> Option<Under> {
+        let question = &self.question;
+        // Its version is news whether or not the answer itself is kept.
+        let destination = &question.route.destination;
+        let said = destination.version_of(&answer.headers).unwrap_or_default();
+        if answer.status != http::StatusCode::OK {
+            return None;
+        }
+        let now_ms = u64::try_from(unix_ms()).unwrap_or(0);
+        let version: Arc<str> = match &destination.version_static {
+            Some(version) => version.clone(),
+            None => {
+                let versions = &self.parts.cache.versions;
+                let observed =
+                    versions.observe(&destination.upstream.name, &question.model, said, now_ms);
+                if observed == Observed::DoNotStore {
+                    return None;
+                }
+                Arc::from(said)
+            }
+        };
+        if answer.headers.contains_key(header::CONTENT_ENCODING) || has_no_store(&answer.headers) {
+            return None;
+        }
+        let (key, check) = if question.version.as_ref() == Some(&version) {
+            (question.key, question.check)
+        } else {
+            question.key_of(&version)
+        };
+        let ttl_ms = millis(question.route.config.cache.ttl);
+        Some(self.under(key, check, version, answer, ttl_ms, 0))
+    }
+
+    fn under(
+        &self,
+        key: CacheKey,
+        check: Check,
+        version: Arc<str>,
+        answer: &response::Parts,
+        ttl_ms: u64,
+        age_ms: u64,
+    ) -> Under {
+        let also = self.question.route.destination.version_header.as_ref();
+        let also: Vec<&str> = also.iter().map(|name| name.as_str()).collect();
+        let headers = answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let is_stream = answer
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        Under {
+            key,
+            check,
+            version,
+            headers: storable_headers(headers, &also),
+            form: if is_stream { Form::Stream } else { Form::Whole },
+            ttl_ms,
+            age_ms,
+            status: answer.status.as_u16(),
+        }
+    }
+
+    /// How many bytes of the answer are worth keeping for it.
+    pub(crate) fn keep_bytes_max(&self) -> usize {
+        self.parts.cache.entry_bytes_max
+    }
+
+    /// The answer is complete and finished.
+    pub(crate) fn store(self, pieces: &VecDeque<Bytes>, bill: &Bill) {
+        let Self { parts, question, stamp, under } = self;
+        let Some(under) = under else { return };
+        let (body, frame_ends) = joined(pieces, under.form);
+        let Some(frame_ends) = frame_ends else { return };
+        if body.is_empty() && question.mode == Mode::Content {
+            return;
+        }
+        let now_ms = u64::try_from(unix_ms()).unwrap_or(0);
+        let tenant = question.tenant.as_str();
+        let route = &question.route;
+        let entry = Entry {
+            status: under.status,
+            headers: under.headers,
+            body,
+            frame_ends,
+            form: under.form,
+            check: under.check,
+            stored_at_ms: now_ms.saturating_sub(under.age_ms),
+            ttl_ms: under.ttl_ms,
+            model: (&*question.model).into(),
+            model_version: (&*under.version).into(),
+            tenant: tenant.into(),
+            route: (&*route.name).into(),
+            subjects: subjects(under.key, &route.name, &question.model, tenant, &question.tags),
+            tags: question.tags,
+            note: encode_bill(bill),
+            stamp,
+            checked: CheckedAt::default(),
+        };
+        parts.cache.tiers.store(under.key, Arc::new(entry), route.ttls, now_ms);
+    }
+}
+
+/// One body, and where its frames ended; no ends when it is longer than they can say.
+fn joined(pieces: &VecDeque<Bytes>, form: Form) -> (Bytes, Option<Box<[u32]>>) {
+    let len = pieces.iter().map(Bytes::len).sum();
+    let mut body = BytesMut::with_capacity(len);
+    let mut ends = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        body.extend_from_slice(piece);
+        ends.extend(u32::try_from(body.len()).ok());
+    }
+    let ends = match form {
+        Form::Whole => Some(Box::default()),
+        Form::Stream => (ends.len() == pieces.len()).then(|| ends.into()),
+    };
+    (body.freeze(), ends)
+}
+
+/// The one word of an upstream's cache-control that decides in content mode: providers
+/// send `no-cache` on every stream.
+fn has_no_store(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CACHE_CONTROL).iter().any(|value| {
+        let mut words = value.as_bytes().split(|byte| *byte == b',');
+        words.any(|word| word.trim_ascii().eq_ignore_ascii_case(b"no-store"))
+    })
+}
+
+fn millis(length: std::time::Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The route's tags, filled in for a call.
+pub(super) fn tags(
+    route: &Route,
+    ask: &Ask,
+    head: &request::Parts,
+    caller: &Caller,
+) -> Vec<Box<str>> {
+    let templates = &route.config.cache.tags;
+    if templates.is_empty() {
+        return Vec::new();
+    }
+    let body = templates.iter().flat_map(|tag| &tag.parts);
+    let needs_body = body.into_iter().any(|part| matches!(part, TagPart::Body(_)));
+    let body: Option<serde_json::Value> = match (&ask.body, needs_body) {
+        (crate::inspect::AskBody::Whole(bytes, _), true) => serde_json::from_slice(bytes).ok(),
+        _ => None,
+    };
+    let words = Words { ask, head, caller, body };
+    templates.iter().filter_map(|template| words.fill(template)).collect()
+}
+
+struct Words<'a> {
+    ask: &'a Ask,
+    head: &'a request::Parts,
+    caller: &'a Caller,
+    body: Option<serde_json::Value>,
+}
+
+impl Words<'_> {
+    /// An absent part drops the tag.
+    fn fill(&self, template: &TagTemplate) -> Option<Box<str>> {
+        let mut tag = String::new();
+        for part in &template.parts {
+            self.push(&mut tag, part)?;
+        }
+        (!tag.is_empty() && tag.len() <= TAG_BYTES_MAX).then(|| tag.into_boxed_str())
+    }
+
+    fn push(&self, tag: &mut String, part: &TagPart) -> Option<()> {
+        let header = |value: Option<&HeaderValue>| value?.to_str().ok().map(str::to_owned);
+        let word = match part {
+            TagPart::Literal(text) => text.clone(),
+            TagPart::Header(name) => header(self.head.headers.get(name))?,
+            TagPart::Query(name) => self.query(name)?.to_owned(),
+            TagPart::Segment(place) => {
+                let mut segments = self.ask.path.split('/').skip(1);
+                segments.nth(*place).filter(|segment| !segment.is_empty())?.to_owned()
+            }
+            TagPart::Body(pointer) => match self.body.as_ref()?.pointer(pointer)? {
+                serde_json::Value::String(text) => text.clone(),
+                serde_json::Value::Number(number) => number.to_string(),
+                serde_json::Value::Bool(flag) => flag.to_string(),
+                serde_json::Value::Null
+                | serde_json::Value::Array(_)
+                | serde_json::Value::Object(_) => return None,
+            },
+            TagPart::Tenant => self.caller.tenant.as_str().to_owned(),
+            TagPart::User => header(self.caller.user.as_ref())?,
+            TagPart::Project => header(self.caller.project.as_ref())?,
+            TagPart::Model => self.ask.model()?.to_string(),
+        };
+        tag.push_str(&word);
+        Some(())
+    }
+
+    fn query(&self, name: &str) -> Option<&str> {
+        let pairs = self.head.uri.query()?.split('&');
+        pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, v)| v)
+    }
+}

@@ -1,0 +1,110 @@
+//! The meter's note on an entry: what the answer used and cost, for what a hit saves.
+//!
+//! Fixed places in little-endian; the first byte is the layout's version, and a note of
+//! another version is no note (the hit then saves an unknown amount, never a wrong one).
+
+use crate::meter::{Bill, BillQuality};
+use bytes::Bytes;
+use std::sync::Arc;
+use tollgate_core::{money::PicoUsd, price::Cost, usage::Usage};
+
+const LAYOUT: u8 = 1;
+
+pub(crate) fn encode_bill(bill: &Bill) -> Bytes {
+    let mut note = Vec::with_capacity(128);
+    note.push(LAYOUT);
+    note.push(match bill.quality {
+        BillQuality::Reported => 0,
+        BillQuality::Partial => 1,
+        BillQuality::Estimated => 2,
+        BillQuality::Absent => 3,
+    });
+    note.push(u8::from(bill.cost.is_some()));
+    let usage = &bill.usage;
+    for tokens in [
+        usage.input,
+        usage.cached_input,
+        usage.cache_write,
+        usage.cache_write_1h,
+        usage.audio_input,
+        usage.output,
+        usage.reasoning,
+        usage.audio_output,
+    ] {
+        note.extend_from_slice(&tokens.to_le_bytes());
+    }
+    let cost = bill.cost.unwrap_or_default();
+    for money in [cost.input, cost.cached_input, cost.cache_write, cost.output, cost.request] {
+        note.extend_from_slice(&money.to_record().to_le_bytes());
+    }
+    note.extend_from_slice(bill.model.as_deref().unwrap_or_default().as_bytes());
+    Bytes::from(note)
+}
+
+pub(crate) fn decode_bill(note: &[u8]) -> Option<Bill> {
+    let ([layout, quality, priced], rest) = note.split_first_chunk()?;
+    if *layout != LAYOUT {
+        return None;
+    }
+    let quality = match quality {
+        0 => BillQuality::Reported,
+        1 => BillQuality::Partial,
+        2 => BillQuality::Estimated,
+        3 => BillQuality::Absent,
+        _ => return None,
+    };
+    let (numbers, model) = rest.split_at_checked(13 * 8)?;
+    let mut numbers = numbers.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+    let mut tokens = || numbers.next().unwrap_or(0);
+    let usage = Usage {
+        input: tokens(),
+        cached_input: tokens(),
+        cache_write: tokens(),
+        cache_write_1h: tokens(),
+        audio_input: tokens(),
+        output: tokens(),
+        reasoning: tokens(),
+        audio_output: tokens(),
+    };
+    let mut money = || PicoUsd::from_record(tokens().cast_signed());
+    let cost = Cost {
+        input: money(),
+        cached_input: money(),
+        cache_write: money(),
+        output: money(),
+        request: money(),
+    };
+    let model = std::str::from_utf8(model).ok().filter(|model| !model.is_empty());
+    let cost = (*priced == 1).then_some(cost);
+    Some(Bill { usage, quality, cost, model: model.map(Arc::from) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bill() -> Bill {
+        let usage = Usage { input: 7, output: 9, reasoning: 1, ..Usage::default() };
+        let cost = Cost { output: PicoUsd::new(1_500_000), ..Cost::default() };
+        let (quality, model) = (BillQuality::Estimated, Some(Arc::from("gpt-4o-mini")));
+        Bill { usage, quality, cost: Some(cost), model }
+    }
+
+    #[test]
+    fn a_note_says_what_the_bill_said() {
+        for bill in [bill(), Bill::default(), Bill { cost: None, ..bill() }] {
+            assert_eq!(decode_bill(&encode_bill(&bill)), Some(bill));
+        }
+    }
+
+    #[test]
+    fn a_torn_or_foreign_note_is_none() {
+        let note = encode_bill(&bill());
+        for len in 0..3 + 13 * 8 {
+            assert_eq!(decode_bill(&note[..len]), None);
+        }
+        let mut foreign = note.to_vec();
+        foreign[0] = 9;
+        assert_eq!(decode_bill(&foreign), None);
+    }
+}

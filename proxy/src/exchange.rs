@@ -1,0 +1,350 @@
+//! The way of a request: one function, one line per stage.
+//!
+//! Each stage takes what the stages before it produced and returns what the stages
+//! after it need. What must be given back (a permit, a connection, a usage record, the
+//! right to fill) is a value whose `Drop` pays, so that an early return or a caller that
+//! goes away needs no clean-up code. hyper drops this future when the caller hangs up.
+
+mod contain;
+mod fetch;
+mod mark;
+
+pub(crate) use self::{
+    fetch::{Fetch, Timing},
+    mark::Marks,
+};
+
+use self::contain::Contained;
+use crate::{
+    admission::{QueuedFlag, Shed},
+    app::{Parts, Snapshot},
+    body::{Body, BodyError},
+    cache::{self, Consulted, Fill, Question},
+    head::{self, BadHead},
+    inspect::{self, InspectError},
+    listener::{Active, Peer},
+    meter::Call,
+    metrics::{CacheOutcome, TierLabel},
+    relay::{Answer, AnswerHead, Listened, Relayed},
+    respond::{self, Debug},
+    route::{self, NoRoute},
+    upstream::UpstreamError,
+};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::time;
+use tollgate_cache::flight::{Join, Lead, Listener, NoHead};
+use tollgate_core::dialect::{Dialect, Operation};
+
+/// Why a call ended without an answer from upstream or cache.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum ExchangeError {
+    #[error(transparent)]
+    NoRoute(#[from] NoRoute),
+    #[error(transparent)]
+    BadHead(#[from] BadHead),
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    #[error("not in the cache, and only-if-cached was asked")]
+    NotCached,
+    #[error("shed")]
+    Shed(#[source] Shed),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error("a panic was contained; its message is in the log")]
+    Internal,
+}
+
+impl ExchangeError {
+    /// It says something about this caller (its class, its deadline, its body), and
+    /// nothing about the answer: another who asks the same should ask itself.
+    pub(crate) fn is_leaders_own(&self) -> bool {
+        match self {
+            Self::Shed(_) | Self::Inspect(_) | Self::NotCached | Self::Internal => true,
+            Self::Upstream(error) => match error {
+                UpstreamError::Deadline { .. }
+                | UpstreamError::DownstreamCut
+                | UpstreamError::TooLarge => true,
+                UpstreamError::Unreachable { .. }
+                | UpstreamError::ConnectTimeout { .. }
+                | UpstreamError::Reset { .. }
+                | UpstreamError::Protocol { .. }
+                | UpstreamError::Unasked { .. }
+                | UpstreamError::FirstByteTimeout { .. } => false,
+            },
+            Self::NoRoute(_) | Self::BadHead(_) => false,
+        }
+    }
+}
+
+/// What hyper is given to send: the body, and the sign that its request is under way.
+#[derive(Debug)]
+pub(crate) struct Served {
+    body: Body,
+    _active: Active,
+}
+
+impl Served {
+    pub(crate) fn new(body: Body, active: Active) -> Self {
+        Self { body, _active: active }
+    }
+}
+
+impl http_body::Body for Served {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Answers one request, whatever happens.
+pub(crate) async fn exchange(
+    parts: &Arc<Parts>,
+    peer: &Arc<Peer>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let snapshot = parts.snapshot.load_full();
+    let mut call = Call::begin(&parts.meter, &snapshot.unrouted);
+    let marks = Marks::of(request.headers(), call.id());
+    let mut dialect = Operation::of(request.method().as_str(), request.uri().path()).dialect();
+    let way = run(parts, &snapshot, peer, request, &marks, &mut call, &mut dialect);
+    let outcome = Contained::new(way).await;
+    let mut response = outcome.unwrap_or_else(|error| {
+        let verdict = respond::verdict(&error);
+        // What went upstream has been written there.
+        call.refused(verdict.status.as_u16(), verdict.reason);
+        respond::log(&verdict, &error, marks.request_id());
+        respond::refusal(&verdict, dialect, marks.request_id())
+    });
+    marks.mark(response.headers_mut());
+    response
+}
+
+/// The way itself.
+async fn run(
+    parts: &Arc<Parts>,
+    snapshot: &Arc<Snapshot>,
+    peer: &Arc<Peer>,
+    request: Request<Incoming>,
+    marks: &Marks,
+    call: &mut Call,
+    dialect: &mut Dialect,
+) -> Result<Response<Body>, Failed> {
+    let (mut head, body) = request.into_parts();
+    head::check(&mut head).map_err(failed)?;
+    if !snapshot.trusts(peer) {
+        snapshot.sources.strip_claims(&mut head.headers);
+    }
+    let path: Arc<str> = Arc::from(&*route::normal_path(&head).map_err(failed)?);
+    let route = snapshot.routes.choose(&head, &path).map_err(failed)?;
+    let operation = route.operation(&head.method, &path);
+    *dialect = route.dialect(operation);
+    let caller = snapshot.sources.read(&head.headers, &head.uri);
+    let class = route.class(&head.headers, &caller);
+    call.routed(&route.lane, class, &caller);
+
+    let total = route.destination.upstream.timeouts.total;
+    let deadline = inspect::deadline(&head.headers, call.started(), total);
+    let limits = snapshot.body_limits(peer, route);
+    let body = if cache::reads_body(route, operation, &head.method) {
+        inspect::read(body, &limits, &parts.held).await.map_err(failed)?
+    } else {
+        inspect::unread(body, &limits).map_err(failed)?
+    };
+    let ask = cache::ask(parts, route, operation, &path, &head, body);
+    call.asks(ask.model(), ask.bytes_in());
+
+    let debug = Debug::of(&head.headers);
+    let question = match cache::consult(parts, route, &ask, &head, &caller).await {
+        Consulted::Hit(hit) => return Ok(cache::respond(hit, &ask, call.hand_over())),
+        Consulted::NotCached => return Err(failed(ExchangeError::NotCached)),
+        Consulted::Bypass(why) => Err(why),
+        Consulted::Miss(question) => Ok(question),
+    };
+    let shape = Shape { hides_usage: ask.hides_usage(), wants_stream: ask.wants_stream(), debug };
+    let fetch = Fetch {
+        parts: parts.clone(),
+        route: route.clone(),
+        peer: peer.clone(),
+        class,
+        deadline,
+        limits,
+        caller,
+        head,
+        ask,
+        queued: None,
+        fill: None,
+    };
+    match question {
+        Err(why) => direct(fetch, call, marks, why, shape).await,
+        Ok(question) => fly(fetch, question, call, marks, shape).await,
+    }
+}
+
+/// What this caller is to be given of an answer that others may share.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    hides_usage: bool,
+    wants_stream: bool,
+    debug: Debug,
+}
+
+type Failed = Arc<ExchangeError>;
+
+/// A call that has nothing to do with the cache.
+async fn direct(
+    fetch: Fetch,
+    call: &mut Call,
+    marks: &Marks,
+    why: &'static str,
+    shape: Shape,
+) -> Result<Response<Body>, Failed> {
+    let (head, mut answer) = fetch.ask(call.hand_over(), marks.clone()).await?;
+    let empty = answer.settle_if_empty();
+    let filter = shape.hides_usage && head.shared.is_event_stream;
+    let status = respond::bypass_status(why);
+    let body = if empty {
+        Body::empty()
+    } else {
+        Body::Relayed(Box::new(Relayed::new(answer, filter)))
+    };
+    Ok(respond::from_upstream(head, status, shape.debug, body))
+}
+
+/// A call whose answer may be stored, and may be on its way already.
+async fn fly(
+    mut fetch: Fetch,
+    mut question: Question,
+    call: &mut Call,
+    marks: &Marks,
+    shape: Shape,
+) -> Result<Response<Body>, Failed> {
+    let parts = fetch.parts.clone();
+    call.cache(CacheOutcome::Miss, TierLabel::None);
+    for _ in 0..LEADERS_OUTWAITED_MAX {
+        let mut listener = match parts.flights.join(question.key, fetch.class) {
+            Join::Lead(lead) => return self::lead(fetch, question, lead, call, marks, shape).await,
+            Join::Follow(listener) => listener,
+        };
+        let until = fetch.deadline;
+        let landed = match time::timeout_at(until, follow(&mut listener, shape)).await {
+            Ok(landed) => landed,
+            Err(_elapsed) => return Err(deadline_passed(&fetch)),
+        };
+        match landed {
+            Landed::Head(head) => {
+                call.cache(CacheOutcome::Collapsed, TierLabel::None);
+                return Ok(listened(head, listener, Some(call.hand_over()), shape));
+            }
+            Landed::Failed(failure) => return Err(failure),
+            Landed::Again => {
+                drop(listener);
+                match cache::consult_again(&fetch, question) {
+                    Ok(hit) => {
+                        return Ok(cache::respond(hit, &fetch.ask, call.hand_over()));
+                    }
+                    Err(same) => question = same,
+                }
+            }
+        }
+    }
+    // So many leaders gave up that this caller goes alone.
+    fetch.queued = None;
+    direct(fetch, call, marks, "leaders-left", shape).await
+}
+
+/// How many leaders a caller outwaits before it asks on its own.
+const LEADERS_OUTWAITED_MAX: u32 = 8;
+
+async fn lead(
+    mut fetch: Fetch,
+    question: Question,
+    lead: Lead<Answer>,
+    call: &mut Call,
+    marks: &Marks,
+    shape: Shape,
+) -> Result<Response<Body>, Failed> {
+    // Another leader may have stored between our look and our lead.
+    let question = match cache::consult_now(&fetch, question) {
+        Ok(hit) => return Ok(cache::respond(hit, &fetch.ask, call.hand_over())),
+        Err(question) => question,
+    };
+    fetch.queued = Some(QueuedFlag::over(lead.queued()));
+    fetch.fill = Some(Fill::new(&fetch.parts, question));
+    let deadline = fetch.deadline;
+    let late = deadline_passed(&fetch);
+    let fetching = Box::pin(fetch.ask(call.hand_over(), marks.clone()));
+    let Some(mut listener) = lead.start(fetching) else {
+        return Err(failed(ExchangeError::Internal));
+    };
+    match time::timeout_at(deadline, listener.head()).await {
+        Ok(Ok(head)) => Ok(listened(head, listener, None, shape)),
+        Ok(Err(NoHead::Failed(failure))) => Err(failure),
+        Ok(Err(NoHead::Lead)) => Err(failed(ExchangeError::Internal)),
+        Err(_elapsed) => Err(late),
+    }
+}
+
+enum Landed {
+    Head(AnswerHead),
+    Failed(Failed),
+    /// Nothing for this caller: look again, or lead.
+    Again,
+}
+
+/// Waits for another's answer; for all of it, if it comes in the other form.
+async fn follow(listener: &mut Listener<Answer>, shape: Shape) -> Landed {
+    match listener.head().await {
+        Ok(head) if head.shared.is_event_stream == shape.wants_stream => Landed::Head(head),
+        // An error has one form only.
+        Ok(head) if !head.shared.status.is_success() => Landed::Head(head),
+        Ok(_) => {
+            listener.landed().await;
+            Landed::Again
+        }
+        Err(NoHead::Failed(failure)) => Landed::Failed(failure),
+        Err(NoHead::Lead) => Landed::Again,
+    }
+}
+
+fn listened(
+    head: AnswerHead,
+    listener: Listener<Answer>,
+    call: Option<Call>,
+    shape: Shape,
+) -> Response<Body> {
+    let filter = shape.hides_usage && head.shared.is_event_stream;
+    let status = respond::miss_status(&head, call.is_some());
+    let code = head.shared.status.as_u16();
+    let body = Listened::new(listener, call, code, head.shared.len, filter);
+    respond::from_upstream(head, status, shape.debug, Body::Listened(Box::new(body)))
+}
+
+fn deadline_passed(fetch: &Fetch) -> Failed {
+    let endpoint = fetch.route.destination.upstream.name.clone();
+    failed(UpstreamError::Deadline { endpoint })
+}
+
+fn failed(error: impl Into<ExchangeError>) -> Failed {
+    Arc::new(error.into())
+}

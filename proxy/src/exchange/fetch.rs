@@ -1,0 +1,274 @@
+//! Gets an answer from upstream: the turn, the call, the head of the answer.
+//!
+//! It is one future that owns everything it needs, because nobody's connection owns it:
+//! a flight keeps it going while anyone listens, a call of its own awaits it in place.
+
+use super::{ExchangeError, mark::Marks};
+use crate::{
+    admission::{Ask as Turn, QueuedFlag},
+    app::Parts,
+    body::Outgoing,
+    cache::{Ask, Fill},
+    head,
+    identity::Caller,
+    inspect::{BodyLimits, Held},
+    listener::Peer,
+    meter::Call,
+    relay::{Answer, AnswerHead, Counter, Debts, Patience, SharedHead},
+    respond,
+    route::Route,
+    upstream::{Endpoint, HostRule, Lease, UpstreamError},
+};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::Instant;
+use tollgate_core::{
+    class::ClassId,
+    dialect::Operation,
+    form,
+    usage::AnswerReader,
+};
+
+/// Everything a call to the upstream needs.
+pub(crate) struct Fetch {
+    pub(crate) parts: Arc<Parts>,
+    pub(crate) route: Arc<Route>,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) class: ClassId,
+    pub(crate) deadline: Instant,
+    pub(crate) limits: BodyLimits,
+    pub(crate) caller: Caller,
+    pub(crate) head: request::Parts,
+    pub(crate) ask: Ask,
+    pub(crate) queued: Option<QueuedFlag>,
+    pub(crate) fill: Option<Fill>,
+}
+
+/// A request ready to be sent, perhaps twice.
+struct Prepared {
+    head: request::Parts,
+    body: Outgoing,
+    /// The caller's own bytes, where stream usage was asked for beside them.
+    plain: Option<Bytes>,
+    passed_in: Option<Arc<AtomicU64>>,
+    _held: Held,
+}
+
+static TENANTS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// The statuses by which a server says that it does not know `stream_options`.
+const NOT_UNDERSTOOD: [StatusCode; 2] =
+    [StatusCode::BAD_REQUEST, StatusCode::UNPROCESSABLE_ENTITY];
+
+impl Fetch {
+    /// Asks the upstream. A failure is written to the call's record here, whoever hears
+    /// of it.
+    pub(crate) async fn ask(
+        self,
+        mut call: Call,
+        marks: Marks,
+    ) -> Result<(AnswerHead, Answer), Arc<ExchangeError>> {
+        match self.go(&mut call, &marks).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                let verdict = respond::verdict(&error);
+                call.refused(verdict.status.as_u16(), verdict.reason);
+                Err(Arc::new(error))
+            }
+        }
+    }
+
+    async fn go(
+        self,
+        call: &mut Call,
+        marks: &Marks,
+    ) -> Result<(AnswerHead, Answer), ExchangeError> {
+        let Self { parts, route, peer, class, deadline, limits, caller, head, ask, queued, fill } =
+            self;
+        let destination = route.destination.clone();
+        call.queued();
+        let turn = Turn {
+            class,
+            tenant: TENANTS.hash_one(caller.tenant.as_str()),
+            cost: 1,
+            deadline: Some(deadline),
+            queued,
+        };
+        let began = Instant::now();
+        let permit = match destination.admission.admit(turn).await {
+            Ok(permit) => permit,
+            Err(shed) => {
+                call.shed(Instant::now().saturating_duration_since(began));
+                return Err(ExchangeError::Shed(shed));
+            }
+        };
+        call.dispatched(permit.queue_wait());
+
+        let upstream = &destination.upstream;
+        let Some(endpoint) = upstream.pick() else { return Err(ExchangeError::Internal) };
+        let operation = ask.operation;
+        let method = head.method.clone();
+        let mut prepared = prepare(ask, head, &route, &peer, marks, &limits, fill.is_some());
+        address(&mut prepared.head, &upstream.host, endpoint);
+        let sent = Instant::now();
+        let passed_in = prepared.passed_in.clone();
+        let (response, lease) = send(prepared, &destination, endpoint, deadline).await?;
+        let waited = Timing {
+            queue: permit.queue_wait(),
+            upstream: Instant::now().saturating_duration_since(sent),
+        };
+
+        let (mut answer, incoming) = response.into_parts();
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            // Nobody asked for it: no upgrade was forwarded.
+            return Err(unasked_upgrade(endpoint));
+        }
+        let fill = fill.and_then(|fill| fill.answered(&answer));
+        let shared = shared_head(&mut answer, &incoming, &method, fill.as_ref(), waited);
+        let counter = (operation != Operation::Other).then(|| {
+            let reader = AnswerReader::new(operation, shared.is_event_stream);
+            Counter::new(reader, &shared.headers)
+        });
+        if let Some(version) = destination.version_of(&shared.headers) {
+            call.version(version);
+        }
+        let status = shared.status.as_u16();
+        let meter = parts.meter.clone();
+        let call = call.hand_over();
+        let debts = Debts { meter, call, lease, permit, counter, passed_in, fill };
+        let patience = Patience::new(upstream.timeouts.idle, deadline);
+        let answer = Answer::new(incoming, status, debts, patience);
+        Ok((AnswerHead { shared: Arc::new(shared) }, answer))
+    }
+}
+
+/// How long the parts of a call took, for `server-timing`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timing {
+    pub(crate) queue: Duration,
+    pub(crate) upstream: Duration,
+}
+
+/// The request as the upstream gets it.
+fn prepare(
+    ask: Ask,
+    mut head: request::Parts,
+    route: &Route,
+    peer: &Peer,
+    marks: &Marks,
+    limits: &BodyLimits,
+    fills: bool,
+) -> Prepared {
+    marks.forward(&mut head.headers, peer, route.destination.upstream.via);
+    head.uri = head::origin_form(&head.uri, &ask.path);
+    head.version = Version::HTTP_11;
+    let hides_usage = ask.hides_usage();
+    // One spelling of the answer for all who will be given it, and one that the usage
+    // chunk can be taken out of.
+    if fills || hides_usage {
+        head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    let (body, passed_in, held) = ask.body.outgoing(limits);
+    let inject = hides_usage && route.destination.upstream.inject_usage.load(Ordering::Relaxed);
+    let plain = match &body {
+        Outgoing::Whole(bytes) if inject && !head.headers.contains_key(header::CONTENT_ENCODING) => {
+            Some(bytes.clone())
+        }
+        Outgoing::Whole(_) | Outgoing::Stream(_) => None,
+    };
+    let with_usage = plain.as_ref().and_then(|plain| form::inject_usage(plain));
+    match with_usage {
+        Some(bytes) => {
+            let body = Outgoing::Whole(Bytes::from(bytes));
+            Prepared { head, body, plain, passed_in, _held: held }
+        }
+        None => Prepared { head, body, plain: None, passed_in, _held: held },
+    }
+}
+
+fn address(head: &mut request::Parts, rule: &HostRule, endpoint: &Endpoint) {
+    match rule {
+        HostRule::Preserve => {}
+        HostRule::Upstream => {
+            head.headers.insert(header::HOST, endpoint.host.clone());
+        }
+        HostRule::Name(name) => {
+            head.headers.insert(header::HOST, name.clone());
+        }
+    }
+    // A caller of HTTP/1.0 may have said none.
+    if !head.headers.contains_key(header::HOST) {
+        head.headers.insert(header::HOST, endpoint.host.clone());
+    }
+}
+
+/// Sends it; and once more without asking for usage, if that was refused.
+async fn send(
+    prepared: Prepared,
+    destination: &crate::app::Destination,
+    endpoint: &Arc<Endpoint>,
+    deadline: Instant,
+) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+    let upstream = &destination.upstream;
+    let Prepared { head, body, plain, passed_in: _, _held } = prepared;
+    let again = plain.map(|plain| (head.clone(), plain));
+    let request = Request::from_parts(head, body);
+    let (response, lease) = upstream.send(endpoint, request, deadline).await?;
+    let Some((head, plain)) = again else { return Ok((response, lease)) };
+    if !NOT_UNDERSTOOD.contains(&response.status()) {
+        return Ok((response, lease));
+    }
+    drop((response, lease));
+    let request = Request::from_parts(head, Outgoing::Whole(plain));
+    let (response, lease) = upstream.send(endpoint, request, deadline).await?;
+    if response.status().is_success() {
+        tracing::warn!(
+            upstream = &*upstream.name,
+            "stream usage is not asked for any more: the upstream refused stream_options; \
+             token counts of its streams will be estimates"
+        );
+        upstream.inject_usage.store(false, Ordering::Relaxed);
+    }
+    Ok((response, lease))
+}
+
+fn unasked_upgrade(endpoint: &Endpoint) -> ExchangeError {
+    tracing::warn!(endpoint = &*endpoint.name, "101 without an upgrade having been asked for");
+    ExchangeError::Upstream(UpstreamError::Unasked { endpoint: endpoint.name.clone() })
+}
+
+fn shared_head(
+    answer: &mut http::response::Parts,
+    incoming: &Incoming,
+    method: &Method,
+    fill: Option<&Fill>,
+    timing: Timing,
+) -> SharedHead {
+    let mut headers = std::mem::take(&mut answer.headers);
+    head::strip_hop_by_hop(&mut headers);
+    if !head::is_bodyless(method, answer.status) {
+        // Said again by hyper from the body's length, if that stays the same.
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    let is_event_stream = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    SharedHead {
+        status: answer.status,
+        is_event_stream,
+        len: incoming.size_hint().exact(),
+        keep_bytes_max: fill.map(Fill::keep_bytes_max),
+        headers,
+        timing,
+    }
+}

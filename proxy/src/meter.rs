@@ -1,0 +1,443 @@
+//! Counts one call from its head to its end, and writes what it came to: one usage
+//! record and one set of metrics for every call, however it ends.
+//!
+//! [`Call`] is a debt. Whoever holds it says how the call ended; dropped without a
+//! word (the caller hung up, a task was cancelled) it writes the record itself, as
+//! aborted, with what had been seen. So no path through the exchange can lose one.
+
+use crate::{
+    identity::Caller,
+    metrics::{
+        CacheOutcome, CallEnd, QueueOutcome, RouteMetrics, SavedHow, Spending, TierLabel,
+    },
+};
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::time::Instant;
+use tollgate_core::{
+    class::ClassId,
+    money::PicoUsd,
+    price::{Cost, PriceBook},
+    usage::{Quality, Reading, Usage},
+};
+use tollgate_ledger::{
+    self as ledger, CacheTier, DimId, Dims, Ledger, OpenCall, Reason, UsageRecord, Uuid,
+};
+
+/// The status in a record of a call whose caller left before it was answered: nginx's
+/// word for it, which operators know how to read.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// What outlives a call: where records go, and what tokens cost.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    pub(crate) ledger: Ledger,
+    pub(crate) prices: ArcSwap<PriceBook>,
+}
+
+/// The accounting handles of one route.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) metrics: Arc<RouteMetrics>,
+    pub(crate) route: DimId,
+    /// By place of the class.
+    pub(crate) classes: Box<[DimId]>,
+}
+
+/// A call that has begun and is not written yet.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Call(Option<Box<Draft>>);
+
+#[derive(Debug)]
+struct Draft {
+    meter: Arc<Meter>,
+    lane: Arc<Lane>,
+    started: Instant,
+    class: ClassId,
+    record: UsageRecord,
+    model: Option<Arc<str>>,
+    cache: CacheOutcome,
+    tier: TierLabel,
+    queue: Option<(Duration, QueueOutcome)>,
+    dispatched: Option<Instant>,
+    first_byte: Option<Instant>,
+    reason: Option<&'static str>,
+}
+
+/// What an answer cost and used: kept with the entry, told to followers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Bill {
+    pub(crate) usage: Usage,
+    pub(crate) quality: BillQuality,
+    /// `None`: no price is known.
+    pub(crate) cost: Option<Cost>,
+    pub(crate) model: Option<Arc<str>>,
+}
+
+/// [`Quality`] with a value for "nobody counted".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum BillQuality {
+    Reported,
+    Partial,
+    Estimated,
+    #[default]
+    Absent,
+}
+
+impl From<Quality> for BillQuality {
+    fn from(quality: Quality) -> Self {
+        match quality {
+            Quality::Reported => Self::Reported,
+            Quality::Partial => Self::Partial,
+            Quality::Estimated => Self::Estimated,
+            Quality::Absent => Self::Absent,
+        }
+    }
+}
+
+impl Meter {
+    /// What `reading` costs: by the model that answered, else by the one that was asked.
+    pub(crate) fn bill(&self, reading: Reading, call: &Call) -> Bill {
+        let (asked, at_ms) = (call.model(), call.started_ms());
+        let reading = reading.fill_gaps(call.bytes_in());
+        let prices = self.prices.load();
+        let answered: Option<Arc<str>> = reading.model.map(Arc::from);
+        let price_of = |model: Option<&Arc<str>>| prices.resolve(model?, at_ms);
+        let price = price_of(answered.as_ref()).or_else(|| price_of(asked));
+        Bill {
+            cost: price.map(|price| price.cost(&reading.usage)),
+            usage: reading.usage,
+            quality: reading.quality.into(),
+            model: answered.or_else(|| asked.cloned()),
+        }
+    }
+}
+
+impl Call {
+    pub(crate) fn begin(meter: &Arc<Meter>, lane: &Arc<Lane>) -> Self {
+        let now_ms = unix_ms();
+        let id = ledger::mint_id(u64::try_from(now_ms).unwrap_or(0));
+        let dims = Dims { route: lane.route, ..Dims::default() };
+        Self(Some(Box::new(Draft {
+            meter: meter.clone(),
+            lane: lane.clone(),
+            started: Instant::now(),
+            class: ClassId::default(),
+            record: UsageRecord::new(id, now_ms, dims),
+            model: None,
+            cache: CacheOutcome::Bypass,
+            tier: TierLabel::None,
+            queue: None,
+            dispatched: None,
+            first_byte: None,
+            reason: None,
+        })))
+    }
+
+    /// The same call in other hands; this one no longer owes anything.
+    pub(crate) fn hand_over(&mut self) -> Self {
+        Self(self.0.take())
+    }
+
+    pub(crate) fn id(&self) -> Uuid {
+        self.0.as_ref().map_or(Uuid::nil(), |draft| draft.record.id)
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.0.as_ref().map_or_else(Instant::now, |draft| draft.started)
+    }
+
+    pub(crate) fn started_ms(&self) -> i64 {
+        self.0.as_ref().map_or(0, |draft| draft.record.started_at_ms)
+    }
+
+    /// The route, the class and the caller are known.
+    pub(crate) fn routed(&mut self, lane: &Arc<Lane>, class: ClassId, caller: &Caller) {
+        let Some(draft) = &mut self.0 else { return };
+        let ledger = &draft.meter.ledger;
+        let word = |value: &Option<HeaderValue>| match value.as_ref().map(HeaderValue::to_str) {
+            Some(Ok(word)) => ledger.dim(word),
+            Some(Err(_)) | None => DimId::NONE,
+        };
+        draft.record.dims = Dims {
+            route: lane.route,
+            tenant: ledger.dim(caller.tenant.as_str()),
+            user: word(&caller.user),
+            tier: word(&caller.tier),
+            project: word(&caller.project),
+            business: word(&caller.business),
+            class: lane.classes.get(class.place()).copied().unwrap_or(DimId::NONE),
+            ..Dims::default()
+        };
+        draft.class = class;
+        draft.lane = lane.clone();
+    }
+
+    pub(crate) fn asks(&mut self, model: Option<&Arc<str>>, bytes_in: u64) {
+        let Some(draft) = &mut self.0 else { return };
+        draft.record.bytes_in = bytes_in;
+        if let Some(model) = model {
+            draft.record.dims.model = draft.meter.ledger.dim(model);
+            draft.model = Some(model.clone());
+        }
+    }
+
+    fn bytes_in(&self) -> u64 {
+        self.0.as_ref().map_or(0, |draft| draft.record.bytes_in)
+    }
+
+    pub(crate) fn model(&self) -> Option<&Arc<str>> {
+        self.0.as_ref()?.model.as_ref()
+    }
+
+    pub(crate) fn sent_in(&mut self, bytes_in: u64) {
+        if let Some(draft) = &mut self.0 {
+            draft.record.bytes_in = bytes_in;
+        }
+    }
+
+    pub(crate) fn version(&mut self, version: &str) {
+        if let Some(draft) = &mut self.0 {
+            draft.record.dims.version = draft.meter.ledger.dim(version);
+        }
+    }
+
+    pub(crate) fn cache(&mut self, outcome: CacheOutcome, tier: TierLabel) {
+        if let Some(draft) = &mut self.0 {
+            draft.cache = outcome;
+            draft.tier = tier;
+        }
+    }
+
+    /// It waits for its turn; if it is dropped now, it left the queue.
+    pub(crate) fn queued(&mut self) {
+        if let Some(draft) = &mut self.0 {
+            draft.queue = Some((Duration::ZERO, QueueOutcome::Cancelled));
+        }
+    }
+
+    pub(crate) fn shed(&mut self, waited: Duration) {
+        if let Some(draft) = &mut self.0 {
+            draft.queue = Some((waited, QueueOutcome::Shed));
+        }
+    }
+
+    /// Its turn has come: it is written as open, so that it is not lost if the process
+    /// dies before it ends.
+    pub(crate) fn dispatched(&mut self, waited: Duration) {
+        let Some(draft) = &mut self.0 else { return };
+        draft.queue = Some((waited, QueueOutcome::Served));
+        draft.dispatched = Some(Instant::now());
+        let input = match &draft.model {
+            Some(_) => tollgate_core::usage::tokens_in(draft.record.bytes_in),
+            None => 0,
+        };
+        let usage = Usage { input, ..Usage::default() };
+        let at_ms = draft.record.started_at_ms;
+        let prices = draft.meter.prices.load();
+        let price = draft.model.as_ref().and_then(|model| prices.resolve(model, at_ms));
+        draft.meter.ledger.open_call(&OpenCall {
+            id: draft.record.id,
+            started_at_ms: at_ms,
+            dims: draft.record.dims,
+            outcome: ledger_outcome(draft.cache),
+            unpriced: draft.model.is_some() && price.is_none(),
+            input_tokens: u32::try_from(input).unwrap_or(u32::MAX),
+            cost: price.map(|price| ledger_cost(&price.cost(&usage))).unwrap_or_default(),
+        });
+    }
+
+    pub(crate) fn first_byte(&mut self) {
+        if let Some(draft) = &mut self.0
+            && draft.first_byte.is_none()
+        {
+            draft.first_byte = Some(Instant::now());
+        }
+    }
+
+    /// The upstream's answer has ended, whole or not. Its bill is this call's.
+    pub(crate) fn answered(mut self, end: Answered<'_>) {
+        let Some(mut draft) = self.0.take() else { return };
+        draft.record.status = end.status;
+        draft.record.bytes_out = end.bytes_out;
+        draft.reason = end.reason;
+        draft.bill(end.bill, false);
+        draft.write();
+    }
+
+    /// Another call's bill was enough for this one: a hit, or a follower.
+    pub(crate) fn spared(mut self, status: u16, bytes_out: u64, bill: &Bill) {
+        let Some(mut draft) = self.0.take() else { return };
+        draft.record.status = status;
+        draft.record.bytes_out = bytes_out;
+        draft.bill(bill, true);
+        draft.write();
+    }
+
+    /// Refused, or failed before an answer.
+    ///
+    /// Nothing, if the call is in other hands: they have written it.
+    pub(crate) fn refused(mut self, status: u16, reason: &'static str) {
+        let Some(mut draft) = self.0.take() else { return };
+        draft.record.status = status;
+        draft.reason = Some(reason);
+        draft.write();
+    }
+}
+
+/// How an upstream's answer ended.
+#[derive(Debug)]
+pub(crate) struct Answered<'a> {
+    pub(crate) status: u16,
+    pub(crate) bytes_out: u64,
+    pub(crate) reason: Option<&'static str>,
+    pub(crate) bill: &'a Bill,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(mut draft) = self.0.take() {
+            draft.record.status = CLIENT_CLOSED_REQUEST;
+            draft.reason = Some("downstream_gone");
+            draft.write();
+        }
+    }
+}
+
+impl Draft {
+    fn bill(&mut self, bill: &Bill, spared: bool) {
+        let record = &mut self.record;
+        record.tokens = ledger_tokens(&bill.usage);
+        record.quality = match bill.quality {
+            BillQuality::Reported => ledger::Quality::Reported,
+            BillQuality::Partial => ledger::Quality::Partial,
+            BillQuality::Estimated => ledger::Quality::Estimated,
+            BillQuality::Absent => ledger::Quality::Absent,
+        };
+        let counted = bill.quality != BillQuality::Absent;
+        record.unpriced = counted && bill.cost.is_none();
+        if let Some(model) = &bill.model
+            && self.model.as_ref() != Some(model)
+        {
+            record.dims.model = self.meter.ledger.dim(model);
+            self.model = Some(model.clone());
+        }
+        if let Some(cost) = &bill.cost {
+            if spared {
+                record.saved_pico = cost.total().to_record();
+            } else {
+                record.cost = ledger_cost(cost);
+            }
+        }
+        if counted {
+            self.count(bill, spared);
+        }
+    }
+
+    fn count(&self, bill: &Bill, spared: bool) {
+        let Some(model) = &self.model else { return };
+        // A name that an answer was given under is one that the upstream knows.
+        let answered = (200..300).contains(&self.record.status);
+        let known = answered || bill.cost.is_some();
+        let handles = self.lane.metrics.model(model, known);
+        let cost = bill.cost.unwrap_or_default();
+        let how = match self.cache {
+            CacheOutcome::Collapsed => SavedHow::Collapsed,
+            CacheOutcome::Hit | CacheOutcome::Stale | CacheOutcome::Miss | CacheOutcome::Bypass => {
+                SavedHow::Hit
+            }
+        };
+        handles.spent(&Spending {
+            usage: if spared { Usage::default() } else { bill.usage },
+            cost: if spared { Cost::default() } else { cost },
+            compute: PicoUsd::ZERO,
+            saved: spared.then(|| (how, cost.total())),
+            unpriced: self.record.unpriced,
+            estimated: bill.quality == BillQuality::Estimated,
+        });
+    }
+
+    fn write(mut self: Box<Self>) {
+        let now = Instant::now();
+        let since = |from: Instant| now.saturating_duration_since(from);
+        let us = |length: Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+        let waited = match self.queue {
+            // Left while waiting: it waited until now.
+            Some((Duration::ZERO, QueueOutcome::Cancelled)) => Some(since(self.started)),
+            Some((waited, _)) => Some(waited),
+            None => None,
+        };
+        let upstream = self.dispatched.map(since);
+        let first_byte = self.first_byte.map(|at| at.saturating_duration_since(self.started));
+        let record = &mut self.record;
+        record.times.total_us = us(since(self.started));
+        record.times.queue_us = waited.map_or(0, us);
+        record.times.upstream_us = upstream.map_or(0, us);
+        record.times.first_byte_us = first_byte.map_or(0, us);
+        record.outcome = ledger_outcome(self.cache);
+        record.tier = match self.tier {
+            TierLabel::None => CacheTier::None,
+            TierLabel::Memory => CacheTier::Memory,
+            TierLabel::Redis => CacheTier::Redis,
+        };
+        record.reason = self.reason.map_or(Reason::None, Reason::from_name);
+        self.meter.ledger.close(&self.record);
+        self.lane.metrics.ended(&CallEnd {
+            at: now,
+            class: self.class,
+            code: self.record.status,
+            total: since(self.started),
+            upstream,
+            first_byte,
+            queue: waited.zip(self.queue).map(|(waited, (_, outcome))| (waited, outcome)),
+            reason: self.reason,
+            cache: self.cache,
+            tier: self.tier,
+        });
+    }
+}
+
+fn ledger_outcome(outcome: CacheOutcome) -> ledger::CacheOutcome {
+    match outcome {
+        CacheOutcome::Hit => ledger::CacheOutcome::Hit,
+        CacheOutcome::Stale => ledger::CacheOutcome::Stale,
+        CacheOutcome::Collapsed => ledger::CacheOutcome::Collapsed,
+        CacheOutcome::Miss => ledger::CacheOutcome::Miss,
+        CacheOutcome::Bypass => ledger::CacheOutcome::Bypass,
+    }
+}
+
+fn ledger_tokens(usage: &Usage) -> ledger::Tokens {
+    let count = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
+    ledger::Tokens {
+        input: count(usage.input),
+        cached_input: count(usage.cached_input),
+        cache_write: count(usage.cache_write),
+        cache_write_1h: count(usage.cache_write_1h),
+        audio_input: count(usage.audio_input),
+        output: count(usage.output),
+        reasoning: count(usage.reasoning),
+        audio_output: count(usage.audio_output),
+    }
+}
+
+fn ledger_cost(cost: &Cost) -> ledger::Cost {
+    ledger::Cost {
+        input: cost.input.to_record(),
+        cached_input: cost.cached_input.to_record(),
+        cache_write: cost.cache_write.to_record(),
+        output: cost.output.to_record(),
+        request: cost.request.to_record(),
+    }
+}
+
+/// Wall-clock time, in milliseconds: for records and for what other processes read.
+pub(crate) fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

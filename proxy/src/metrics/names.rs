@@ -1,0 +1,153 @@
+//! Every metric Tollgate has: name, kind, labels, help. No name is written elsewhere.
+//!
+//! Dashboards, alerts and autoscalers read these; a changed name breaks them.
+//! Counters end in `_total`; a unit is the last word of a name before that.
+
+/// A metric family.
+#[derive(Debug)]
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) labels: &'static [&'static str],
+    pub(super) help: &'static str,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+    /// With the upper bounds of its buckets, in seconds.
+    Histogram(&'static [f64]),
+}
+
+use Kind::{Counter, Gauge, Histogram};
+
+pub(super) const CALL_SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
+const LOOKUP_SECONDS: &[f64] = &[0.000_01, 0.000_1, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05];
+
+/// Declares the families and the list of all of them together, so that none is forgotten.
+macro_rules! families {
+    ($($place:ident = $kind:expr, $name:literal, $labels:expr, $help:literal;)+) => {
+        $(pub(super) static $place: Family = Family { name: $name, kind: $kind, labels: &$labels, help: $help };)+
+        /// Every family above.
+        pub(super) const ALL: &[&Family] = &[$(&$place),+];
+    };
+}
+
+families! {
+    // For autoscalers: unlabelled, sums over upstreams, without hits and followers.
+    QUEUE_LENGTH_SUM = Gauge, "request_queue_length", [],
+        "Calls waiting for a permit now, over all upstreams.";
+    CONCURRENCY = Gauge, "request_concurrency", [],
+        "Calls waiting for a permit or holding one now, over all upstreams.";
+    INFLIGHT = Gauge, "request_inflight", [],
+        "Calls holding a permit now, over all upstreams.";
+    QUEUE_OLDEST = Gauge, "request_queue_oldest_seconds", [],
+        "How long the oldest waiting call has waited; 0 when none waits.";
+    CONCURRENCY_LIMIT = Gauge, "concurrency_limit", [],
+        "Sum of the limits of the upstreams that have one; 0 = unlimited.";
+    ERROR_RATIO = Gauge, "request_error_ratio", [],
+        "Part of the calls of the last 60 s, hits and followers apart, that were shed or ended in a 5xx; 0 when idle.";
+    LATENCY_P50 = Gauge, "request_latency_p50_seconds", [],
+        "Median duration of the calls that reached an upstream in the last 60 s, queue included; within 2 %, 0 when idle.";
+    LATENCY_P95 = Gauge, "request_latency_p95_seconds", [],
+        "95th percentile of the duration of the calls that reached an upstream in the last 60 s, queue included; within 2 %, 0 when idle.";
+    LATENCY_P99 = Gauge, "request_latency_p99_seconds", [],
+        "99th percentile of the duration of the calls that reached an upstream in the last 60 s, queue included; within 2 %, 0 when idle.";
+
+    // Calls.
+    REQUESTS = Counter, "tollgate_requests_total", ["route", "class", "code"],
+        "Calls that ended, by the status the caller got; none = no answer was begun.";
+    REQUEST_SECONDS = Histogram(CALL_SECONDS), "tollgate_request_duration_seconds", ["route", "class"],
+        "From a call's head to the end of its answer's body.";
+    UPSTREAM_SECONDS = Histogram(CALL_SECONDS), "tollgate_upstream_duration_seconds", ["route"],
+        "From the start of the upstream call to the end of its answer.";
+    FIRST_BYTE_SECONDS = Histogram(CALL_SECONDS), "tollgate_time_to_first_byte_seconds", ["route"],
+        "From a call's head to the first byte of its answer's body.";
+    QUEUE_LENGTH = Gauge, "tollgate_queue_length", ["class"],
+        "Calls waiting for a permit now.";
+    QUEUE_SECONDS = Histogram(CALL_SECONDS), "tollgate_queue_wait_seconds", ["class", "outcome"],
+        "How long calls waited for a permit, and how the wait ended.";
+    REJECTED = Counter, "tollgate_rejected_total", ["class", "reason"],
+        "Calls Tollgate refused or failed itself, by the tollgate-reason it gave.";
+    DISPATCHED = Counter, "tollgate_dispatched_total", ["class"],
+        "Calls that got a permit.";
+    PERMITS_LEAKED = Counter, "tollgate_permits_leaked_total", [],
+        "Permits that were not given back by their holder; above 0 is a defect of Tollgate.";
+
+    // Cache.
+    CACHE_REQUESTS = Counter, "tollgate_cache_requests_total", ["route", "tier", "outcome"],
+        "Calls by how the cache answered them; each call counts in exactly one series.";
+    CACHE_LOOKUPS = Counter, "tollgate_cache_lookups_total", ["tier", "outcome"],
+        "Look-ups in each tier.";
+    CACHE_LOOKUP_SECONDS = Histogram(LOOKUP_SECONDS), "tollgate_cache_lookup_seconds", ["tier"],
+        "How long a look-up in a tier took.";
+    CACHE_BYTES = Gauge, "tollgate_cache_bytes", [],
+        "Bytes held by the cache in this process.";
+    CACHE_ENTRIES = Gauge, "tollgate_cache_entries", [],
+        "Entries held by the cache in this process.";
+    CACHE_EVICTIONS = Counter, "tollgate_cache_evictions_total", ["cause"],
+        "Entries that left the cache in this process.";
+    CACHE_COLLISIONS = Counter, "tollgate_cache_collisions_total", [],
+        "Entries found under the right key that answered another question; treated as misses.";
+    CACHE_HIT_RATIO = Gauge, "tollgate_cache_hit_ratio", [],
+        "Part of the cacheable calls of the last 5 minutes answered without an upstream call of their own; 0 when idle.";
+
+    // Use and money.
+    TOKENS = Counter, "tollgate_tokens_total", ["route", "model", "kind"],
+        "Tokens used upstream, in disjoint kinds.";
+    COST = Counter, "tollgate_cost_microusd_total", ["route", "model", "category"],
+        "Money spent, in millionths of the price book's currency.";
+    SAVED = Counter, "tollgate_saved_microusd_total", ["route", "model", "how"],
+        "Money that calls answered without the upstream would have cost, in millionths of the price book's currency.";
+    UNPRICED = Counter, "tollgate_unpriced_calls_total", [],
+        "Calls whose model or kind of token has no price; their cost is unknown, not zero.";
+    ESTIMATED = Counter, "tollgate_estimated_calls_total", [],
+        "Calls whose use the upstream did not report; it is estimated.";
+    LEDGER_QUEUE = Gauge, "tollgate_ledger_queue_records", [],
+        "Usage records in the log that are not yet in the data base.";
+    LEDGER_WAL = Gauge, "tollgate_ledger_wal_bytes", [],
+        "Bytes of the ledger's write-ahead log in use.";
+    LEDGER_DROPPED = Counter, "tollgate_ledger_dropped_total", [],
+        "Usage records lost because the ledger had no room for them.";
+
+    // The process.
+    STORE_UP = Gauge, "tollgate_store_up", ["store"],
+        "1 if the store answered last, 0 if not.";
+    RELOADS = Counter, "tollgate_config_reloads_total", ["outcome"],
+        "Times the configuration was read again, by whether it was taken over.";
+    CPU_SECONDS = Counter, "process_cpu_seconds_total", [],
+        "Total user and system CPU time spent in seconds.";
+    RESIDENT_BYTES = Gauge, "process_resident_memory_bytes", [],
+        "Resident memory size in bytes.";
+    VIRTUAL_BYTES = Gauge, "process_virtual_memory_bytes", [],
+        "Virtual memory size in bytes.";
+    OPEN_FDS = Gauge, "process_open_fds", [],
+        "Number of open file descriptors.";
+    MAX_FDS = Gauge, "process_max_fds", [],
+        "Maximum number of open file descriptors.";
+    START_TIME = Gauge, "process_start_time_seconds", [],
+        "Start time of the process since unix epoch in seconds.";
+}
+
+/// Whether `name` is the name of a family, or of one of the samples of a family.
+pub(super) fn is_taken(name: &str) -> bool {
+    ALL.iter().any(|family| {
+        let endings: &[&str] = match family.kind {
+            Gauge => &[""],
+            Counter => &["_total"],
+            Histogram(_) => &["", "_bucket", "_sum", "_count"],
+        };
+        let stem = stem(family.name);
+        let rest = name.strip_prefix(stem);
+        // The stem of a counter is the family's name in OpenMetrics.
+        rest == Some("") || rest.is_some_and(|rest| endings.contains(&rest))
+    })
+}
+
+/// A family's name in OpenMetrics, where `_total` belongs to the sample.
+pub(super) fn stem(name: &str) -> &str {
+    name.strip_suffix("_total").unwrap_or(name)
+}

@@ -1,0 +1,241 @@
+//! What a route counts: handles resolved once, so that a finished call costs a
+//! few atomic additions and never looks a label up.
+
+use super::histogram::Histogram;
+use super::{
+    Families, MetricsError,
+    labels::{
+        CODE_PLACES, CacheOutcome, QueueOutcome, REASONS, TierLabel, code_label, code_place,
+        reason_place,
+    },
+    model::{ModelMetrics, Models, RouteModels},
+    rates::Traffic,
+};
+use crate::scaling::Window;
+use prometheus::{IntCounter, IntCounterVec};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::time::Instant;
+use tollgate_core::class::ClassId;
+
+/// A call that has ended, as the metrics see it.
+#[derive(Clone, Debug)]
+pub struct CallEnd {
+    /// When it ended.
+    pub at: Instant,
+    pub class: ClassId,
+    /// The status the caller got; 0 = no answer was begun.
+    pub code: u16,
+    /// From the call's head to the end of the answer's body.
+    pub total: Duration,
+    /// Start of the upstream call to its end; `None` = the upstream was not called.
+    pub upstream: Option<Duration>,
+    /// From the call's head to the first byte of the answer's body.
+    pub first_byte: Option<Duration>,
+    /// How long it waited for a permit; `None` = it never came to the queue.
+    pub queue: Option<(Duration, QueueOutcome)>,
+    /// The `tollgate-reason`, if Tollgate refused or failed the call itself.
+    pub reason: Option<&'static str>,
+    pub cache: CacheOutcome,
+    pub tier: TierLabel,
+}
+
+/// The handles of one route. Cheap to share; keeps working after a reload.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    route: String,
+    start: Instant,
+    classes: Box<[ClassMetrics]>,
+    upstream: Arc<Histogram>,
+    first_byte: Arc<Histogram>,
+    cache: LazyCounters,
+    /// The windows this route's calls count in: everybody's, its own, and those of aliases.
+    windows: Vec<Arc<Window>>,
+    traffic: Arc<Traffic>,
+    models: RouteModels,
+}
+
+/// The handles of one class on one route.
+#[derive(Debug)]
+struct ClassMetrics {
+    class: String,
+    /// One a status code.
+    requests: LazyCounters,
+    duration: Arc<Histogram>,
+    queue: Box<[Arc<Histogram>]>,
+    rejected: Box<[IntCounter]>,
+    dispatched: IntCounter,
+}
+
+/// What [`RouteMetrics::new`] needs besides its names.
+#[derive(Debug)]
+pub(super) struct Parts<'a> {
+    pub(super) families: &'a Families,
+    pub(super) classes: &'a [String],
+    pub(super) windows: Vec<Arc<Window>>,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) models: Arc<Models>,
+    pub(super) start: Instant,
+}
+
+impl RouteMetrics {
+    pub(super) fn new(route: &str, parts: Parts<'_>) -> Result<Self, MetricsError> {
+        let families = parts.families;
+        let classes = parts
+            .classes
+            .iter()
+            .map(|class| ClassMetrics::new(route, class, families))
+            .collect::<Result<_, _>>()?;
+        let cache = LazyCounters::new(&families.cache_requests, CACHE_PLACES);
+        for tier in TierLabel::ALL {
+            for outcome in CacheOutcome::ALL.iter().filter(|outcome| usual(*tier, **outcome)) {
+                families.cache_requests.get_metric_with_label_values(&[
+                    route,
+                    tier.label(),
+                    outcome.label(),
+                ])?;
+            }
+        }
+        Ok(Self {
+            route: route.to_owned(),
+            start: parts.start,
+            classes,
+            upstream: families.upstream_seconds.with(&[route]),
+            first_byte: families.first_byte_seconds.with(&[route]),
+            cache,
+            windows: parts.windows,
+            traffic: parts.traffic,
+            models: RouteModels::new(route, parts.models),
+        })
+    }
+
+    /// The route's name, as in the label.
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// Accounts for a call that has ended; called once a call.
+    pub fn ended(&self, call: &CallEnd) {
+        // A class of an older configuration that has more of them counts as the last one.
+        let place = call.class.place().min(self.classes.len().saturating_sub(1));
+        if let Some(class) = self.classes.get(place) {
+            class.ended(&self.route, call);
+        }
+        if let Some(took) = call.upstream {
+            self.upstream.observe(took);
+        }
+        if let Some(took) = call.first_byte {
+            self.first_byte.observe(took);
+        }
+        let place = call.tier.place() * CacheOutcome::ALL.len() + call.cache.place();
+        self.cache.inc(place, |count| count(&[&self.route, call.tier.label(), call.cache.label()]));
+        let now_ms = ms_since(self.start, call.at);
+        self.traffic.count(now_ms, call.tier, call.cache);
+        self.scale(now_ms, call);
+    }
+
+    /// The handles of `model` on this route. `admissible` says that the name is
+    /// one of the price book or the configuration, or stood in a 2xx answer;
+    /// other names, and those beyond the first 100, share the label `other`.
+    pub fn model(&self, model: &str, admissible: bool) -> Arc<ModelMetrics> {
+        self.models.resolve(model, admissible)
+    }
+
+    /// Autoscalers see only calls that asked for capacity: a hit or a follower used none.
+    fn scale(&self, now_ms: u64, call: &CallEnd) {
+        let asked = call.queue.is_some() || call.upstream.is_some();
+        if !asked || matches!(call.cache, CacheOutcome::Hit | CacheOutcome::Collapsed) {
+            return;
+        }
+        let shed = matches!(call.queue, Some((_, QueueOutcome::Shed)));
+        let latency = call.upstream.map(|_| call.total);
+        for window in &self.windows {
+            window.record(now_ms, latency, shed || (500..600).contains(&call.code));
+        }
+    }
+}
+
+impl ClassMetrics {
+    fn new(route: &str, class: &str, families: &Families) -> Result<Self, MetricsError> {
+        let queue = QueueOutcome::ALL
+            .iter()
+            .map(|outcome| families.queue_seconds.with(&[class, outcome.label()]));
+        let rejected = REASONS
+            .iter()
+            .map(|reason| families.rejected.get_metric_with_label_values(&[class, reason]));
+        let metrics = Self {
+            class: class.to_owned(),
+            requests: LazyCounters::new(&families.requests, CODE_PLACES),
+            duration: families.request_seconds.with(&[route, class]),
+            queue: queue.collect(),
+            rejected: rejected.collect::<Result<_, _>>()?,
+            dispatched: families.dispatched.get_metric_with_label_values(&[class])?,
+        };
+        // A rate needs a first value to start from.
+        families.requests.get_metric_with_label_values(&[route, class, "200"])?;
+        Ok(metrics)
+    }
+
+    fn ended(&self, route: &str, call: &CallEnd) {
+        let place = code_place(call.code);
+        self.requests.inc(place, |count| count(&[route, &self.class, &code_label(place)]));
+        self.duration.observe(call.total);
+        if let Some((waited, outcome)) = call.queue {
+            if let Some(wait) = self.queue.get(outcome.place()) {
+                wait.observe(waited);
+            }
+            if outcome == QueueOutcome::Served {
+                self.dispatched.inc();
+            }
+        }
+        if let Some(count) = call.reason.and_then(|reason| self.rejected.get(reason_place(reason)))
+        {
+            count.inc();
+        }
+    }
+}
+
+const CACHE_PLACES: usize = TierLabel::ALL.len() * CacheOutcome::ALL.len();
+
+/// The pairs that occur in ordinary life; their series exist from the start.
+fn usual(tier: TierLabel, outcome: CacheOutcome) -> bool {
+    match outcome {
+        CacheOutcome::Hit | CacheOutcome::Stale => tier != TierLabel::None,
+        CacheOutcome::Collapsed | CacheOutcome::Miss | CacheOutcome::Bypass => {
+            tier == TierLabel::None
+        }
+    }
+}
+
+/// Counters of one family in a flat array, each made when it is first needed.
+#[derive(Debug)]
+struct LazyCounters {
+    family: IntCounterVec,
+    cells: Box<[OnceLock<Option<IntCounter>>]>,
+}
+
+impl LazyCounters {
+    fn new(family: &IntCounterVec, places: usize) -> Self {
+        Self { family: family.clone(), cells: (0..places).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// Adds one at `place`; `name` is called once a place, with what resolves label values.
+    fn inc(
+        &self,
+        place: usize,
+        name: impl FnOnce(&dyn Fn(&[&str]) -> Option<IntCounter>) -> Option<IntCounter>,
+    ) {
+        let Some(cell) = self.cells.get(place) else { return };
+        let resolve = |labels: &[&str]| self.family.get_metric_with_label_values(labels).ok();
+        if let Some(count) = cell.get_or_init(|| name(&resolve)) {
+            count.inc();
+        }
+    }
+}
+
+/// Milliseconds from `start` to `at`; 0 when `at` is earlier.
+pub(super) fn ms_since(start: Instant, at: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,325 @@
+//! Answers that the proxy itself gives. The one place where a failure becomes a
+//! status, so that the whole table can be read, and changed, at once.
+
+use crate::{
+    admission::Shed, body::Body, exchange::ExchangeError, head::BadHead, inspect::InspectError,
+    relay::{AnswerHead, SharedHead},
+    upstream::UpstreamError,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tollgate_core::dialect::Dialect;
+
+pub(crate) const REASON: HeaderName = HeaderName::from_static("tollgate-reason");
+pub(crate) const RECORD: HeaderName = HeaderName::from_static("tollgate-record");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const DEBUG: HeaderName = HeaderName::from_static("tollgate-debug");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// On whose side the cause lies. Alerts fire on `Proxy`, never on `Downstream`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Downstream,
+    Upstream,
+    Proxy,
+}
+
+/// Whether, and when, the same call again makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    Never,
+    /// It may, but we cannot say when.
+    Perhaps,
+    After(Duration),
+}
+
+/// What a failure means to the caller, to the operator and to a retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) status: StatusCode,
+    pub(crate) fault: Fault,
+    /// Low-cardinality name: metric label, ledger code and `tollgate-reason`.
+    pub(crate) reason: &'static str,
+    pub(crate) retry: Retry,
+    /// For the caller: what, and what to do. Never hosts, paths or other people's text.
+    pub(crate) message: &'static str,
+}
+
+/// One second: queues of model servers move on that scale. The admission issue makes
+/// it adaptive.
+const SOON: Retry = Retry::After(Duration::from_secs(1));
+
+const METHOD_NOT_ALLOWED: StatusCode = StatusCode::METHOD_NOT_ALLOWED;
+const BAD_REQUEST: StatusCode = StatusCode::BAD_REQUEST;
+const PAYLOAD_TOO_LARGE: StatusCode = StatusCode::PAYLOAD_TOO_LARGE;
+const TIMEOUT: StatusCode = StatusCode::REQUEST_TIMEOUT;
+const TOO_MANY: StatusCode = StatusCode::TOO_MANY_REQUESTS;
+const BAD_GATEWAY: StatusCode = StatusCode::BAD_GATEWAY;
+const GATEWAY_TIMEOUT: StatusCode = StatusCode::GATEWAY_TIMEOUT;
+const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+const INTERNAL: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
+const NOT_FOUND: StatusCode = StatusCode::NOT_FOUND;
+
+#[rustfmt::skip] // a table
+pub(crate) fn verdict(error: &ExchangeError) -> Verdict {
+    use ExchangeError as E;
+    use Fault::{Downstream, Proxy, Upstream};
+    use Retry::{Never, Perhaps};
+    use UpstreamError as U;
+    let (status, fault, reason, retry, message) = match error {
+        E::NoRoute(_)                            => (NOT_FOUND,          Downstream, "no_route",             Never,   "no route is configured for this method, host and path"),
+        E::BadHead(BadHead::Method)              => (METHOD_NOT_ALLOWED, Downstream, "method_not_allowed",   Never,   "CONNECT and TRACE are not forwarded"),
+        E::BadHead(BadHead::Host | BadHead::HostSyntax)
+                                                 => (BAD_REQUEST,        Downstream, "bad_request",          Never,   "a request needs exactly one valid host"),
+        E::BadHead(BadHead::TransferEncoding)    => (BAD_REQUEST,        Downstream, "bad_request",          Never,   "transfer-encoding may only be `chunked`, once"),
+        E::BadHead(BadHead::Target)              => (BAD_REQUEST,        Downstream, "bad_request",          Never,   "the request target must be a path"),
+        E::BadHead(BadHead::PathEncoding | BadHead::PathClimbs)
+                                                 => (BAD_REQUEST,        Downstream, "bad_request",          Never,   "the path holds an encoded slash, backslash or NUL, or climbs above /"),
+        E::Inspect(InspectError::TooLarge) | E::Upstream(U::TooLarge)
+                                                 => (PAYLOAD_TOO_LARGE,  Downstream, "body_too_large",       Never,   "the request body is longer than this route takes"),
+        E::Inspect(InspectError::Timeout)        => (TIMEOUT,            Downstream, "request_timeout",      Perhaps, "the request body did not arrive in time"),
+        E::Inspect(InspectError::Cut) | E::Upstream(U::DownstreamCut)
+                                                 => (BAD_REQUEST,        Downstream, "bad_request",          Never,   "the request body ended before its end"),
+        E::NotCached                             => (GATEWAY_TIMEOUT,    Downstream, "not_cached",           Never,   "the answer is not in the cache, and only-if-cached was asked"),
+        E::Shed(Shed::QueueFull)                 => (TOO_MANY,           Proxy,      "queue_full",           SOON,    "the queue of this class is full"),
+        E::Shed(Shed::QueueTimeout)              => (TOO_MANY,           Proxy,      "queue_timeout",        SOON,    "no turn came within this class's max_wait"),
+        E::Shed(Shed::DeadlineUnmeetable)        => (GATEWAY_TIMEOUT,    Proxy,      "deadline_unmeetable",  Perhaps, "the deadline passes before a turn can come"),
+        E::Shed(Shed::Draining)                  => (UNAVAILABLE,        Proxy,      "draining",             SOON,    "this instance is going down; ask another"),
+        E::Upstream(U::Unreachable { .. } | U::ConnectTimeout { .. })
+                                                 => (BAD_GATEWAY,        Upstream,   "upstream_unreachable", Perhaps, "the upstream cannot be reached"),
+        E::Upstream(U::Reset { .. })             => (BAD_GATEWAY,        Upstream,   "upstream_reset",       Perhaps, "the upstream closed the connection before it answered"),
+        E::Upstream(U::Protocol { .. } | U::Unasked { .. })
+                                                 => (BAD_GATEWAY,        Upstream,   "upstream_protocol",    Perhaps, "the upstream's answer is not HTTP"),
+        E::Upstream(U::FirstByteTimeout { .. } | U::Deadline { .. })
+                                                 => (GATEWAY_TIMEOUT,    Upstream,   "upstream_timeout",     Perhaps, "the upstream did not begin to answer in time"),
+        E::Internal                              => (INTERNAL,           Proxy,      "internal",             Perhaps, "an error inside the proxy; it was logged"),
+    };
+    Verdict { status, fault, reason, retry, message }
+}
+
+/// The answer to a call that is refused, in the shape its dialect's SDK expects.
+pub(crate) fn refusal(verdict: &Verdict, dialect: Dialect, request_id: &HeaderValue) -> Response<Body> {
+    let (content_type, body) = match dialect {
+        Dialect::OpenAi => ("application/json", openai_error(verdict)),
+        Dialect::Anthropic => ("application/json", anthropic_error(verdict, request_id)),
+        Dialect::Http => ("application/problem+json", problem(verdict)),
+    };
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let mut response = Response::new(Body::Whole(Bytes::from(body)));
+    *response.status_mut() = verdict.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REASON, HeaderValue::from_static(verdict.reason));
+    headers.insert(REQUEST_ID, request_id.clone());
+    match verdict.retry {
+        Retry::Never => {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        Retry::Perhaps => {}
+        Retry::After(wait) => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        }
+    }
+    response
+}
+
+fn openai_error(verdict: &Verdict) -> serde_json::Value {
+    let kind = match verdict.status {
+        StatusCode::UNAUTHORIZED => "authentication_error",
+        StatusCode::FORBIDDEN => "permission_error",
+        TOO_MANY if verdict.reason == "over_budget" => "insufficient_quota",
+        TOO_MANY => "rate_limit_error",
+        status if status.is_server_error() => "server_error",
+        _ => "invalid_request_error",
+    };
+    serde_json::json!({
+        "error": { "message": verdict.message, "type": kind, "param": null, "code": verdict.reason }
+    })
+}
+
+fn anthropic_error(verdict: &Verdict, request_id: &HeaderValue) -> serde_json::Value {
+    let kind = match verdict.status {
+        StatusCode::UNAUTHORIZED => "authentication_error",
+        StatusCode::FORBIDDEN => "permission_error",
+        NOT_FOUND => "not_found_error",
+        PAYLOAD_TOO_LARGE => "request_too_large",
+        TOO_MANY => "rate_limit_error",
+        UNAVAILABLE => "overloaded_error",
+        GATEWAY_TIMEOUT | TIMEOUT => "timeout_error",
+        status if status.is_server_error() => "api_error",
+        _ => "invalid_request_error",
+    };
+    serde_json::json!({
+        "type": "error",
+        "error": { "type": kind, "message": verdict.message },
+        "request_id": request_id.to_str().ok(),
+    })
+}
+
+/// RFC 9457.
+fn problem(verdict: &Verdict) -> serde_json::Value {
+    serde_json::json!({
+        "type": "about:blank",
+        "title": verdict.status.canonical_reason().unwrap_or("error"),
+        "status": verdict.status.as_u16(),
+        "detail": verdict.message,
+        "code": verdict.reason,
+    })
+}
+
+/// Whether a peer that may ask wants to know where the time went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Debug(bool);
+
+impl Debug {
+    /// The field was removed before if the peer is not trusted.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self(headers.get(DEBUG).is_some_and(|wish| wish == "1"))
+    }
+}
+
+/// An upstream's answer, as this caller gets it.
+pub(crate) fn from_upstream(
+    head: AnswerHead,
+    cache_status: HeaderValue,
+    debug: Debug,
+    body: Body,
+) -> Response<Body> {
+    // Shared with followers only where there are any.
+    let shared = Arc::try_unwrap(head.shared).unwrap_or_else(|shared| SharedHead::clone(&shared));
+    let mut response = Response::new(body);
+    *response.status_mut() = shared.status;
+    *response.headers_mut() = shared.headers;
+    append_cache_status(response.headers_mut(), cache_status);
+    if debug.0 {
+        let ms = |length: Duration| length.as_secs_f64() * 1e3;
+        let (queue, upstream) = (ms(shared.timing.queue), ms(shared.timing.upstream));
+        let text = format!("queue;dur={queue:.3}, upstream;dur={upstream:.3}");
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().append(SERVER_TIMING, value);
+        }
+    }
+    response
+}
+
+/// Says what the cache did (RFC 9211), after what caches behind us said.
+pub(crate) fn append_cache_status(headers: &mut HeaderMap, status: HeaderValue) {
+    headers.append(CACHE_STATUS, status);
+}
+
+/// `tollgate; fwd=bypass; detail=WHY`
+pub(crate) fn bypass_status(why: &'static str) -> HeaderValue {
+    // The two that every call of a route may have are ready made.
+    match why {
+        "off" => HeaderValue::from_static("tollgate; fwd=bypass; detail=off"),
+        "not-pure" => HeaderValue::from_static("tollgate; fwd=bypass; detail=not-pure"),
+        why => HeaderValue::from_str(&format!("tollgate; fwd=bypass; detail={why}"))
+            .unwrap_or(HeaderValue::from_static("tollgate; fwd=bypass")),
+    }
+}
+
+/// The status of an answer that the cache did not have.
+pub(crate) fn miss_status(head: &AnswerHead, collapsed: bool) -> HeaderValue {
+    HeaderValue::from_static(match (collapsed, head.shared.keep_bytes_max.is_some()) {
+        (true, _) => "tollgate; fwd=miss; collapsed",
+        (false, true) => "tollgate; fwd=miss; stored",
+        (false, false) => "tollgate; fwd=miss",
+    })
+}
+
+/// How often refusals of one reason are logged, at most.
+const LOG_INTERVAL_MS: u64 = 1_000;
+
+/// When a refusal was logged last, by fault; what came in between was counted.
+static LOGGED: [(AtomicU64, AtomicU64); 3] =
+    [const { (AtomicU64::new(0), AtomicU64::new(0)) }; 3];
+
+/// Logs a refusal or failure: the reason and the chain, once a second for each side's
+/// fault, with the number of those that were not logged.
+pub(crate) fn log(verdict: &Verdict, error: &ExchangeError, request_id: &HeaderValue) {
+    let place = match verdict.fault {
+        Fault::Downstream => 0,
+        Fault::Upstream => 1,
+        Fault::Proxy => 2,
+    };
+    let Some((last, skipped)) = LOGGED.get(place) else { return };
+    let now = u64::try_from(crate::meter::unix_ms()).unwrap_or(0);
+    let before = last.load(Ordering::Relaxed);
+    if now.saturating_sub(before) < LOG_INTERVAL_MS
+        || last.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
+    {
+        skipped.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    let not_logged = skipped.swap(0, Ordering::Relaxed);
+    let (status, reason) = (verdict.status.as_u16(), verdict.reason);
+    let error = chain(error);
+    let fault = verdict.fault;
+    tracing::warn!(status, reason, ?fault, error, ?request_id, not_logged, "a call was refused");
+}
+
+fn chain(error: &ExchangeError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::NoRoute;
+    use http_body_util::BodyExt as _;
+
+    #[track_caller]
+    fn check(error: &ExchangeError, dialect: Dialect, expected: &str) {
+        let id = HeaderValue::from_static("req-1");
+        let response = refusal(&verdict(error), dialect, &id);
+        let (parts, body) = response.into_parts();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let body = runtime.block_on(body.collect()).unwrap().to_bytes();
+        let headers = [SHOULD_RETRY, header::RETRY_AFTER];
+        let retry: Vec<_> = headers
+            .iter()
+            .filter_map(|name| Some(format!("{name}={}", parts.headers.get(name)?.to_str().ok()?)))
+            .collect();
+        let body = String::from_utf8_lossy(&body);
+        assert_eq!(format!("{} {} {body}", parts.status.as_u16(), retry.join(" ")), expected);
+    }
+
+    #[test]
+    fn a_refusal_speaks_the_callers_dialect() {
+        check(
+            &ExchangeError::Shed(Shed::QueueFull),
+            Dialect::OpenAi,
+            r#"429 retry-after=1 {"error":{"code":"queue_full","message":"the queue of this class is full","param":null,"type":"rate_limit_error"}}"#,
+        );
+        check(
+            &ExchangeError::Shed(Shed::Draining),
+            Dialect::Anthropic,
+            r#"503 retry-after=1 {"error":{"message":"this instance is going down; ask another","type":"overloaded_error"},"request_id":"req-1","type":"error"}"#,
+        );
+        check(
+            &ExchangeError::NoRoute(NoRoute),
+            Dialect::Http,
+            r#"404 x-should-retry=false {"code":"no_route","detail":"no route is configured for this method, host and path","status":404,"title":"Not Found","type":"about:blank"}"#,
+        );
+    }
+}

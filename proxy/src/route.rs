@@ -1,0 +1,134 @@
+//! Where a call goes, and what holds for it: the configuration's routes made ready.
+//!
+//! First match wins. What a request needs of its route (header names, metric handles,
+//! ledger dimensions, the upstream's scheduler) is resolved once, when a configuration
+//! comes into force.
+
+use crate::{app::Destination, head, identity::Caller, meter::Lane};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request};
+use std::{borrow::Cow, sync::Arc};
+use tollgate_cache::tiers::TierTtls;
+use tollgate_config as config;
+use tollgate_core::{
+    class::ClassId,
+    dialect::{Dialect, Operation},
+};
+
+/// No configured route is for this call.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("no route matches; routes are tried in order by path, host, headers and methods")]
+pub(crate) struct NoRoute;
+
+/// A route, ready to be used.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) config: config::Route,
+    pub(crate) name: Arc<str>,
+    pub(crate) destination: Arc<Destination>,
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) ttls: TierTtls,
+    pub(crate) class_default: ClassId,
+    class_header: Option<HeaderName>,
+    pub(crate) version_headers: Box<[(Arc<str>, HeaderName)]>,
+}
+
+/// The table of routes.
+#[derive(Debug, Default)]
+pub(crate) struct Routes(Box<[Arc<Route>]>);
+
+impl Routes {
+    pub(crate) fn new(routes: Vec<Arc<Route>>) -> Self {
+        Self(routes.into())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.0.iter()
+    }
+
+    /// # Errors
+    /// Nothing matches.
+    pub(crate) fn choose(&self, head: &request::Parts, path: &str) -> Result<&Arc<Route>, NoRoute> {
+        let host = host_without_port(&head.headers);
+        let header = |name: &str| head.headers.get(name).map(HeaderValue::as_bytes);
+        let method = head.method.as_str();
+        self.0
+            .iter()
+            .find(|route| route.config.matches.accepts(method, &host, path, header))
+            .ok_or(NoRoute)
+    }
+}
+
+fn host_without_port(headers: &HeaderMap) -> Cow<'_, str> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    };
+    Cow::Borrowed(name)
+}
+
+impl Route {
+    pub(crate) fn new(
+        config: config::Route,
+        destination: Arc<Destination>,
+        lane: Arc<Lane>,
+        class_default: ClassId,
+    ) -> Self {
+        let header = |name: &str| HeaderName::from_bytes(name.as_bytes()).ok();
+        let class_header = config.class.header.as_deref().and_then(header);
+        let versions = config.cache.versions.iter();
+        let version_headers = versions
+            .filter_map(|version| Some((Arc::from(&*version.name), header(&version.header)?)))
+            .collect();
+        let ttl_of = |tier: config::Tier| {
+            let mut tiers = config.cache.tiers.iter();
+            let used = tiers.find(|used| used.tier == tier)?;
+            Some(u64::try_from(used.ttl.as_millis()).unwrap_or(u64::MAX))
+        };
+        let ttls = TierTtls {
+            memory_ms: ttl_of(config::Tier::Memory),
+            redis_ms: ttl_of(config::Tier::Redis),
+        };
+        let name = Arc::from(&*config.name);
+        Self {
+            config,
+            name,
+            destination,
+            lane,
+            ttls,
+            class_default,
+            class_header,
+            version_headers,
+        }
+    }
+
+    /// The class of a call: what its header claims, if the route's map names it and its
+    /// caller is believed; else the default.
+    pub(crate) fn class(&self, headers: &HeaderMap, caller: &Caller) -> ClassId {
+        let claim = || {
+            let word = headers.get(self.class_header.as_ref()?)?.to_str().ok()?;
+            let (_, class) = self.config.class.map.iter().find(|(known, _)| known == word)?;
+            self.config.class.trust.believes(caller.tenant.as_str()).then_some(*class)
+        };
+        claim().unwrap_or(self.class_default)
+    }
+
+    /// What a call asks for, as far as this route lets its dialect be read.
+    pub(crate) fn operation(&self, method: &Method, path: &str) -> Operation {
+        let operation = Operation::of(method.as_str(), path);
+        match self.config.dialect {
+            Some(dialect) if operation.dialect() != dialect => Operation::Other,
+            Some(_) | None => operation,
+        }
+    }
+
+    /// The dialect that errors are told in.
+    pub(crate) fn dialect(&self, operation: Operation) -> Dialect {
+        self.config.dialect.unwrap_or_else(|| operation.dialect())
+    }
+}
+
+/// The path as routes compare it.
+pub(crate) fn normal_path(head: &request::Parts) -> Result<Cow<'_, str>, head::BadHead> {
+    head::normal_path(head.uri.path())
+}

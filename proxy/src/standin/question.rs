@@ -1,0 +1,287 @@
+//! Reads what a model call asks for. It shares no code with the proxy on
+//! purpose: a stand-in that reads as the proxy reads would hide its mistakes.
+
+use serde_json::Value;
+
+/// Choices of one answer at most.
+const CHOICES_MAX: u64 = 8;
+
+/// The model calls the stand-in answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Api {
+    Chat,
+    Completions,
+    Responses,
+    Embeddings,
+    Moderations,
+    Messages,
+    CountTokens,
+}
+
+impl Api {
+    pub(super) fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "/v1/chat/completions" => Self::Chat,
+            "/v1/completions" => Self::Completions,
+            "/v1/responses" => Self::Responses,
+            "/v1/embeddings" => Self::Embeddings,
+            "/v1/moderations" => Self::Moderations,
+            "/v1/messages" => Self::Messages,
+            "/v1/messages/count_tokens" => Self::CountTokens,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn streams(self) -> bool {
+        matches!(self, Self::Chat | Self::Completions | Self::Responses | Self::Messages)
+    }
+
+    /// The member without which there is no question.
+    fn subject(self) -> &'static str {
+        match self {
+            Self::Chat | Self::Messages | Self::CountTokens => "messages",
+            Self::Completions => "prompt",
+            Self::Responses | Self::Embeddings | Self::Moderations => "input",
+        }
+    }
+}
+
+/// A tool the caller offers.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Tool {
+    pub(super) name: String,
+    pub(super) schema: Value,
+}
+
+/// A request, understood.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) api: Api,
+    pub(super) model: String,
+    pub(super) stream: bool,
+    pub(super) stream_options: bool,
+    pub(super) include_usage: bool,
+    pub(super) choices: u64,
+    pub(super) tokens_max: Option<usize>,
+    pub(super) input_tokens: u64,
+    /// The tool the answer calls.
+    pub(super) tool: Option<Tool>,
+    /// Over every text and number of the question proper, so that the answer
+    /// depends on what is asked and on nothing else.
+    pub(super) asked: blake3::Hasher,
+    /// The inputs of an embeddings or moderations call, one seed each.
+    pub(super) inputs: Vec<blake3::Hash>,
+    pub(super) base64: bool,
+    pub(super) dimensions: usize,
+}
+
+/// Why a request is no question.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unclear {
+    pub(super) message: String,
+    pub(super) param: Option<&'static str>,
+}
+
+impl Question {
+    pub(super) fn read(api: Api, body: &[u8]) -> Result<Self, Unclear> {
+        let body: Value = serde_json::from_slice(body).map_err(|error| Unclear {
+            message: format!("the body is not JSON: {error}"),
+            param: None,
+        })?;
+        let missing = |param| Unclear {
+            message: format!("missing required parameter: '{param}'"),
+            param: Some(param),
+        };
+        let subject = body.get(api.subject()).filter(|subject| !subject.is_null());
+        let subject = subject.ok_or_else(|| missing(api.subject()))?;
+        let model = match body.get("model").and_then(Value::as_str) {
+            Some(model) => model.to_owned(),
+            None if api == Api::Moderations => "omni-moderation-latest".to_owned(),
+            None => return Err(missing("model")),
+        };
+        let tokens_max = ["max_completion_tokens", "max_output_tokens", "max_tokens"]
+            .iter()
+            .find_map(|name| body.get(*name)?.as_u64());
+        if api == Api::Messages && tokens_max.is_none() {
+            return Err(missing("max_tokens"));
+        }
+        let number = |name: &str| body.get(name).and_then(Value::as_u64);
+        let options = body.get("stream_options").filter(|options| !options.is_null());
+        let mut asked = blake3::Hasher::new();
+        let mut bytes = 0;
+        for name in ["system", "instructions", api.subject()] {
+            bytes += absorb(body.get(name).unwrap_or(&Value::Null), &mut asked);
+        }
+        Ok(Self {
+            api,
+            model,
+            stream: api.streams() && is_true(body.get("stream")),
+            stream_options: options.is_some(),
+            include_usage: is_true(options.and_then(|options| options.get("include_usage"))),
+            choices: number("n").unwrap_or(1).clamp(1, CHOICES_MAX),
+            tokens_max: tokens_max.map(|max| usize::try_from(max).unwrap_or(usize::MAX)),
+            input_tokens: bytes.div_ceil(4).max(1),
+            tool: called_tool(&body, subject),
+            asked,
+            inputs: inputs(subject),
+            base64: body.get("encoding_format").and_then(Value::as_str) == Some("base64"),
+            dimensions: number("dimensions").and_then(|n| usize::try_from(n).ok()).unwrap_or(8),
+        })
+    }
+}
+
+fn is_true(value: Option<&Value>) -> bool {
+    value.and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// Hashes every text and number in order; returns their length in bytes. Roles
+/// and types are shape, not text: all dialects ask the same in the same words.
+/// serde_json reads at most 128 levels, so the recursion is bounded.
+fn absorb(value: &Value, into: &mut blake3::Hasher) -> u64 {
+    let mut take = |text: &str| {
+        let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        into.update(&bytes.to_le_bytes()).update(text.as_bytes());
+        bytes
+    };
+    match value {
+        Value::Null | Value::Bool(_) => 0,
+        Value::String(text) => take(text),
+        Value::Number(number) => take(&number.to_string()),
+        Value::Array(items) => items.iter().map(|item| absorb(item, into)).sum(),
+        Value::Object(members) => members
+            .iter()
+            .filter(|(name, _)| !matches!(name.as_str(), "role" | "type"))
+            .map(|(_, item)| absorb(item, into))
+            .sum(),
+    }
+}
+
+/// A list of texts or of token lists is many inputs; a text or one list of
+/// tokens is one.
+fn inputs(subject: &Value) -> Vec<blake3::Hash> {
+    let seed = |value: &Value| {
+        let mut hasher = blake3::Hasher::new();
+        absorb(value, &mut hasher);
+        hasher.finalize()
+    };
+    match subject {
+        Value::Array(items) if !items.iter().all(Value::is_number) => {
+            items.iter().map(seed).collect()
+        }
+        Value::Array(_)
+        | Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Object(_) => vec![seed(subject)],
+    }
+}
+
+/// The tool the last user text names, or the first one if the text only says
+/// "tool" or `tool_choice` demands one.
+fn called_tool(body: &Value, subject: &Value) -> Option<Tool> {
+    let tools: Vec<Tool> = body.get("tools")?.as_array()?.iter().filter_map(tool).collect();
+    let text = last_user_text(subject)?;
+    let choice = body.get("tool_choice").unwrap_or(&Value::Null);
+    let choice_type = choice.get("type").or(Some(choice)).and_then(Value::as_str);
+    if choice_type == Some("none") {
+        return None;
+    }
+    let forced_name = choice.pointer("/function/name").or(choice.get("name"));
+    let named = tools.iter().find(|tool| match forced_name.and_then(Value::as_str) {
+        Some(forced) => tool.name == forced,
+        None => text.contains(&tool.name),
+    });
+    let any = matches!(choice_type, Some("required" | "any")) || text.contains("tool");
+    named.or_else(|| tools.first().filter(|_| any)).cloned()
+}
+
+/// All three shapes: `{"function":{"name","parameters"}}`, `{"name","parameters"}`
+/// and `{"name","input_schema"}`.
+fn tool(value: &Value) -> Option<Tool> {
+    let tool = value.get("function").unwrap_or(value);
+    let schema = tool.get("parameters").or(tool.get("input_schema"));
+    Some(Tool {
+        name: tool.get("name")?.as_str()?.to_owned(),
+        schema: schema.cloned().unwrap_or(Value::Null),
+    })
+}
+
+/// The text of the last message, if a user wrote it; a tool's result is none.
+fn last_user_text(subject: &Value) -> Option<String> {
+    if let Some(text) = subject.as_str() {
+        return Some(text.to_owned());
+    }
+    let last = subject.as_array()?.last()?;
+    if last.get("role").and_then(Value::as_str) != Some("user") {
+        return None;
+    }
+    match last.get("content")? {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(parts) => {
+            let texts: Vec<&str> =
+                parts.iter().filter_map(|part| part.get("text")?.as_str()).collect();
+            (!texts.is_empty()).then(|| texts.join("\n"))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(api: Api, body: &Value) -> Question {
+        Question::read(api, body.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn only_what_is_asked_decides_the_seed() {
+        let ask = |content: &str, stream: bool| {
+            let message = serde_json::json!({"role": "user", "content": content});
+            let body = serde_json::json!({"model": "m", "messages": [message], "stream": stream});
+            read(Api::Chat, &body).asked.finalize()
+        };
+        assert_eq!(ask("a", true), ask("a", false));
+        assert_ne!(ask("a", true), ask("b", true));
+    }
+
+    #[test]
+    fn a_tool_is_called_when_the_users_last_text_asks_and_not_after_its_result() {
+        let tools = serde_json::json!([
+            {"name": "clock", "input_schema": {}},
+            {"name": "weather", "input_schema": {"properties": {"city": {"type": "string"}}}},
+        ]);
+        let ask = |content: Value| {
+            let body = serde_json::json!({
+                "model": "m", "max_tokens": 9, "tools": tools,
+                "messages": [{"role": "user", "content": content}],
+            });
+            read(Api::Messages, &body).tool.map(|tool| tool.name)
+        };
+        assert_eq!(ask("what weather?".into()).as_deref(), Some("weather"));
+        assert_eq!(ask("use a tool".into()).as_deref(), Some("clock"));
+        assert_eq!(ask("hello".into()), None);
+        let result = serde_json::json!([{"type": "tool_result", "content": "weather: rain"}]);
+        assert_eq!(ask(result), None);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let unclear = Question::read(Api::Chat, br#"{"messages":[]}"#).unwrap_err();
+        assert_eq!(unclear.param, Some("model"));
+        let body = br#"{"model":"m","messages":[]}"#;
+        assert_eq!(Question::read(Api::Messages, body).unwrap_err().param, Some("max_tokens"));
+        assert!(Question::read(Api::Chat, b"{").unwrap_err().message.contains("not JSON"));
+    }
+
+    #[test]
+    fn a_list_of_texts_is_many_inputs_and_a_list_of_tokens_is_one() {
+        let count = |input: Value| {
+            read(Api::Embeddings, &serde_json::json!({"model": "m", "input": input})).inputs.len()
+        };
+        assert_eq!(count(serde_json::json!(["a", "b"])), 2);
+        assert_eq!(count(serde_json::json!([1, 2, 3])), 1);
+        assert_eq!(count("a".into()), 1);
+    }
+}
