@@ -206,7 +206,7 @@ pub(crate) struct RawStores {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRedis {
-    /// redis://[user:password@]host[:port][/database]; with a password, better a reference.
+    /// `redis://[user:password@]host[:port][/database]`; with a password, better a reference.
     #[schemars(required, length(min = 1, max = 1))]
     pub(crate) urls: Option<Vec<RawRedisUrl>>,
     pub(crate) mode: Option<RawRedisMode>,

@@ -60,7 +60,7 @@ pub(crate) struct RawClassRule {
     /// From a word of the header to the name of a class.
     #[schemars(required, extend("maxProperties" = 256))]
     pub(crate) map: Option<BTreeMap<String, String>>,
-    /// Tenants whose claim is believed. Absent: anyone's; []: nobody's.
+    /// Tenants whose claim is believed. Absent: anyone's; empty: nobody's.
     #[schemars(length(max = 1000))]
     pub(crate) trust: Option<Vec<String>>,
 }

@@ -26,7 +26,7 @@ pub(crate) struct RawUpstream {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawEndpoint {
-    /// http://host[:port] or https://host[:port]; a path is refused.
+    /// `http://host[:port]` or `https://host[:port]`; a path is refused.
     #[schemars(required)]
     pub(crate) url: Option<String>,
 }

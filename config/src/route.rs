@@ -1,10 +1,10 @@
 //! Which call goes where, and what may be kept of its answer, after validation.
 //!
-//! Paths are compared as *normalised* paths: the part before `?`, with `%` escapes
-//! of unreserved characters decoded and those of others in upper case, `//` left as it is,
-//! `.` and `..` resolved; a path that climbs above `/` or holds `%2f`, `%5c` or
-//! `%00` never gets here (400). A rule that is not itself normalised could never
-//! match, so validation refuses it.
+//! Paths are compared as *normalised* paths: the part before `?`; `%` escapes of
+//! letters, digits and `-._~` decoded and the digits of others in upper case; `.` and `..`
+//! resolved; `//` as it is. A path that climbs above `/` or holds `%2F`, `%5C`, `%00` or `\`
+//! never gets here (400). A rule that is not itself normalised could never match, so
+//! validation refuses it.
 
 use crate::upstream::UpstreamId;
 use std::{fmt, time::Duration};

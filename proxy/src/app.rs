@@ -9,7 +9,8 @@ mod reload;
 mod run;
 
 pub(crate) use self::destination::Destination;
-pub use self::run::{App, StartError};
+pub(crate) use self::run::with_causes;
+pub use self::run::{Addresses, App, StartError};
 
 use crate::{
     admission::ClassLimits,

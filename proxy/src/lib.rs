@@ -22,6 +22,7 @@ mod app;
 mod admin;
 mod aside;
 mod body;
+pub mod cli;
 mod head;
 pub mod metrics;
 pub mod scaling;
@@ -29,4 +30,4 @@ mod shutdown;
 pub mod standin;
 mod telemetry;
 
-pub use app::{App, StartError};
+pub use app::{Addresses, App, StartError};

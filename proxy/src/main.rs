@@ -1,2 +1,7 @@
-//! The binary.
-fn main() {}
+//! The binary: hands the command line to the library and ends with its code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tollgate::cli::main()
+}

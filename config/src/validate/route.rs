@@ -135,8 +135,6 @@ impl Review<'_> {
             "must be printable ASCII without \\; write anything else as %XX"
         } else if rule.split('/').any(|segment| matches!(segment, "." | "..")) {
             "must not have . or .. segments: they are resolved before matching"
-        } else if rule.contains("//") {
-            "must not have empty segments"
         } else {
             match rule.split('%').skip(1).find_map(escape_mistake) {
                 Some(message) => message,

@@ -44,3 +44,14 @@ fn a_mistaken_reference_does_not_quote_the_secret() {
         assert!(!problems.contains("geheim"), "{problems}");
     }
 }
+
+#[test]
+fn only_the_whole_token_is_known_and_a_missing_one_to_nobody() {
+    let token = |table: &Table| load(TEXT, table).unwrap().0.admin.token.unwrap();
+    let set = token(&Table::default().var("TOKEN", "geheim"));
+    assert!(set.is_known_to(b"geheim"));
+    for claim in ["", "gehei", "geheim1", "Geheim"] {
+        assert!(!set.is_known_to(claim.as_bytes()), "{claim}");
+    }
+    assert!(!token(&Table::default()).is_known_to(b""));
+}

@@ -32,6 +32,11 @@ pub struct Bounds {
 /// worker's stack is 2 MiB.
 pub const DEPTH_LIMIT: usize = 512;
 
+/// How often the bytes of a body may be moved to put members in order, on average. A call moves what
+/// it says once per level, some five; a body made to be moved at each of 128 levels
+/// would cost seconds.
+const MOVES_MAX: usize = 16;
+
 impl Default for Bounds {
     /// 32 MiB as the listener's default body limit; 128 levels as `serde_json`.
     fn default() -> Self {
@@ -44,7 +49,7 @@ impl Default for Bounds {
 pub enum NotCanonical {
     #[error("the body is longer than keys are made of; raise limits.body or leave it uncached")]
     TooLong,
-    #[error("the body nests too deep at byte {at}")]
+    #[error("the body nests too deep, or too deep for its disorder, at byte {at}")]
     TooDeep { at: usize },
     #[error("an object has two members of one name before byte {at}")]
     DuplicateMember { at: usize },
@@ -84,6 +89,7 @@ pub fn canonicalise(body: &[u8], drop: &[&str], bounds: Bounds) -> Result<Vec<u8
         body,
         at: 0,
         depth_left: bounds.depth_max.min(DEPTH_LIMIT),
+        moves_left: body.len().saturating_mul(MOVES_MAX),
         out: Vec::with_capacity(body.len()),
         members: Vec::new(),
         scratch: Vec::new(),
@@ -122,6 +128,8 @@ struct Writer<'a> {
     body: &'a [u8],
     at: usize,
     depth_left: usize,
+    /// Bytes.
+    moves_left: usize,
     out: Vec<u8>,
     /// The members of all open objects; each object owns the tail since it was opened.
     members: Vec<Member>,
@@ -288,6 +296,11 @@ impl Writer<'_> {
                     return Err(NotCanonical::DuplicateMember { at: self.at });
                 }
             }
+            let moved = out.len().saturating_sub(members_start);
+            let Some(left) = self.moves_left.checked_sub(moved) else {
+                return Err(NotCanonical::TooDeep { at: self.at });
+            };
+            self.moves_left = left;
             self.scratch.clear();
             for (place, member) in open.iter().enumerate() {
                 if place > 0 {

@@ -80,6 +80,17 @@ fn the_depth_limit_is_reached_without_overflowing_a_stack() {
     assert!(matches!(refused, Err(NotCanonical::TooDeep { .. })), "{refused:?}");
 }
 
+#[test]
+fn a_body_made_to_be_moved_again_and_again_is_refused() {
+    let nested = |levels: usize| {
+        let payload = "x".repeat(10_000);
+        let (open, close) = (r#"{"b":"#.repeat(levels), r#","a":0}"#.repeat(levels));
+        canonicalise(format!("{open}\"{payload}\"{close}").as_bytes(), &[], Bounds::default())
+    };
+    assert!(nested(12).is_ok());
+    assert!(matches!(nested(100), Err(NotCanonical::TooDeep { .. })));
+}
+
 /// A JSON value with numbers as (mantissa, power of ten), which is what they mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Json {

@@ -23,4 +23,6 @@ pub mod memory;
 pub mod versions;
 pub mod shared;
 pub mod tiers;
+pub mod cache_control;
+pub mod freshness;
 pub mod flight;

@@ -120,6 +120,13 @@ impl MemoryTier {
         }
     }
 
+    /// Takes out everything at once.
+    pub fn clear(&self) {
+        for _purged in self.slots.drain() {
+            self.counters.evicted_purged.add_one();
+        }
+    }
+
     /// Removes whatever may no longer be given. O(entries), a shard at a time.
     pub fn sweep(&self, now_ms: u64, generations: &Generations) {
         let counters = &self.counters;

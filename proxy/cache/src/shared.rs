@@ -28,6 +28,9 @@ use tokio::{sync::watch, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use writes::{Queue, Write};
 
+/// Ten years: Redis refuses times near the end of its own numbers.
+const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
+
 /// How Redis is reached, and what may be spent on it.
 #[derive(Clone)]
 pub struct RedisSettings {
@@ -174,7 +177,7 @@ impl RedisTier {
             counters.dropped_large.add_one();
         } else if !self.is_up() {
             counters.dropped_down.add_one();
-        } else if !self.queue.push(Write { key, entry, ttl_ms: ttl_ms.max(1) }) {
+        } else if !self.queue.push(Write { key, entry, ttl_ms: ttl_ms.clamp(1, TTL_MS_MAX) }) {
             counters.dropped_full.add_one();
         }
     }

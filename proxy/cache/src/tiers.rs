@@ -126,8 +126,11 @@ impl Tiers {
     pub async fn purge(&self, target: Target<'_>) -> Purged {
         let subject = Subject::of(target);
         self.generations.purge_here(subject);
-        if let Target::Key(key) = target {
-            self.memory.remove(&key);
+        // Void they are already; these two also give their bytes back at once.
+        match target {
+            Target::Key(key) => self.memory.remove(&key),
+            Target::All => self.memory.clear(),
+            Target::Tag(_) | Target::Route(_) | Target::Model(_) | Target::Tenant(_) => {}
         }
         let Some(redis) = &self.redis else {
             return Purged { reach: Reach::Instance, pending: false };
@@ -154,5 +157,52 @@ impl Tiers {
 
     pub fn versions(&self) -> &Versions {
         &self.versions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::tests::{entry, key};
+
+    const TTLS: TierTtls = TierTtls { memory_ms: Some(10_000), redis_ms: Some(60_000) };
+
+    fn with_one() -> (Tiers, Arc<Entry>) {
+        let tiers = Tiers::new(MemoryTier::new(1 << 20), None, Arc::default(), Arc::default());
+        let entry = Arc::new(Entry { stamp: tiers.stamp(), ..entry(key(1), b"{}") });
+        assert!(tiers.store(key(1), entry.clone(), TTLS, 2_000));
+        (tiers, entry)
+    }
+
+    #[test]
+    fn memory_keeps_an_entry_for_the_lesser_of_its_time_and_the_tiers() {
+        let (tiers, entry) = with_one();
+        let there = |now_ms| tiers.look_up_now(&key(1), &entry.check, now_ms).is_some();
+        assert!(there(11_999));
+        assert!(!there(12_000));
+        assert!(!tiers.store(key(1), entry.clone(), TTLS, 61_000), "past its own time");
+        assert!(tiers.store(key(1), entry.clone(), TTLS, 60_000));
+        assert!(there(60_999));
+        assert!(!there(61_000));
+    }
+
+    #[test]
+    fn a_route_that_does_not_use_memory_is_not_kept_there() {
+        let (tiers, entry) = with_one();
+        tiers.sweep(u64::MAX);
+        let ttls = TierTtls { memory_ms: None, redis_ms: None };
+        assert!(tiers.store(key(1), entry, ttls, 2_000));
+        assert_eq!(tiers.memory().entries(), 0);
+    }
+
+    #[tokio::test]
+    async fn without_redis_a_purge_reaches_this_instance_and_waits_for_nothing() {
+        let alone = Purged { reach: Reach::Instance, pending: false };
+        for target in [Target::Key(key(1)), Target::Tag("kb:7"), Target::All] {
+            let (tiers, entry) = with_one();
+            assert_eq!(tiers.purge(target).await, alone);
+            assert!(tiers.look_up_now(&key(1), &entry.check, 2_000).is_none(), "{target:?}");
+            assert_eq!(tiers.memory().bytes(), 0, "{target:?}");
+        }
     }
 }

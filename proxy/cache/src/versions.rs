@@ -124,13 +124,16 @@ impl Versions {
         let mut models = self.write();
         let known = models.entry(id).or_insert_with(|| Model::new(Vec::new(), now_ms));
         let unsaid = known.seen.last().filter(|newest| !fleet.contains(newest)).cloned();
-        if fleet.last() != known.seen.last() {
+        if unsaid.is_none() && fleet.last() != known.seen.last() {
             known.newest_said_ms.store(now_ms, Ordering::Relaxed);
         }
-        known.seen = fleet;
-        if let Some(version) = &unsaid {
-            known.see(version.clone(), now_ms);
-        }
+        // Older ones that only we saw stay older: were they forgotten, they would be new again.
+        let mut seen = std::mem::take(&mut known.seen);
+        seen.retain(|version| !fleet.contains(version) && Some(version) != unsaid.as_ref());
+        seen.extend(fleet);
+        seen.extend(unsaid.clone());
+        seen.drain(..seen.len().saturating_sub(VERSIONS_MAX));
+        known.seen = seen;
         forget_the_quietest(&mut models);
         unsaid.map(|version| News { model: id, version, again: false })
     }
@@ -279,6 +282,16 @@ mod tests {
         let news = versions.learn(id, vec!["1".into(), "2".into()], NOW).expect("3 is news");
         assert_eq!(&*news.version, "3");
         check(&versions, Some("3"));
+    }
+
+    #[test]
+    fn an_older_version_that_the_fleet_forgot_is_not_new_again() {
+        let versions = Versions::default();
+        versions.observe("u", "m", "1", NOW);
+        versions.observe("u", "m", "2", NOW);
+        assert_eq!(versions.learn(ModelId::new("u", "m"), vec!["2".into()], NOW), None);
+        assert_eq!(versions.observe("u", "m", "1", NOW), Observed::DoNotStore);
+        check(&versions, Some("2"));
     }
 
     #[test]

@@ -67,7 +67,8 @@ pub struct Stats {
     pub wal_bytes: u64,
     /// Calls of which only the sums were kept, since the start. Their money is not lost.
     pub dropped: u64,
-    /// Calls whose open entry found no room: if the process dies now, these would be missing.
+    /// Entries that found both segments full, since the start: until they are in the
+    /// database, a killed process loses these.
     pub unguarded: u64,
     /// Words booked under `~other`, since the start.
     pub words_refused: u64,
@@ -205,6 +206,7 @@ impl Ledger {
     pub fn close(&self, record: &UsageRecord) {
         self.shared.closed.fetch_add(1, Ordering::Relaxed);
         if !self.shared.mapping.append(&Payload::close(record)) {
+            self.shared.unguarded.fetch_add(1, Ordering::Relaxed);
             self.shared.overflow.push(record);
             self.shared.wake.if_asleep();
         }

@@ -35,6 +35,7 @@ mod decimal;
 mod pages;
 mod period;
 mod compute;
+mod report;
 
 pub use codes::{CacheOutcome, CacheTier, Quality, Reason};
 pub use compute::{ComputeRow, Resource, compute_cost};
@@ -49,5 +50,6 @@ pub use reader::Reader;
 pub use record::{
     COST_CATEGORIES, Cost, Dims, OpenCall, TOKEN_KINDS, Times, Tokens, UsageRecord, mint_id,
 };
+pub use report::{Report, ReportFormat, ReportQuery};
 pub use sums::Sums;
 pub use uuid::Uuid;

@@ -156,8 +156,9 @@ impl Mapping {
 
     /// Bytes that wait for the database.
     pub(crate) fn bytes_waiting(&self) -> usize {
+        let drained = self.drained_to.load(Ordering::Acquire) - HEADER_BYTES;
         let used = self.first.bytes_used() + self.second.bytes_used();
-        used.saturating_sub(self.drained_to.load(Ordering::Relaxed) - HEADER_BYTES)
+        used.saturating_sub(drained)
     }
 
     /// Makes the other segment the one in use. `false`: it is not empty yet.
@@ -326,14 +327,14 @@ impl Drain {
 
     /// What `drained` held is in the database: go on behind it.
     pub(crate) fn release(&mut self, drained: &Drained) {
-        self.offset = drained.offset;
+        self.offset = if drained.ended { HEADER_BYTES } else { drained.offset };
+        // First, so that what waits is never reported too low.
+        self.mapping.drained_to.store(self.offset, Ordering::Release);
         if drained.ended {
             self.mapping.segment(self.index).reset(self.epoch_next);
             self.epoch_next += 1;
             self.index = 1 - self.index;
-            self.offset = HEADER_BYTES;
         }
-        self.mapping.drained_to.store(self.offset, Ordering::Relaxed);
     }
 
     /// Whether everything that a [`Drain::mark`] saw has been released.

@@ -15,10 +15,17 @@ impl App {
         reloaded
     }
 
+    /// A new configuration could not even be read: counted, as it is one that is not in
+    /// force.
+    pub(crate) fn reload_failed(&self) {
+        self.parts.metrics.reloaded(false);
+    }
+
     fn replace(&self, config: Config) -> Result<Vec<String>, String> {
         let parts = &self.parts;
         let before = parts.snapshot.load_full();
         let left = tollgate_config::needs_restart(&before.config, &config);
+        let config = tollgate_config::keep_what_needs_a_restart(&before.config, config);
         let prices = run::prices(&config).map_err(|error| error.to_string())?;
         let config = Arc::new(config);
         let tasks = &parts.tasks;

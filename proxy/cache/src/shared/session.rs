@@ -197,7 +197,8 @@ impl<'a> Session<'a> {
         self.read_table(None).await?;
         self.push_news().await?;
 
-        let fields: Vec<(Vec<u8>, Vec<u8>)> = self.ask(&self.link.names.read_versions()).await?;
+        let fields: Vec<(Vec<u8>, Vec<u8>)> =
+            self.ask_much(&self.link.names.read_versions()).await?;
         let fleet: HashMap<_, _> = fleet::read_versions(&fields).into_iter().collect();
         for news in self.link.versions.missing_from(&fleet) {
             self.link.versions.tell(news);
@@ -215,7 +216,7 @@ impl<'a> Session<'a> {
     }
 
     async fn read_table(&mut self, lost: Option<u64>) -> Result<(), LinkError> {
-        let fields: Vec<(Vec<u8>, Vec<u8>)> = self.ask(&self.link.names.read(lost)).await?;
+        let fields: Vec<(Vec<u8>, Vec<u8>)> = self.ask_much(&self.link.names.read(lost)).await?;
         let table = fleet::read_table(&fields).ok_or(LinkError::ForeignTable)?;
         self.link.generations.adopt(&table);
         Ok(())
@@ -258,8 +259,21 @@ impl<'a> Session<'a> {
     }
 
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, LinkError> {
-        let timeout = self.link.settings.probe_timeout;
         let [connection, _] = &self.connections.quick;
+        self.ask_on(connection, command).await
+    }
+
+    /// For answers of megabytes: callers' reads must not stand behind them.
+    async fn ask_much<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, LinkError> {
+        self.ask_on(&self.connections.bulk, command).await
+    }
+
+    async fn ask_on<T: FromRedisValue>(
+        &self,
+        connection: &MultiplexedConnection,
+        command: &Cmd,
+    ) -> Result<T, LinkError> {
+        let timeout = self.link.settings.probe_timeout;
         let mut connection = connection.clone();
         match time::timeout(timeout, command.query_async(&mut connection)).await {
             Ok(answer) => Ok(answer?),
