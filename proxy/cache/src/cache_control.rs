@@ -1,7 +1,8 @@
 //! `cache-control`, of requests and of answers (RFC 9111 §5.2).
 //!
-//! A list of directives over any number of header lines. Names are compared without case; unknown ones are ignored. What
-//! cannot be read errs to the side of not using the cache: a broken or repeated, differing time counts as 0.
+//! A list of directives over any number of header lines. Names are compared without case; unknown
+//! ones are ignored. What cannot be read errs to the side of not using the cache: a broken or
+//! repeated, differing time counts as 0.
 
 use std::str;
 
@@ -21,7 +22,8 @@ pub struct RequestControl {
     pub max_age_s: Option<u64>,
     /// Fresh for at least this long yet, in seconds.
     pub min_fresh_s: Option<u64>,
-    /// Stale by this much is acceptable, in seconds; a `max-stale` without a value is [`SECONDS_MAX`].
+    /// Stale by this much is acceptable, in seconds; a `max-stale` without a value is
+    /// [`SECONDS_MAX`].
     pub max_stale_s: Option<u64>,
 }
 

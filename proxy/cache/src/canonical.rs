@@ -32,9 +32,9 @@ pub struct Bounds {
 /// worker's stack is 2 MiB.
 pub const DEPTH_LIMIT: usize = 512;
 
-/// How often the bytes of a body may be moved to put members in order, on average. A call moves what
-/// it says once per level, some five; a body made to be moved at each of 128 levels
-/// would cost seconds.
+/// How often the bytes of a body may be moved to put members in order, on average. A call moves
+/// what it says once per level, some five; a body made to be moved at each of 128 levels would cost
+/// seconds.
 const MOVES_MAX: usize = 16;
 
 impl Default for Bounds {

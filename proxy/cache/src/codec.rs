@@ -4,9 +4,9 @@
 //! "TGE" version │ key 32 │ check 8+16 │ fields, each with its length │ BLAKE3 of all before, 16
 //! ```
 //!
-//! What comes back is believed only if all of it is there: version, key, checksum, every length, and nothing after.
-//! A value that is torn, older, newer, of another key or of another program is no error but a
-//! miss ([`Foreign`]), counted. Numbers are little-endian. The body is not copied.
+//! What comes back is believed only if all of it is there: version, key, checksum, every length,
+//! and nothing after. A value that is torn, older, newer, of another key or of another program is
+//! no error but a miss ([`Foreign`]), counted. Numbers are little-endian. The body is not copied.
 //!
 //! The subjects are made anew from the names, and the local half of the stamp is left out: it means
 //! nothing in another process.

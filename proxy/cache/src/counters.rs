@@ -1,4 +1,5 @@
-//! What the tiers count. Plain atomics: this crate knows no metric names; the proxy reads them when it is scraped.
+//! What the tiers count. Plain atomics: this crate knows no metric names; the proxy reads them when
+//! it is scraped.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,8 +1,8 @@
 //! A stored answer.
 //!
-//! Bytes are kept as they came: a streamed answer replays in the frames the service sent, so the places where frames
-//! ended are kept, not the frames. What the meter knows about the answer (usage, what it had cost) travels
-//! as an opaque note: this crate knows no money.
+//! Bytes are kept as they came: a streamed answer replays in the frames the service sent, so the
+//! places where frames ended are kept, not the frames. What the meter knows about the answer
+//! (usage, what it had cost) travels as an opaque note: this crate knows no money.
 
 use crate::{
     generations::{CheckedAt, Stamp, Subject, Target},
@@ -26,7 +26,8 @@ pub struct Entry {
     /// Only what [`storable_headers`] lets through.
     pub headers: Vec<(Bytes, Bytes)>,
     pub body: Bytes,
-    /// Where the frames of a stream ended, as offsets into `body`, ascending. Empty for a whole answer.
+    /// Where the frames of a stream ended, as offsets into `body`, ascending. Empty for a whole
+    /// answer.
     pub frame_ends: Box<[u32]>,
     pub form: Form,
     pub check: Check,
@@ -130,8 +131,8 @@ const STORABLE: &[&str] = &[
     "x-model-version",
 ];
 
-/// The headers of an answer that are stored with it: an allow-list, and what the route names in `also`
-/// (such as the header that tells the model's version).
+/// The headers of an answer that are stored with it: an allow-list, and what the route names in
+/// `also` (such as the header that tells the model's version).
 pub fn storable_headers<'a>(
     headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     also: &[&str],

@@ -1,8 +1,10 @@
-//! May this be answered from the cache, may this be stored, and for how long: RFC 9111, its safe core.
+//! May this be answered from the cache, may this be stored, and for how long: RFC 9111, its safe
+//! core.
 //!
 //! Only what is plainly allowed is done: GET and HEAD, a 200 whose sender said how long it is good
-//! for. Vary, cookies, credentials, ranges, conditions, heuristics and revalidation are bypassed, each
-//! by name; the rules for them come with a later issue. A bypass costs time, never a wrong answer.
+//! for. Vary, cookies, credentials, ranges, conditions, heuristics and revalidation are bypassed,
+//! each by name; the rules for them come with a later issue. A bypass costs time, never a wrong
+//! answer.
 //!
 //! Pure functions of names and values; header names may be in any case.
 

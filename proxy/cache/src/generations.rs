@@ -1,21 +1,23 @@
 //! Purging without searching: what an entry is about, and since when such entries are no good.
 //!
-//! A purge of a subject (a key, tag, route, model, tenant, or all) only notes "entries about this that began
-//! before now are void": O(1), however many there are. An entry carries the [`Stamp`] of the moment its
-//! fill *began*, before the upstream was asked: an answer that was under way when a purge came is as old as the
-//! purge's cause and must go too.
+//! A purge of a subject (a key, tag, route, model, tenant, or all) only notes "entries about this
+//! that began before now are void": O(1), however many there are. An entry carries the [`Stamp`] of
+//! the moment its fill *began*, before the upstream was asked: an answer that was under way when a
+//! purge came is as old as the purge's cause and must go too.
 //!
 //! Two counts run beside each other. The *local* sequence orders purges as this instance learnt of
-//! them and decides over the memory tier. The *fleet* sequence is Redis's, the same everywhere, and decides over entries that others
-//! wrote. It counts within an *epoch*, a random name that lives in Redis: when Redis was flushed or lost,
-//! the epoch is another, purges may have been lost with it, and everything older is void.
+//! them and decides over the memory tier. The *fleet* sequence is Redis's, the same everywhere, and
+//! decides over entries that others wrote. It counts within an *epoch*, a random name that lives in
+//! Redis: when Redis was flushed or lost, the epoch is another, purges may have been lost with it,
+//! and everything older is void.
 //!
 //! A hit costs one load and one compare: an entry remembers the local sequence at which it was last
 //! found valid, and the table is only asked when that has moved.
 //!
 //! **Invariant:** an entry is served only if no subject of it was purged after its stamp, as far as
 //! this instance has heard.
-//! **Invariant:** the table holds at most [`SUBJECTS_MAX`] subjects; beyond, it collapses into "all".
+//! **Invariant:** the table holds at most [`SUBJECTS_MAX`] subjects; beyond, it collapses into
+//! "all".
 
 use crate::key::CacheKey;
 use smallvec::SmallVec;
@@ -184,7 +186,8 @@ impl Generations {
         }
     }
 
-    /// Whether an entry of this instance's memory may be served. Nearly always one load and one compare.
+    /// Whether an entry of this instance's memory may be served. Nearly always one load and one
+    /// compare.
     pub fn is_valid(&self, stamp: Stamp, subjects: &[Subject], checked: &CheckedAt) -> bool {
         // Before the table is read: a purge in between only makes us check again.
         let version = self.version.load(Ordering::Acquire);
@@ -241,7 +244,8 @@ impl Generations {
         Heard::Applied
     }
 
-    /// Whether Redis has forgotten purges that it once numbered (it was restored from an older state).
+    /// Whether Redis has forgotten purges that it once numbered (it was restored from an older
+    /// state).
     pub(crate) fn is_behind(&self, at: FleetStamp) -> bool {
         let table = self.read();
         at.epoch == table.epoch && at.sequence < table.newest

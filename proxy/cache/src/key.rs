@@ -4,9 +4,9 @@
 //! second, small hash: a short prefix in the same hasher misaligns BLAKE3's wide lanes and
 //! makes a 16 KiB body four times as dear (design, table Q4b).
 //!
-//! **Invariant:** every field goes in with its length in front, so that ("ab", "c") and ("a", "bc") are
-//! two keys. **Invariant:** there is no key without a [`Scope`]: an answer
-//! cannot be served to another tenant than the one it was made for.
+//! **Invariant:** every field goes in with its length in front, so that ("ab", "c") and ("a", "bc")
+//! are two keys. **Invariant:** there is no key without a [`Scope`]: an answer cannot be served to
+//! another tenant than the one it was made for.
 
 use smallvec::SmallVec;
 use std::fmt;

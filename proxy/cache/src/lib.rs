@@ -7,9 +7,9 @@
 //!                                             miss ─▶ flight (the proxy's) ─▶ store
 //! ```
 //!
-//! It knows no money, no routes, no configuration and no HTTP types: what it needs comes in as plain arguments,
-//! the clock included. So everything but the Redis tier is tested without
-//! waiting, and the Redis tier with a real server.
+//! It knows no money, no routes, no configuration and no HTTP types: what it needs comes in as
+//! plain arguments, the clock included. So everything but the Redis tier is tested without waiting,
+//! and the Redis tier with a real server.
 
 pub mod counters;
 mod number;

@@ -1,9 +1,9 @@
 //! A byte-identical repeat never parses.
 //!
-//! Digesting 2 KiB of raw bytes costs 1.5 µs, reading and ordering its JSON 7. So what was once learnt
-//! from a body is remembered under the digest of its raw bytes, and of whatever
-//! else it depended on (route, dialect, configuration: the caller's `context`).
-//! It is only a memory: forgetting costs time, never a wrong answer.
+//! Digesting 2 KiB of raw bytes costs 1.5 µs, reading and ordering its JSON 7. So what was once
+//! learnt from a body is remembered under the digest of its raw bytes, and of whatever else it
+//! depended on (route, dialect, configuration: the caller's `context`). It is only a memory:
+//! forgetting costs time, never a wrong answer.
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! The memory tier: bounded in bytes, and never over.
 //!
-//! `quick_cache` does the bounding and the choice of what to push out. Time is ours: each
-//! slot carries the moment until which this tier may give it (the lesser of the entry's and the route's),
-//! judged when it is looked at; what is past its time or purged leaves then, or at the next
-//! [`MemoryTier::sweep`]. The clock is an argument.
+//! `quick_cache` does the bounding and the choice of what to push out. Time is ours: each slot
+//! carries the moment until which this tier may give it (the lesser of the entry's and the
+//! route's), judged when it is looked at; what is past its time or purged leaves then, or at the
+//! next [`MemoryTier::sweep`]. The clock is an argument.
 
 use crate::{
     counters::TierCounters,
@@ -14,7 +14,8 @@ use crate::{
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 use std::sync::Arc;
 
-/// A shard of the cache holds nothing larger than itself; few, large shards leave room for large answers.
+/// A shard of the cache holds nothing larger than itself; few, large shards leave room for large
+/// answers.
 const SHARD_BYTES_MIN: u64 = 16 * 1024 * 1024;
 const SHARDS_MAX: u64 = 16;
 /// Only a guess for the size of the table of ghosts.
@@ -157,7 +158,8 @@ impl MemoryTier {
         &self.counters
     }
 
-    /// Only if it still is this slot: another may have been stored meanwhile. How many were removed.
+    /// Only if it still is this slot: another may have been stored meanwhile. How many were
+    /// removed.
     fn remove_slot(&self, key: &CacheKey, slot: &Slot) -> u64 {
         let same = |other: &Slot| Arc::ptr_eq(&other.entry, &slot.entry);
         u64::from(self.slots.remove_if(key, same).is_some())

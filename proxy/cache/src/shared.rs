@@ -1,8 +1,9 @@
 //! The Redis tier: answers shared by a fleet.
 //!
-//! Redis is never waited for. A read has a few milliseconds; the first that takes longer opens the breaker, and until a
-//! probe in the background has been answered nobody else asks. Writes go through a bounded queue. A value is
-//! believed only if it is whole, of this key and not purged ([`crate::codec`], [`crate::generations`]).
+//! Redis is never waited for. A read has a few milliseconds; the first that takes longer opens the
+//! breaker, and until a probe in the background has been answered nobody else asks. Writes go
+//! through a bounded queue. A value is believed only if it is whole, of this key and not purged
+//! ([`crate::codec`], [`crate::generations`]).
 //!
 //! What it costs a caller when Redis is slow, dead or lying: one time-out, once.
 
@@ -95,8 +96,8 @@ impl std::fmt::Debug for RedisSettings {
 }
 
 impl RedisTier {
-    /// Starts the tier's tasks on `tasks`; they end with `stop`. Does not wait for Redis: the tier is
-    /// down until it was reached.
+    /// Starts the tier's tasks on `tasks`; they end with `stop`. Does not wait for Redis: the tier
+    /// is down until it was reached.
     pub fn start(
         settings: RedisSettings,
         generations: Arc<Generations>,
@@ -144,7 +145,8 @@ impl RedisTier {
             counters.skipped.add_one();
             return None;
         };
-        // Not GET: a foreign value of half a gigabyte must not become ours. A cut value is no entry.
+        // Not GET: a foreign value of half a gigabyte must not become ours. A cut value is no
+        // entry.
         let mut command = redis::cmd("GETRANGE");
         command.arg(link.names.entry(key)).arg(0).arg(link.settings.value_bytes_max);
         let answer = command.query_async::<Bytes>(&mut connection);
@@ -182,8 +184,8 @@ impl RedisTier {
         }
     }
 
-    /// Sends a purge that was applied here to everybody. Whether Redis has it; if not, it is kept and
-    /// sent when Redis is back.
+    /// Sends a purge that was applied here to everybody. Whether Redis has it; if not, it is kept
+    /// and sent when Redis is back.
     pub async fn purge(&self, subject: Subject) -> bool {
         let numbered = self.link.push_purge(subject);
         if !self.is_up() {

@@ -1,7 +1,8 @@
 //! The tiers in their order: memory, then Redis.
 //!
-//! The first look is a plain function: a hit in memory costs no task switch. Only a miss of
-//! it waits, and at most as long as Redis may take. What Redis answers is copied to memory, for no longer than the memory tier may keep it.
+//! The first look is a plain function: a hit in memory costs no task switch. Only a miss of it
+//! waits, and at most as long as Redis may take. What Redis answers is copied to memory, for no
+//! longer than the memory tier may keep it.
 
 use crate::{
     entry::Entry,
@@ -106,8 +107,8 @@ impl Tiers {
         Some(Found { entry, tier: TierName::Redis })
     }
 
-    /// Keeps an answer: in memory at once, in Redis as soon as may be. Nothing that was purged while
-    /// it was made. Whether it was kept.
+    /// Keeps an answer: in memory at once, in Redis as soon as may be. Nothing that was purged
+    /// while it was made. Whether it was kept.
     pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttls: TierTtls, now_ms: u64) -> bool {
         let Some(fresh_for_ms) = entry.fresh_for_ms(now_ms) else { return false };
         if !self.generations.is_valid(entry.stamp, &entry.subjects, &entry.checked) {
@@ -122,7 +123,8 @@ impl Tiers {
         true
     }
 
-    /// Voids every entry about `target`: here before this returns, elsewhere as far as the answer says.
+    /// Voids every entry about `target`: here before this returns, elsewhere as far as the answer
+    /// says.
     pub async fn purge(&self, target: Target<'_>) -> Purged {
         let subject = Subject::of(target);
         self.generations.purge_here(subject);

@@ -3,9 +3,10 @@
 //! A key binds the model's version, but a caller does not say one: it is what the upstream last
 //! answered with. Before its first answer it is unknown, and look-ups miss.
 //!
-//! While a rollout goes on two versions alternate. Then the newest *first seen* is the epoch, and answers of the
-//! older are not stored: else each answer would move the epoch and nothing would ever hit. If the
-//! newest has not been seen for [`ROLLED_BACK_MS`], the rollout was rolled back and the older is new again.
+//! While a rollout goes on two versions alternate. Then the newest *first seen* is the epoch, and
+//! answers of the older are not stored: else each answer would move the epoch and nothing would
+//! ever hit. If the newest has not been seen for [`ROLLED_BACK_MS`], the rollout was rolled back
+//! and the older is new again.
 //!
 //! With Redis the fleet shares one list per model, and the order of first sight is Redis's.
 

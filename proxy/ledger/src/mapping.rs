@@ -21,7 +21,7 @@
 )]
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::OpenOptions,
     io::Write,
     path::Path,
     ptr,
@@ -31,7 +31,7 @@ use std::{
     },
 };
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::{
     entry::{self, Entry, GRANULE_BYTES, HEADER_BYTES, PAYLOAD_BYTES_MAX, Payload, WORD_BYTES},
@@ -41,6 +41,8 @@ use crate::{
 
 /// A cursor that hands out nothing: beyond any segment, with room to grow.
 const CLOSED: usize = usize::MAX / 2;
+
+const PAGE_BYTES: usize = 4096;
 
 /// Tries before a task gives up on finding the segment in use (each costs another
 /// task a whole lap in between).
@@ -62,7 +64,6 @@ pub(crate) struct Mapping {
 #[derive(Debug)]
 struct Segment {
     map: MmapRaw,
-    file: File,
     bytes: usize,
     /// Where the next entry goes.
     cursor: AtomicUsize,
@@ -85,9 +86,8 @@ pub(crate) struct Drain {
     index: usize,
     offset: usize,
     epoch_next: u64,
-    synced: Mark,
-    /// A task that had reserved its place at the last sync may have published since.
-    sync_again: bool,
+    /// At the last two syncs.
+    synced: [Mark; 2],
 }
 
 /// How far tasks have reserved: the lap and the bytes used, of each segment.
@@ -131,8 +131,7 @@ impl Mapping {
             index: 0,
             offset: HEADER_BYTES,
             epoch_next: epoch + 2,
-            synced: Mark::default(),
-            sync_again: false,
+            synced: [Mark::default(); 2],
         };
         Ok((mapping, drain))
     }
@@ -185,7 +184,7 @@ impl Mapping {
 
 impl Segment {
     fn create(path: &Path, bytes: usize, epoch: u64) -> Result<Self, LedgerError> {
-        let bytes = bytes.next_multiple_of(4096).max(4096);
+        let bytes = bytes.next_multiple_of(PAGE_BYTES).max(PAGE_BYTES);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -197,16 +196,22 @@ impl Segment {
         for (byte, header) in content.iter_mut().zip(entry::header(epoch)) {
             *byte = header;
         }
-        (&file).write_all(&content).map_err(LedgerError::io("fill", path))?;
+        // A page at a time: the kernel keeps a long write as one large folio, and then
+        // every sync writes, and write-protects, all of it. (Measured on ext4 and
+        // Linux 6.18: eight times the cost of a record.)
+        for page in content.chunks(PAGE_BYTES) {
+            (&file).write_all(page).map_err(LedgerError::io("fill", path))?;
+        }
         file.sync_all().map_err(LedgerError::io("sync", path))?;
         let map = MmapOptions::new()
             .len(bytes)
             .populate()
             .map_raw(&file)
             .map_err(LedgerError::io("map", path))?;
+        // No read-ahead either, should the kernel ever drop a page.
+        map.advise(Advice::Random).map_err(LedgerError::io("map", path))?;
         let segment = Self {
             map,
-            file,
             bytes,
             cursor: AtomicUsize::new(CLOSED),
             epoch: AtomicU64::new(epoch),
@@ -218,7 +223,7 @@ impl Segment {
 
     /// Stores to every page, so that no task's store is a page's first.
     fn fault_in(&self) {
-        for offset in (0..self.bytes).step_by(4096) {
+        for offset in (0..self.bytes).step_by(PAGE_BYTES) {
             self.word(offset).fetch_or(0, Ordering::Relaxed);
         }
     }
@@ -361,23 +366,25 @@ impl Drain {
 
     /// Puts on the disk what was published before the call.
     ///
-    /// `fdatasync` of the file also writes pages that were changed through the
-    /// mapping and, unlike `msync`, leaves a mere change of time stamps alone.
+    /// Only the bytes that tasks have used: `fdatasync` of the file would also write
+    /// the pages ahead of them, and every page that was written makes the next store
+    /// to it a page fault – on a request's task. (Measured: 750 ns per record
+    /// instead of 90.) The range begins where the sync before the last one ended,
+    /// because a task may publish some time after it reserved.
     pub(crate) fn sync(&mut self) -> std::io::Result<()> {
         let mark = self.mark();
-        let changed = mark != self.synced;
-        if !changed && !self.sync_again {
+        let [last, before] = self.synced;
+        if mark == last && last == before {
             return Ok(());
         }
         let segments = [&self.mapping.first, &self.mapping.second];
-        for (segment, (now, before)) in segments.into_iter().zip(mark.into_iter().zip(self.synced))
-        {
-            if now.1 > 0 && (now != before || !changed) {
-                segment.file.sync_data()?;
+        for (segment, (now, before)) in segments.into_iter().zip(mark.into_iter().zip(before)) {
+            let from = if now.0 == before.0 { before.1 } else { 0 };
+            if now.1 > 0 {
+                segment.map.flush_range(from, HEADER_BYTES + now.1 - from)?;
             }
         }
-        self.synced = mark;
-        self.sync_again = changed;
+        self.synced = [mark, last];
         Ok(())
     }
 }

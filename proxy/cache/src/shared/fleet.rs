@@ -7,11 +7,12 @@
 //!   tollgate:NS:e:KEY       an entry, with its time to live
 //! ```
 //!
-//! Epoch, sequence and purges are one hash on purpose: a Redis that evicts keys evicts all of it or nothing, and
-//! a missing epoch is noticed. Each change is one script, so the number a purge gets, the
-//! table and the message cannot disagree. Messages may be lost; the sequence shows it.
+//! Epoch, sequence and purges are one hash on purpose: a Redis that evicts keys evicts all of it or
+//! nothing, and a missing epoch is noticed. Each change is one script, so the number a purge gets,
+//! the table and the message cannot disagree. Messages may be lost; the sequence shows it.
 //!
-//! **Invariant:** neither content nor a credential is in a key, a field or a message; subjects and models are digests.
+//! **Invariant:** neither content nor a credential is in a key, a field or a message; subjects and
+//! models are digests.
 
 use crate::{
     generations::{FleetStamp, FleetTable, SUBJECTS_MAX, Subject},
@@ -43,7 +44,8 @@ redis.call('HSET', KEYS[1], subject, sequence)
 redis.call('PUBLISH', ARGV[5], 'p' .. epoch .. string.format('%016x', sequence) .. subject)
 return {epoch, sequence, subject}";
 
-/// Reads the table; begins a new epoch if there is none, or if it is the one named in ARGV[2]. → HGETALL
+/// Reads the table; begins a new epoch if there is none, or if it is the one its second
+/// argument names. → HGETALL
 const READ: &str = "
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
 if (not epoch) or epoch == ARGV[2] then
@@ -53,7 +55,8 @@ if (not epoch) or epoch == ARGV[2] then
 end
 return redis.call('HGETALL', KEYS[1])";
 
-/// Appends a version to its model's list, unless it is in it. ARGV[3] = 1: moves it to the end. → list
+/// Appends a version to its model's list, unless it is in it. A third argument
+/// of 1 moves it to the end. → list
 const OBSERVE: &str = "
 local list = redis.call('HGET', KEYS[1], ARGV[1])
 local kept = {}

@@ -6,8 +6,9 @@
 //!   up ── the connection breaks, a probe fails ──▶ away      suspect ── the probe fails ──▶ away
 //! ```
 //!
-//! Callers look at one lock and see connections (up) or none (away, suspect): they never wait for a reconnect, which is
-//! why this is not the crate's `ConnectionManager`. One task owns the way back ([`super::session`]).
+//! Callers look at one lock and see connections (up) or none (away, suspect): they never wait for a
+//! reconnect, which is why this is not the crate's `ConnectionManager`. One task owns the way back
+//! ([`super::session`]).
 
 use super::{RedisSettings, fleet::Names};
 use crate::{

@@ -1,7 +1,7 @@
 //! The task that keeps the link: connects, catches up, listens, probes, and starts again.
 //!
-//! It is the only one that writes purges and versions, so that their order is its order, and the only one that
-//! closes the breaker.
+//! It is the only one that writes purges and versions, so that their order is its order, and the
+//! only one that closes the breaker.
 //!
 //! **Invariant:** the tier is up only if every purge up to a number of this epoch was heard:
 //! first our own pending ones are pushed, then the table is read, then the tier is used.

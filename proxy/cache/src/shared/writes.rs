@@ -1,4 +1,5 @@
-//! Entries on their way to Redis: a queue bounded in entries and bytes, and the task that empties it.
+//! Entries on their way to Redis: a queue bounded in entries and bytes, and the task that empties
+//! it.
 //!
 //! Nobody waits for a write. What does not fit is dropped and counted: the next asker of any
 //! instance only finds a miss. Entries are encoded here, off the caller's path; while
