@@ -31,7 +31,7 @@ use std::{
 };
 use tokio_util::task::TaskTracker;
 use tollgate_cache::{
-    flight::Flights, generations::Generations, memo::RawMemo, tiers::Tiers, versions::Versions,
+    flight::Flights, memo::RawMemo, tiers::Tiers, versions::Versions,
 };
 use tollgate_config::Config;
 
@@ -66,7 +66,6 @@ impl Parts {
 #[derive(Debug)]
 pub(crate) struct CacheParts {
     pub(crate) tiers: Tiers,
-    pub(crate) generations: Arc<Generations>,
     pub(crate) versions: Arc<Versions>,
     /// What bodies were found to ask, by their bytes.
     pub(crate) memo: RawMemo<crate::cache::Known>,
@@ -141,7 +140,8 @@ impl Snapshot {
             config.classes.iter().map(|class| meter.ledger.dim(&class.name)).collect();
         let lane = |metrics, route: &str| {
             let (route, classes) = (meter.ledger.dim(route), class_dims.clone());
-            Arc::new(Lane { metrics, route, classes })
+            let class_default = config.class_default;
+            Arc::new(Lane { metrics, route, classes, class_default })
         };
         let unrouted = lane(handles.unrouted, "");
         let routes = config.routes.iter().zip(handles.routes).filter_map(|(route, metrics)| {

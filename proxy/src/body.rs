@@ -17,7 +17,7 @@ use std::{
 /// Why a body could not be handed on to its end. The peer sees a cut (no last chunk,
 /// RST_STREAM), never a clean end.
 #[derive(Debug, thiserror::Error)]
-pub enum BodyError {
+pub(crate) enum BodyError {
     #[error("the upstream cut its answer")]
     UpstreamCut(#[source] hyper::Error),
     #[error("the upstream sent nothing for too long")]
@@ -34,7 +34,7 @@ pub enum BodyError {
 
 /// What goes downstream.
 #[derive(Debug)]
-pub enum Body {
+pub(crate) enum Body {
     /// One piece, or nothing.
     Whole(Bytes),
     /// A cached stream, frame by frame as it came in.

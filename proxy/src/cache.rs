@@ -8,15 +8,17 @@ mod answer;
 mod fill;
 mod http_mode;
 mod note;
-mod wish;
+mod question;
 
 pub(crate) use self::{
     answer::{Hit, respond},
-    fill::Fill,
+    fill::{Fill, keep_shareable},
     note::{decode_bill, encode_bill},
+    question::Question,
 };
 
-use self::wish::Wish;
+use self::question::Asking;
+
 use crate::{
     app::Parts,
     exchange::Fetch,
@@ -26,12 +28,12 @@ use crate::{
     route::Route,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, request};
-use smallvec::SmallVec;
+use http::{HeaderMap, Method, request};
 use std::sync::Arc;
 use tollgate_cache::{
+    cache_control::RequestControl,
     canonical::{Bounds, canonicalise},
-    key::{BodyDigest, CacheKey, Check, KeyHeaders, KeyParts, Scope},
+    key::{BodyDigest, CacheKey, Check, Scope},
     memo::RawDigest,
     versions::Current,
 };
@@ -107,39 +109,11 @@ impl Ask {
 #[derive(Debug)]
 pub(crate) enum Consulted {
     Hit(Hit),
-    Miss(Question),
+    Miss(Box<Question>),
     /// The cache has nothing to do with this call, and why.
     Bypass(&'static str),
     /// Only a cached answer was wanted.
     NotCached,
-}
-
-/// Everything that makes a key, kept until the answer says which version it is of.
-#[derive(Debug)]
-pub(crate) struct Question {
-    pub(crate) key: CacheKey,
-    pub(crate) check: Check,
-    pub(crate) mode: Mode,
-    route: Arc<Route>,
-    method: Method,
-    path: Arc<str>,
-    query: Option<Arc<str>>,
-    model: Arc<str>,
-    version: Option<Arc<str>>,
-    scope: OwnedScope,
-    tenant: Tenant,
-    tags: Vec<Box<str>>,
-    headers: HeaderMap,
-    digest: BodyDigest,
-    /// The caller wants no cached answer.
-    fresh: bool,
-}
-
-#[derive(Debug)]
-enum OwnedScope {
-    Tenant,
-    User(http::HeaderValue),
-    Shared,
 }
 
 impl Route {
@@ -275,13 +249,14 @@ async fn content(
             user: user.to_str().unwrap_or_default(),
         },
     };
-    let wish = Wish::of(&head.headers);
+    let wish = wishes(&head.headers);
     if wish.no_store {
         return Consulted::Bypass("no-store");
     }
     let model = known.model.as_deref().unwrap_or_default();
     let version = current_version(parts, route, model);
-    let asking = Asking { route, ask, head, digest, model, scope, fresh: wish.no_cache };
+    let (method, fresh) = (head.method.as_str(), wish.no_cache);
+    let asking = Asking { route, ask, head, method, host: None, digest, model, scope, fresh };
     let (key, check) = asking.key(version.as_deref().unwrap_or(VERSION_UNKNOWN));
     if version.is_some()
         && !wish.no_cache
@@ -302,7 +277,7 @@ async fn look_up(
     ask: &Ask,
     key: &CacheKey,
     check: &Check,
-    wish: &Wish,
+    wish: &RequestControl,
 ) -> Option<Hit> {
     let now_ms = now_ms();
     let tiers = &parts.cache.tiers;
@@ -318,19 +293,20 @@ async fn look_up(
 }
 
 /// Looks in memory once more: for a caller that has just become the leader.
-pub(crate) fn consult_now(fetch: &Fetch, question: Question) -> Result<Hit, Question> {
-    if fetch.route.ttls.memory_ms.is_none() || question.fresh || question.version.is_none() {
+pub(crate) fn consult_now(fetch: &Fetch, question: Box<Question>) -> Result<Hit, Box<Question>> {
+    let unknown = question.mode == Mode::Content && question.version.is_none();
+    if fetch.route.ttls.memory_ms.is_none() || question.fresh || unknown {
         return Err(question);
     }
     let now_ms = now_ms();
     let found = fetch.parts.cache.tiers.look_up_now(&question.key, &question.check, now_ms);
-    let wish = Wish::of(&fetch.head.headers);
+    let wish = wishes(&fetch.head.headers);
     found.and_then(|found| answer::usable(found, &fetch.ask, &wish, now_ms)).ok_or(question)
 }
 
 /// After a flight that brought this caller nothing: it may have brought an entry, under
 /// a version that was not known before.
-pub(crate) fn consult_again(fetch: &Fetch, mut question: Question) -> Result<Hit, Question> {
+pub(crate) fn consult_again(fetch: &Fetch, mut question: Box<Question>) -> Result<Hit, Box<Question>> {
     if question.mode == Mode::Content
         && let Some(version) = current_version(&fetch.parts, &fetch.route, &question.model)
         && question.version.as_ref() != Some(&version)
@@ -339,6 +315,12 @@ pub(crate) fn consult_again(fetch: &Fetch, mut question: Question) -> Result<Hit
         question.version = Some(version);
     }
     consult_now(fetch, question)
+}
+
+/// What the caller's own `cache-control` asks of the cache.
+fn wishes(headers: &HeaderMap) -> RequestControl {
+    let lines = headers.get_all(http::header::CACHE_CONTROL);
+    RequestControl::parse(lines.iter().map(http::HeaderValue::as_bytes))
 }
 
 pub(crate) fn now_ms() -> u64 {
@@ -353,133 +335,5 @@ fn current_version(parts: &Parts, route: &Route, model: &str) -> Option<Arc<str>
     match parts.cache.versions.current(&route.destination.upstream.name, model) {
         Current::Known(version) => Some(version),
         Current::Unknown => None,
-    }
-}
-
-/// What makes a key, borrowed from the call.
-struct Asking<'a> {
-    route: &'a Arc<Route>,
-    ask: &'a Ask,
-    head: &'a request::Parts,
-    digest: &'a BodyDigest,
-    model: &'a str,
-    scope: Scope<'a>,
-    fresh: bool,
-}
-
-impl Asking<'_> {
-    fn key(&self, version: &str) -> (CacheKey, Check) {
-        let destination = &self.route.destination;
-        let headers = &self.head.headers;
-        KeyParts {
-            namespace: &destination.namespace,
-            upstream: &destination.upstream.name,
-            method: self.head.method.as_str(),
-            path: &self.ask.path,
-            query: self.head.uri.query(),
-            model: self.model,
-            model_version: version,
-            versions: &named_versions(self.route, headers),
-            scope: self.scope,
-            headers: key_headers(headers),
-            body: self.digest,
-        }
-        .key()
-    }
-
-    fn question(
-        &self,
-        key: CacheKey,
-        check: Check,
-        version: Option<Arc<str>>,
-        caller: &Caller,
-    ) -> Question {
-        let mut headers = HeaderMap::new();
-        let versions = self.route.version_headers.iter().map(|(_, name)| name);
-        for name in KEY_HEADERS.iter().chain(versions) {
-            if let Some(value) = self.head.headers.get(name) {
-                headers.insert(name.clone(), value.clone());
-            }
-        }
-        Question {
-            key,
-            check,
-            mode: self.ask.mode,
-            route: self.route.clone(),
-            method: self.head.method.clone(),
-            path: self.ask.path.clone(),
-            query: self.head.uri.query().map(Arc::from),
-            model: Arc::from(self.model),
-            version,
-            scope: match (self.scope, &caller.user) {
-                (Scope::Shared, _) => OwnedScope::Shared,
-                (Scope::User { .. }, Some(user)) => OwnedScope::User(user.clone()),
-                (Scope::Tenant(_) | Scope::User { .. }, _) => OwnedScope::Tenant,
-            },
-            tenant: caller.tenant.clone(),
-            tags: fill::tags(self.route, self.ask, self.head, caller),
-            headers,
-            digest: *self.digest,
-            fresh: self.fresh,
-        }
-    }
-}
-
-impl Question {
-    /// The key under another version than was looked for.
-    fn key_of(&self, version: &str) -> (CacheKey, Check) {
-        let destination = &self.route.destination;
-        let tenant = self.tenant.as_str();
-        KeyParts {
-            namespace: &destination.namespace,
-            upstream: &destination.upstream.name,
-            method: self.method.as_str(),
-            path: &self.path,
-            query: self.query.as_deref(),
-            model: &self.model,
-            model_version: version,
-            versions: &named_versions(&self.route, &self.headers),
-            scope: match &self.scope {
-                OwnedScope::Shared => Scope::Shared,
-                OwnedScope::Tenant => Scope::Tenant(tenant),
-                OwnedScope::User(user) => {
-                    Scope::User { tenant, user: user.to_str().unwrap_or_default() }
-                }
-            },
-            headers: key_headers(&self.headers),
-            body: &self.digest,
-        }
-        .key()
-    }
-}
-
-/// The named versions of a route, as a call says them; an absent one is empty.
-fn named_versions<'a>(
-    route: &'a Route,
-    headers: &'a HeaderMap,
-) -> SmallVec<[(&'a str, &'a [u8]); 4]> {
-    let said = |name| headers.get(name).map(http::HeaderValue::as_bytes).unwrap_or_default();
-    route.version_headers.iter().map(|(name, header)| (&**name, said(header))).collect()
-}
-
-const KEY_HEADERS: [HeaderName; 6] = [
-    HeaderName::from_static("anthropic-version"),
-    HeaderName::from_static("anthropic-beta"),
-    HeaderName::from_static("openai-organization"),
-    HeaderName::from_static("openai-project"),
-    HeaderName::from_static("openai-beta"),
-    http::header::CONTENT_ENCODING,
-];
-
-fn key_headers(headers: &HeaderMap) -> KeyHeaders<'_> {
-    let [version, beta, organization, project, openai_beta, encoding] =
-        KEY_HEADERS.each_ref().map(|name| headers.get(name).map(http::HeaderValue::as_bytes));
-    KeyHeaders {
-        anthropic_version: version,
-        anthropic_beta: beta,
-        openai_organization: organization,
-        openai_project: project,
-        openai_beta,
-        content_encoding: encoding,
     }
 }

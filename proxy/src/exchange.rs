@@ -8,6 +8,7 @@
 mod contain;
 mod fetch;
 mod mark;
+mod upgrade;
 
 pub(crate) use self::{
     fetch::{Fetch, Timing},
@@ -31,7 +32,7 @@ use crate::{
     upstream::UpstreamError,
 };
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
@@ -171,6 +172,7 @@ async fn run(
     } else {
         inspect::unread(body, &limits).map_err(failed)?
     };
+    let upgrade = upgrade::asked(&mut head);
     let ask = cache::ask(parts, route, operation, &path, &head, body);
     call.asks(ask.model(), ask.bytes_in());
 
@@ -178,6 +180,8 @@ async fn run(
     let question = match cache::consult(parts, route, &ask, &head, &caller).await {
         Consulted::Hit(hit) => return Ok(cache::respond(hit, &ask, call.hand_over())),
         Consulted::NotCached => return Err(failed(ExchangeError::NotCached)),
+        // An upgraded connection is nobody else's answer.
+        Consulted::Miss(_) if upgrade.is_some() => Err("upgrade"),
         Consulted::Bypass(why) => Err(why),
         Consulted::Miss(question) => Ok(question),
     };
@@ -194,6 +198,7 @@ async fn run(
         ask,
         queued: None,
         fill: None,
+        upgrade,
     };
     match question {
         Err(why) => direct(fetch, call, marks, why, shape).await,
@@ -234,20 +239,26 @@ async fn direct(
 /// A call whose answer may be stored, and may be on its way already.
 async fn fly(
     mut fetch: Fetch,
-    mut question: Question,
+    mut question: Box<Question>,
     call: &mut Call,
     marks: &Marks,
     shape: Shape,
 ) -> Result<Response<Body>, Failed> {
     let parts = fetch.parts.clone();
     call.cache(CacheOutcome::Miss, TierLabel::None);
+    if !question.is_shared() {
+        // The answer may turn out to be this caller's only.
+        let lead = parts.flights.alone(question.key, fetch.class);
+        return self::lead(fetch, question, lead, call, marks, shape).await;
+    }
     for _ in 0..LEADERS_OUTWAITED_MAX {
         let mut listener = match parts.flights.join(question.key, fetch.class) {
             Join::Lead(lead) => return self::lead(fetch, question, lead, call, marks, shape).await,
             Join::Follow(listener) => listener,
         };
         let until = fetch.deadline;
-        let landed = match time::timeout_at(until, follow(&mut listener, shape)).await {
+        let for_all = question.is_for_all();
+        let landed = match time::timeout_at(until, follow(&mut listener, shape, for_all)).await {
             Ok(landed) => landed,
             Err(_elapsed) => return Err(deadline_passed(&fetch)),
         };
@@ -278,7 +289,7 @@ const LEADERS_OUTWAITED_MAX: u32 = 8;
 
 async fn lead(
     mut fetch: Fetch,
-    question: Question,
+    question: Box<Question>,
     lead: Lead<Answer>,
     call: &mut Call,
     marks: &Marks,
@@ -312,9 +323,15 @@ enum Landed {
     Again,
 }
 
+/// The statuses that say something about the leader's credentials.
+const LEADERS_OWN: [StatusCode; 3] =
+    [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS];
+
 /// Waits for another's answer; for all of it, if it comes in the other form.
-async fn follow(listener: &mut Listener<Answer>, shape: Shape) -> Landed {
+async fn follow(listener: &mut Listener<Answer>, shape: Shape, for_all: bool) -> Landed {
     match listener.head().await {
+        // Where callers of any tenant share, one's bad key is not the others'.
+        Ok(head) if for_all && LEADERS_OWN.contains(&head.shared.status) => Landed::Again,
         Ok(head) if head.shared.is_event_stream == shape.wants_stream => Landed::Head(head),
         // An error has one form only.
         Ok(head) if !head.shared.status.is_success() => Landed::Head(head),
@@ -334,10 +351,16 @@ fn listened(
     shape: Shape,
 ) -> Response<Body> {
     let filter = shape.hides_usage && head.shared.is_event_stream;
-    let status = respond::miss_status(&head, call.is_some());
+    let follows = call.is_some();
+    let status = respond::miss_status(&head, follows);
     let code = head.shared.status.as_u16();
     let body = Listened::new(listener, call, code, head.shared.len, filter);
-    respond::from_upstream(head, status, shape.debug, Body::Listened(Box::new(body)))
+    let mut response =
+        respond::from_upstream(head, status, shape.debug, Body::Listened(Box::new(body)));
+    if follows {
+        cache::keep_shareable(response.headers_mut());
+    }
+    response
 }
 
 fn deadline_passed(fetch: &Fetch) -> Failed {

@@ -140,10 +140,11 @@ async fn connection(
     }
     let patience = listener.limits.header_timeout;
     match &listener.tls {
-        None => match time::timeout(patience, speaks_h2(&stream)).await {
-            Ok(Ok(h2)) => protocol(stream, address, h2, &listener, parts).await,
-            Ok(Err(_)) | Err(_) => {}
-        },
+        None => {
+            if let Ok(Ok(h2)) = time::timeout(patience, speaks_h2(&stream)).await {
+                protocol(stream, address, h2, &listener, parts).await;
+            }
+        }
         Some(acceptor) => match time::timeout(patience, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");

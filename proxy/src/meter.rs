@@ -46,6 +46,7 @@ pub(crate) struct Lane {
     pub(crate) route: DimId,
     /// By place of the class.
     pub(crate) classes: Box<[DimId]>,
+    pub(crate) class_default: ClassId,
 }
 
 /// A call that has begun and is not written yet.
@@ -127,7 +128,7 @@ impl Call {
             meter: meter.clone(),
             lane: lane.clone(),
             started: Instant::now(),
-            class: ClassId::default(),
+            class: lane.class_default,
             record: UsageRecord::new(id, now_ms, dims),
             model: None,
             cache: CacheOutcome::Bypass,

@@ -108,16 +108,28 @@ impl Patience {
     }
 
     /// Whether patience has run out.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         loop {
             let due = (self.last + self.idle).min(self.until);
             let timer = self.timer.get_or_insert_with(|| Box::pin(time::sleep_until(due)));
             ready!(timer.as_mut().poll(cx));
             if due <= Instant::now() {
-                return Poll::Ready(());
+                let idle = due < self.until;
+                let error = if idle { BodyError::UpstreamIdle } else { BodyError::UpstreamTotal };
+                return Poll::Ready(error);
             }
             timer.as_mut().reset(due);
         }
+    }
+}
+
+impl Debts {
+    /// A WebSocket has ended: there were bytes, and nothing that anyone bills.
+    pub(crate) fn tunnelled(mut self, bytes_in: u64, bytes_out: u64) {
+        drop((self.lease, self.permit));
+        self.call.sent_in(bytes_in);
+        let status = http::StatusCode::SWITCHING_PROTOCOLS.as_u16();
+        self.call.answered(Answered { status, bytes_out, reason: None, bill: &Bill::default() });
     }
 }
 
@@ -129,10 +141,7 @@ impl Answer {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, BodyError>> {
         loop {
             let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
-                Poll::Pending if self.patience.poll(cx).is_ready() => {
-                    return Poll::Ready(Err(BodyError::UpstreamIdle));
-                }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => return self.patience.poll(cx).map(Err),
                 Poll::Ready(None) => return Poll::Ready(Ok(Next::End)),
                 Poll::Ready(Some(Err(error))) => {
                     return Poll::Ready(Err(BodyError::UpstreamCut(error)));
@@ -202,8 +211,12 @@ impl Answer {
         empty
     }
 
-    /// The connection itself, for an upgrade: nothing more is counted here.
-    pub(crate) fn is_over(&self) -> bool {
+    /// An answer whose debts are paid elsewhere: the head of an upgraded connection.
+    pub(crate) fn elsewhere(incoming: Incoming, status: u16, patience: Patience) -> Self {
+        Self { incoming, debts: None, status, bytes_out: 0, patience }
+    }
+
+    fn is_over(&self) -> bool {
         self.debts.is_none()
     }
 }
@@ -256,7 +269,7 @@ impl Source for Answer {
 
 /// An answer that only its own caller gets.
 #[derive(Debug)]
-pub struct Relayed {
+pub(crate) struct Relayed {
     answer: Answer,
     filter: Option<Box<UsageFilter>>,
     /// What the filter let go, to be handed on before anything else.

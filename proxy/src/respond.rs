@@ -202,9 +202,12 @@ pub(crate) fn from_upstream(
     *response.headers_mut() = shared.headers;
     append_cache_status(response.headers_mut(), cache_status);
     if debug.0 {
-        let ms = |length: Duration| length.as_secs_f64() * 1e3;
+        let ms = |length: Duration| {
+            let us = length.as_micros();
+            format!("{}.{:03}", us / 1000, us % 1000)
+        };
         let (queue, upstream) = (ms(shared.timing.queue), ms(shared.timing.upstream));
-        let text = format!("queue;dur={queue:.3}, upstream;dur={upstream:.3}");
+        let text = format!("queue;dur={queue}, upstream;dur={upstream}");
         if let Ok(value) = HeaderValue::from_str(&text) {
             response.headers_mut().append(SERVER_TIMING, value);
         }

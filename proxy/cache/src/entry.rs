@@ -147,7 +147,9 @@ pub fn storable_headers<'a>(
         .collect()
 }
 
-fn is_storable(name: &str, also: &[&str]) -> bool {
+/// Whether a header describes the answer itself: kept with it, and told to callers who
+/// share it.
+pub fn is_storable(name: &str, also: &[&str]) -> bool {
     STORABLE.iter().chain(also).any(|storable| storable.eq_ignore_ascii_case(name))
 }
 

@@ -173,7 +173,7 @@ impl<S: Source> Flights<S> {
             Entry::Vacant(vacant) => {
                 let flight = Flight::new(key, rank, self.table.clone());
                 vacant.insert(flight.clone());
-                return Join::Lead(Lead { listener: Some(Listener::board(flight, 0)) });
+                return Join::Lead(Lead::of(flight));
             }
             Entry::Occupied(occupied) => occupied,
         };
@@ -184,7 +184,13 @@ impl<S: Source> Flights<S> {
         }
         let flight = Flight::new(key, rank, self.table.clone());
         slot.insert(flight.clone());
-        Join::Lead(Lead { listener: Some(Listener::board(flight, 0)) })
+        Join::Lead(Lead::of(flight))
+    }
+
+    /// A flight that nobody else can join: for answers that may turn out to be for one
+    /// caller only.
+    pub fn alone(&self, key: CacheKey, rank: ClassId) -> Lead<S> {
+        Lead::of(Flight::new(key, rank, self.table.clone()))
     }
 
     /// How many fills are under way.
@@ -193,11 +199,15 @@ impl<S: Source> Flights<S> {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.len() == 0
     }
 }
 
 impl<S: Source> Lead<S> {
+    fn of(flight: Arc<Flight<S>>) -> Self {
+        Self { listener: Some(Listener::board(flight, 0)) }
+    }
+
     /// True while the leader waits for its turn; to be set by whoever makes it wait.
     pub fn queued(&self) -> Arc<AtomicBool> {
         self.listener.as_ref().map(|listener| listener.flight.queued.clone()).unwrap_or_default()
@@ -463,11 +473,6 @@ impl<S: Source> Listener<S> {
             | Stage::Failed(_)
             | Stage::Gone => None,
         }
-    }
-
-    /// This caller started the flight.
-    pub fn leads(&self) -> bool {
-        self.place == 0
     }
 }
 

@@ -194,7 +194,8 @@ impl Ledger {
     }
 
     /// Before the upstream is asked: should the process die, the call is in the
-    /// ledger as unknown, with what is known here.
+    /// ledger as unknown, with what is known here. Every opened call must be closed:
+    /// it is kept in memory until then.
     pub fn open_call(&self, call: &OpenCall) {
         if !self.shared.mapping.append(&Payload::open(call)) {
             self.shared.unguarded.fetch_add(1, Ordering::Relaxed);

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use crate::{
     dimension::{DimId, OTHER_TEXT},
     error::LedgerError,
-    ledger::{self, SEGMENT_FILES},
+    ledger::{self, Ledger, SEGMENT_FILES},
     query::{self, Facts, Piece, UsageQuery, UsageRow},
     recovery,
     store::{self, DATABASE_FILE, Store},
@@ -56,6 +56,11 @@ impl Reader {
             }
         }
         Self::read_only(dir)
+    }
+
+    /// Beside a ledger of this process: no look at the lock, nothing to recover.
+    pub fn of(ledger: &Ledger) -> Result<Self, LedgerError> {
+        Self::read_only(ledger.dir())
     }
 
     fn read_only(dir: &Path) -> Result<Self, LedgerError> {

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     batch::{Batch, Watermark},
+    dimension::OTHER_TEXT,
     entry::{self, Entry, Image},
     error::LedgerError,
     record::OpenCall,
@@ -67,10 +68,24 @@ pub(crate) fn recover(store: &mut Store, paths: [&Path; 2]) -> Result<(u64, usiz
             unknown += 1;
         }
     }
+    reserve_undefined(store, &mut batch)?;
     batch.watermark = Watermark { epoch: last + 1, offset: 0 };
     batch.segments_are_empty = true;
     store.commit(&batch)?;
     Ok((last + 1, unknown))
+}
+
+/// A power cut may keep a record and lose a word that it names. The word is gone,
+/// but its number must not be given to another one.
+fn reserve_undefined(store: &Store, batch: &mut Batch) -> Result<(), LedgerError> {
+    let (_, next) = store.dictionary(0)?;
+    let defined = batch.definitions.iter().map(|(id, _)| *id).max().unwrap_or_default();
+    let named = batch.records.iter().flat_map(|record| record.dims.as_array()).max();
+    let named = named.unwrap_or_default();
+    if named.0 >= next && named > defined {
+        batch.definitions.push((named, OTHER_TEXT.to_owned()));
+    }
+    Ok(())
 }
 
 /// The lap and the entries of a segment file, if there are any.

@@ -35,6 +35,11 @@ impl Wake {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::SeqCst)
+    }
+
     /// A segment is full, or somebody waits for a flush: do not wait for the next look.
     pub(crate) fn now(&self) {
         if let Some(writer) = self.writer.get() {

@@ -56,8 +56,9 @@ impl Writer {
     pub(crate) fn run(mut self) {
         self.shared.wake.register();
         loop {
-            let asked = self.shared.asked.load(Ordering::SeqCst);
+            // In this order: who stops the thread has asked for a flush before.
             let stopping = self.shared.stopping.load(Ordering::SeqCst);
+            let asked = self.shared.asked.load(Ordering::SeqCst);
             self.sync();
             if self.is_due(asked) {
                 self.transfer(asked);

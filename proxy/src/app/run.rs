@@ -35,7 +35,7 @@ use tollgate_cache::{
     tiers::Tiers,
     versions::Versions,
 };
-use tollgate_config::{AdminAddress, CacheMode, Config};
+use tollgate_config::{AdminAddress, Config};
 use tollgate_core::{class::CLASSES_MAX, price::PriceBook};
 use tollgate_ledger::{Ledger, LedgerError};
 
@@ -117,15 +117,6 @@ impl App {
     pub async fn flush_ledger(&self) -> Result<(), LedgerError> {
         let meter = self.parts.meter.clone();
         blocking(move || meter.ledger.flush()).await
-    }
-
-    /// The names of routes that reuse answers which a second call might have sampled
-    /// differently; worth a word at the start.
-    pub(crate) fn routes_that_reuse_samples(&self) -> Vec<String> {
-        let snapshot = self.parts.snapshot.load();
-        let reuses = |mode| matches!(mode, CacheMode::Content | CacheMode::Auto);
-        let routes = snapshot.config.routes.iter().filter(|route| reuses(route.cache.mode));
-        routes.map(|route| route.name.clone()).collect()
     }
 
     /// Goes down in order, and says how many connections were cut.
@@ -300,8 +291,7 @@ fn cache_parts(
         }
     };
     Ok(CacheParts {
-        tiers: Tiers::new(memory, redis, generations.clone(), versions.clone()),
-        generations,
+        tiers: Tiers::new(memory, redis, generations, versions.clone()),
         versions,
         memo: RawMemo::new(BODIES_REMEMBERED_MAX),
         entry_bytes_max: ENTRY_BYTES_MAX,

@@ -1,6 +1,6 @@
 //! Answers from an entry: the form its caller wants, its headers, its age.
 
-use super::{Ask, decode_bill, wish::Wish};
+use super::{Ask, decode_bill};
 use crate::{
     body::Body,
     meter::{Bill, Call},
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use std::sync::Arc;
 use tollgate_cache::{
+    cache_control::RequestControl,
     entry::{Entry, Form},
     tiers::{Found, TierName},
 };
@@ -37,7 +38,7 @@ enum Served {
 }
 
 /// The entry for this caller; `None` if its wishes or its form make it a miss.
-pub(super) fn usable(found: Found, ask: &Ask, wish: &Wish, now_ms: u64) -> Option<Hit> {
+pub(super) fn usable(found: Found, ask: &Ask, wish: &RequestControl, now_ms: u64) -> Option<Hit> {
     let Found { entry, tier } = found;
     let age_ms = entry.age_ms(now_ms);
     let fresh_for_ms = entry.fresh_for_ms(now_ms)?;

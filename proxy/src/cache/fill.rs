@@ -8,10 +8,10 @@ use crate::{
     route::Route,
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, header, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request, response};
 use std::{collections::VecDeque, sync::Arc};
 use tollgate_cache::{
-    entry::{Entry, Form, storable_headers, subjects},
+    entry::{Entry, Form, is_storable, storable_headers, subjects},
     generations::{CheckedAt, Stamp},
     key::{CacheKey, Check},
     versions::Observed,
@@ -26,7 +26,7 @@ const TAG_BYTES_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Fill {
     parts: Arc<Parts>,
-    question: Question,
+    question: Box<Question>,
     /// Taken before the upstream was asked: a purge from then on voids the entry.
     stamp: Stamp,
     under: Option<Under>,
@@ -46,7 +46,7 @@ struct Under {
 }
 
 impl Fill {
-    pub(crate) fn new(parts: &Arc<Parts>, question: Question) -> Self {
+    pub(crate) fn new(parts: &Arc<Parts>, question: Box<Question>) -> Self {
         let stamp = parts.cache.tiers.stamp();
         Self { parts: parts.clone(), question, stamp, under: None }
     }
@@ -162,6 +162,18 @@ impl Fill {
             checked: CheckedAt::default(),
         };
         parts.cache.tiers.store(under.key, Arc::new(entry), route.ttls, now_ms);
+    }
+}
+
+/// Leaves a follower what describes the answer, and drops what was the leader's: its
+/// cookies, its request id, its rate limits.
+pub(crate) fn keep_shareable(headers: &mut HeaderMap) {
+    let kept = |name: &HeaderName| {
+        is_storable(name.as_str(), &["cache-status", "retry-after", "server-timing"])
+    };
+    let others: Vec<HeaderName> = headers.keys().filter(|name| !kept(name)).cloned().collect();
+    for name in others {
+        headers.remove(name);
     }
 }
 

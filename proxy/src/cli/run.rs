@@ -92,11 +92,6 @@ fn announce(app: &App) {
     let metrics = addresses.metrics.to_string();
     let admin = addresses.admin.map_or_else(|| "a socket".to_owned(), |it| it.to_string());
     tracing::info!(listeners, admin, metrics, "serving");
-    let sampled = app.routes_that_reuse_samples();
-    if !sampled.is_empty() {
-        let routes = sampled.join(", ");
-        tracing::info!(routes, "sampled answers are reused too, for as long as cache.ttl says");
-    }
 }
 
 fn reload(app: &App, source: &Source) {

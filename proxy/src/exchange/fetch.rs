@@ -3,7 +3,7 @@
 //! It is one future that owns everything it needs, because nobody's connection owns it:
 //! a flight keeps it going while anyone listens, a call of its own awaits it in place.
 
-use super::{ExchangeError, mark::Marks};
+use super::{ExchangeError, mark::Marks, upgrade};
 use crate::{
     admission::{Ask as Turn, QueuedFlag},
     app::Parts,
@@ -22,7 +22,7 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
 use http_body::Body as _;
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::{
     hash::{BuildHasher as _, RandomState},
     sync::{
@@ -52,6 +52,8 @@ pub(crate) struct Fetch {
     pub(crate) ask: Ask,
     pub(crate) queued: Option<QueuedFlag>,
     pub(crate) fill: Option<Fill>,
+    /// The caller's side of a WebSocket it asks for.
+    pub(crate) upgrade: Option<OnUpgrade>,
 }
 
 /// A request ready to be sent, perhaps twice.
@@ -93,8 +95,8 @@ impl Fetch {
         call: &mut Call,
         marks: &Marks,
     ) -> Result<(AnswerHead, Answer), ExchangeError> {
-        let Self { parts, route, peer, class, deadline, limits, caller, head, ask, queued, fill } =
-            self;
+        let Self { parts, route, peer, class, deadline, limits, caller, head, ask, .. } = self;
+        let Self { queued, fill, upgrade, .. } = self;
         let destination = route.destination.clone();
         call.queued();
         let turn = Turn {
@@ -120,6 +122,9 @@ impl Fetch {
         let method = head.method.clone();
         let mut prepared = prepare(ask, head, &route, &peer, marks, &limits, fill.is_some());
         address(&mut prepared.head, &upstream.host, endpoint);
+        if upgrade.is_some() {
+            upgrade::say(&mut prepared.head.headers);
+        }
         let sent = Instant::now();
         let passed_in = prepared.passed_in.clone();
         let (response, lease) = send(prepared, &destination, endpoint, deadline).await?;
@@ -129,12 +134,15 @@ impl Fetch {
         };
 
         let (mut answer, incoming) = response.into_parts();
-        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+        let upgrading = answer.status == StatusCode::SWITCHING_PROTOCOLS;
+        let theirs = answer.extensions.remove::<OnUpgrade>();
+        let sides = upgrade.zip(theirs).filter(|_| upgrading);
+        if upgrading && sides.is_none() {
             // Nobody asked for it: no upgrade was forwarded.
             return Err(unasked_upgrade(endpoint));
         }
         let fill = fill.and_then(|fill| fill.answered(&answer));
-        let shared = shared_head(&mut answer, &incoming, &method, fill.as_ref(), waited);
+        let mut shared = shared_head(&mut answer, &incoming, &method, fill.as_ref(), waited);
         let counter = (operation != Operation::Other).then(|| {
             let reader = AnswerReader::new(operation, shared.is_event_stream);
             Counter::new(reader, &shared.headers)
@@ -146,8 +154,19 @@ impl Fetch {
         let meter = parts.meter.clone();
         let call = call.hand_over();
         let debts = Debts { meter, call, lease, permit, counter, passed_in, fill };
-        let patience = Patience::new(upstream.timeouts.idle, deadline);
-        let answer = Answer::new(incoming, status, debts, patience);
+        // From here on it is the upstream's pace that counts; a caller who waits no longer
+        // hangs up.
+        let until = began + upstream.timeouts.total;
+        let patience = Patience::new(upstream.timeouts.idle, until);
+        let answer = match sides {
+            None => Answer::new(incoming, status, debts, patience),
+            Some((ours, theirs)) => {
+                upgrade::say(&mut shared.headers);
+                let cut = parts.shutdown.cut.clone();
+                parts.connections.spawn(upgrade::tunnel(ours, theirs, debts, cut));
+                Answer::elsewhere(incoming, status, patience)
+            }
+        };
         Ok((AnswerHead { shared: Arc::new(shared) }, answer))
     }
 }

@@ -16,7 +16,7 @@ use tollgate_core::form::UsageFilter;
 
 /// An answer that others may listen to as well.
 #[derive(Debug)]
-pub struct Listened {
+pub(crate) struct Listened {
     listener: Listener<Answer>,
     /// A follower's own call; the leader's is owed by the flight.
     call: Option<Call>,

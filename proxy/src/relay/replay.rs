@@ -8,7 +8,7 @@ use tollgate_core::form::UsageFilter;
 
 /// A stream from memory.
 #[derive(Debug)]
-pub struct Replay {
+pub(crate) struct Replay {
     frames: Frames,
     filter: Option<Box<UsageFilter>>,
     ready: VecDeque<Bytes>,

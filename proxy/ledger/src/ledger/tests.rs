@@ -258,3 +258,37 @@ fn a_full_disk_loses_no_money() {
     all += &table_sums(dir.path(), "collapsed");
     assert_eq!(all, expected);
 }
+
+/// Method: no flush, which would wake the writer by itself.
+#[test]
+fn a_record_alone_wakes_a_sleeping_writer() {
+    let dir = TempDir::new().unwrap();
+    let ledger = Ledger::open(dir.path(), Options { transfer_ms: 1, ..small() }).unwrap();
+    for n in 0..100 {
+        while !ledger.shared.wake.is_asleep() {
+            thread::yield_now();
+        }
+        ledger.close(&record(n));
+        while ledger.stats().queue_records > 0 {
+            thread::yield_now();
+        }
+    }
+    assert_eq!(stored(dir.path()).len(), 100);
+}
+
+/// Method: of two entries the first, a word's definition, is spoiled.
+#[test]
+fn the_number_of_a_lost_word_is_not_given_to_another() {
+    let dir = TempDir::new().unwrap();
+    let ledger = Ledger::open(dir.path(), lazy()).unwrap();
+    let lost = ledger.dim("lost");
+    ledger.close(&UsageRecord { dims: Dims { user: lost, ..Dims::default() }, ..record(1) });
+    let copy = crash(&ledger);
+    let path = copy.path().join(SEGMENT_FILES[0]);
+    let mut segment = fs::read(&path).unwrap();
+    segment[64] ^= 1;
+    fs::write(&path, segment).unwrap();
+    let recovered = Ledger::open(copy.path(), lazy()).unwrap();
+    assert_eq!(stored(copy.path()).len(), 1);
+    assert!(recovered.dim("new") > lost);
+}

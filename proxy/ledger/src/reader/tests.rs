@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     codes::CacheOutcome,
     dimension::DIM_TEXT_BYTES_MAX,
-    ledger::{Ledger, Options},
+    ledger::Options,
     query::Dim,
     record::{Dims, UsageRecord, mint_id},
     sums::tests::any_record,

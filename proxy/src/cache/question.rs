@@ -1,0 +1,184 @@
+//! What makes a key: borrowed from the call while it is looked up, owned once it is a
+//! miss, because only the answer says which version of the model it is of.
+
+use super::{Ask, Mode, fill, now_ms};
+use crate::{
+    identity::{Caller, Tenant},
+    route::Route,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use tollgate_cache::key::{BodyDigest, CacheKey, Check, KeyHeaders, KeyParts, Scope};
+
+/// Everything that makes a key, kept until the answer says which version it is of.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) key: CacheKey,
+    pub(crate) check: Check,
+    pub(crate) mode: Mode,
+    pub(super) route: Arc<Route>,
+    pub(super) method: Method,
+    pub(super) path: Arc<str>,
+    pub(super) query: Option<Arc<str>>,
+    pub(super) model: Arc<str>,
+    pub(super) version: Option<Arc<str>>,
+    pub(super) scope: OwnedScope,
+    pub(super) tenant: Tenant,
+    pub(super) tags: Vec<Box<str>>,
+    pub(super) headers: HeaderMap,
+    pub(super) digest: BodyDigest,
+    /// When the call came, in milliseconds: what an answer's age is counted from.
+    pub(super) asked_ms: u64,
+    /// The caller wants no cached answer.
+    pub(super) fresh: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum OwnedScope {
+    Tenant,
+    User(HeaderValue),
+    Shared,
+}
+
+/// What makes a key, borrowed from the call.
+pub(super) struct Asking<'a> {
+    pub(super) route: &'a Arc<Route>,
+    pub(super) ask: &'a Ask,
+    pub(super) head: &'a request::Parts,
+    pub(super) method: &'a str,
+    /// Part of the key where the URL is the question.
+    pub(super) host: Option<&'a [u8]>,
+    pub(super) digest: &'a BodyDigest,
+    pub(super) model: &'a str,
+    pub(super) scope: Scope<'a>,
+    pub(super) fresh: bool,
+}
+
+impl Asking<'_> {
+    pub(super) fn key(&self, version: &str) -> (CacheKey, Check) {
+        let destination = &self.route.destination;
+        let headers = &self.head.headers;
+        KeyParts {
+            namespace: &destination.namespace,
+            upstream: &destination.upstream.name,
+            method: self.method,
+            path: &self.ask.path,
+            query: self.head.uri.query(),
+            model: self.model,
+            model_version: version,
+            versions: &named_versions(self.route, headers, self.host),
+            scope: self.scope,
+            headers: key_headers(headers),
+            body: self.digest,
+        }
+        .key()
+    }
+
+    pub(super) fn question(
+        &self,
+        key: CacheKey,
+        check: Check,
+        version: Option<Arc<str>>,
+        caller: &Caller,
+    ) -> Box<Question> {
+        let mut headers = HeaderMap::new();
+        let versions = self.route.version_headers.iter().map(|(_, name)| name);
+        for name in KEY_HEADERS.iter().chain(versions) {
+            if let Some(value) = self.head.headers.get(name) {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+        Box::new(Question {
+            key,
+            check,
+            mode: self.ask.mode,
+            route: self.route.clone(),
+            method: self.head.method.clone(),
+            path: self.ask.path.clone(),
+            query: self.head.uri.query().map(Arc::from),
+            model: Arc::from(self.model),
+            version,
+            scope: OwnedScope::of(self.scope, caller.user.as_ref()),
+            tenant: caller.tenant.clone(),
+            tags: fill::tags(self.route, self.ask, self.head, caller),
+            headers,
+            digest: *self.digest,
+            asked_ms: now_ms(),
+            fresh: self.fresh,
+        })
+    }
+}
+
+impl Question {
+    /// Callers who ask the same at the same time share one upstream call.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.mode == Mode::Content
+    }
+
+    /// The answer is kept for everybody, whatever their credentials.
+    pub(crate) fn is_for_all(&self) -> bool {
+        matches!(self.scope, OwnedScope::Shared)
+    }
+
+    /// The key under another version than was looked for.
+    pub(super) fn key_of(&self, version: &str) -> (CacheKey, Check) {
+        let destination = &self.route.destination;
+        let tenant = self.tenant.as_str();
+        KeyParts {
+            namespace: &destination.namespace,
+            upstream: &destination.upstream.name,
+            method: self.method.as_str(),
+            path: &self.path,
+            query: self.query.as_deref(),
+            model: &self.model,
+            model_version: version,
+            versions: &named_versions(&self.route, &self.headers, None),
+            scope: match &self.scope {
+                OwnedScope::Shared => Scope::Shared,
+                OwnedScope::Tenant => Scope::Tenant(tenant),
+                OwnedScope::User(user) => {
+                    Scope::User { tenant, user: user.to_str().unwrap_or_default() }
+                }
+            },
+            headers: key_headers(&self.headers),
+            body: &self.digest,
+        }
+        .key()
+    }
+}
+
+/// The named versions of a route, as a call says them; an absent one is empty.
+fn named_versions<'a>(
+    route: &'a Route,
+    headers: &'a HeaderMap,
+    host: Option<&'a [u8]>,
+) -> SmallVec<[(&'a str, &'a [u8]); 4]> {
+    let said = |name| headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+    // No configured name is empty, so the host cannot be mistaken for a version.
+    let host = host.map(|host| ("", host));
+    let named = route.version_headers.iter().map(|(name, header)| (&**name, said(header)));
+    host.into_iter().chain(named).collect()
+}
+
+const KEY_HEADERS: [HeaderName; 6] = [
+    HeaderName::from_static("anthropic-version"),
+    HeaderName::from_static("anthropic-beta"),
+    HeaderName::from_static("openai-organization"),
+    HeaderName::from_static("openai-project"),
+    HeaderName::from_static("openai-beta"),
+    header::CONTENT_ENCODING,
+];
+
+fn key_headers(headers: &HeaderMap) -> KeyHeaders<'_> {
+    let [version, beta, organization, project, openai_beta, encoding] =
+        KEY_HEADERS.each_ref().map(|name| headers.get(name).map(HeaderValue::as_bytes));
+    KeyHeaders {
+        anthropic_version: version,
+        anthropic_beta: beta,
+        openai_organization: organization,
+        openai_project: project,
+        openai_beta,
+        content_encoding: encoding,
+    }
+}
