@@ -30,9 +30,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 use tokio_util::task::TaskTracker;
-use tollgate_cache::{
-    flight::Flights, memo::RawMemo, tiers::Tiers, versions::Versions,
-};
+use tollgate_cache::{flight::Flights, memo::RawMemo, tiers::Tiers, versions::Versions};
 use tollgate_config::Config;
 
 /// Everything an exchange may use.
@@ -178,10 +176,7 @@ impl Snapshot {
 /// Where no listener says otherwise; nginx's `client_body_timeout`.
 const FRAME_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
-fn lay_out(
-    config: &Config,
-    metrics: &Metrics,
-) -> Result<metrics::Handles, metrics::MetricsError> {
+fn lay_out(config: &Config, metrics: &Metrics) -> Result<metrics::Handles, metrics::MetricsError> {
     let classes: Vec<String> = config.classes.iter().map(|class| class.name.clone()).collect();
     let routes: Vec<String> = config.routes.iter().map(|route| route.name.clone()).collect();
     let aliases: Vec<scaling::Alias> = config

@@ -59,9 +59,7 @@ pub(crate) async fn serve<F, A>(
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let connection = async {
             match &socket {
-                Socket::Tcp(socket) => {
-                    socket.accept().await.map(|(stream, _)| Stream::Tcp(stream))
-                }
+                Socket::Tcp(socket) => socket.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
                 Socket::Unix(socket) => {
                     socket.accept().await.map(|(stream, _)| Stream::Unix(stream))
                 }

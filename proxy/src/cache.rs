@@ -97,10 +97,8 @@ impl Ask {
 
     /// The caller did not ask for the usage chunk that its stream will have.
     pub(crate) fn hides_usage(&self) -> bool {
-        let chunked = matches!(
-            self.operation,
-            Operation::OpenAiChat | Operation::OpenAiCompletions
-        );
+        let chunked =
+            matches!(self.operation, Operation::OpenAiChat | Operation::OpenAiCompletions);
         chunked && self.known.as_ref().is_some_and(|known| known.stream && !known.include_usage)
     }
 }
@@ -119,8 +117,8 @@ pub(crate) enum Consulted {
 impl Route {
     pub(crate) fn mode(&self, operation: Operation, method: &Method) -> Mode {
         let dialect = self.dialect(operation);
-        let keyed_by_route = dialect == Dialect::Http
-            && (method == Method::POST || method.as_str() == QUERY_METHOD);
+        let keyed_by_route =
+            dialect == Dialect::Http && (method == Method::POST || method.as_str() == QUERY_METHOD);
         match self.config.cache.mode {
             CacheMode::Off => Mode::Off,
             CacheMode::Http => Mode::Http,
@@ -234,20 +232,16 @@ async fn content(
         Err(why) => return Consulted::Bypass(why),
     };
     let rule = route.config.cache.scope;
-    if rule != ScopeRule::Shared
-        && caller.tenant_configured
-        && caller.tenant == Tenant::Anonymous
-    {
+    if rule != ScopeRule::Shared && caller.tenant_configured && caller.tenant == Tenant::Anonymous {
         return Consulted::Bypass("anonymous");
     }
     let scope = match (rule, &caller.user) {
         (ScopeRule::Shared, _) => Scope::Shared,
         (ScopeRule::Tenant, _) => Scope::Tenant(caller.tenant.as_str()),
         (ScopeRule::User, None) => return Consulted::Bypass("no-user"),
-        (ScopeRule::User, Some(user)) => Scope::User {
-            tenant: caller.tenant.as_str(),
-            user: user.to_str().unwrap_or_default(),
-        },
+        (ScopeRule::User, Some(user)) => {
+            Scope::User { tenant: caller.tenant.as_str(), user: user.to_str().unwrap_or_default() }
+        }
     };
     let wish = wishes(&head.headers);
     if wish.no_store {
@@ -306,7 +300,10 @@ pub(crate) fn consult_now(fetch: &Fetch, question: Box<Question>) -> Result<Hit,
 
 /// After a flight that brought this caller nothing: it may have brought an entry, under
 /// a version that was not known before.
-pub(crate) fn consult_again(fetch: &Fetch, mut question: Box<Question>) -> Result<Hit, Box<Question>> {
+pub(crate) fn consult_again(
+    fetch: &Fetch,
+    mut question: Box<Question>,
+) -> Result<Hit, Box<Question>> {
     if question.mode == Mode::Content
         && let Some(version) = current_version(&fetch.parts, &fetch.route, &question.model)
         && question.version.as_ref() != Some(&version)

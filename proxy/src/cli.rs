@@ -12,7 +12,11 @@ use std::process::ExitCode;
 
 /// A caching, metering, prioritising reverse proxy for model servers and services.
 #[derive(Debug, Parser)]
-#[command(name = "tollgate", version, after_help = "Example:\n  tollgate run --upstream http://127.0.0.1:8000")]
+#[command(
+    name = "tollgate",
+    version,
+    after_help = "Example:\n  tollgate run --upstream http://127.0.0.1:8000"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -228,11 +228,8 @@ async fn direct(
     let empty = answer.settle_if_empty();
     let filter = shape.hides_usage && head.shared.is_event_stream;
     let status = respond::bypass_status(why);
-    let body = if empty {
-        Body::empty()
-    } else {
-        Body::Relayed(Box::new(Relayed::new(answer, filter)))
-    };
+    let body =
+        if empty { Body::empty() } else { Body::Relayed(Box::new(Relayed::new(answer, filter))) };
     Ok(respond::from_upstream(head, status, shape.debug, body))
 }
 

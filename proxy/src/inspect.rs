@@ -53,7 +53,10 @@ pub(crate) struct BodyLimits {
 pub(crate) enum AskBody {
     Whole(Bytes, Held),
     /// Not read to its end; `read` came first.
-    Streamed { read: Bytes, rest: Incoming },
+    Streamed {
+        read: Bytes,
+        rest: Incoming,
+    },
 }
 
 /// A share of `limits.held`; dropped, it is free again.
@@ -145,10 +148,7 @@ fn one(first: Bytes, more: BytesMut) -> Bytes {
 
 impl AskBody {
     /// The body for the upstream; the counter of what streams through, if it does.
-    pub(crate) fn outgoing(
-        self,
-        limits: &BodyLimits,
-    ) -> (Outgoing, Option<Arc<AtomicU64>>, Held) {
+    pub(crate) fn outgoing(self, limits: &BodyLimits) -> (Outgoing, Option<Arc<AtomicU64>>, Held) {
         match self {
             Self::Whole(bytes, held) => (Outgoing::Whole(bytes), None, held),
             Self::Streamed { read, rest } => {

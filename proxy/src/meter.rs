@@ -7,9 +7,7 @@
 
 use crate::{
     identity::Caller,
-    metrics::{
-        CacheOutcome, CallEnd, QueueOutcome, RouteMetrics, SavedHow, Spending, TierLabel,
-    },
+    metrics::{CacheOutcome, CallEnd, QueueOutcome, RouteMetrics, SavedHow, Spending, TierLabel},
 };
 use arc_swap::ArcSwap;
 use http::HeaderValue;

@@ -181,9 +181,7 @@ impl Answer {
         let storable = is_storable(reading.as_ref());
         let model = call.model().cloned();
         let bill = match reading {
-            Some(reading) if (200..300).contains(&self.status) => {
-                meter.bill(reading, &call)
-            }
+            Some(reading) if (200..300).contains(&self.status) => meter.bill(reading, &call),
             // An error answer has used nothing that anyone bills.
             Some(_) | None => Bill { model, ..Bill::default() },
         };

@@ -2,7 +2,11 @@
 //! status, so that the whole table can be read, and changed, at once.
 
 use crate::{
-    admission::Shed, body::Body, exchange::ExchangeError, head::BadHead, inspect::InspectError,
+    admission::Shed,
+    body::Body,
+    exchange::ExchangeError,
+    head::BadHead,
+    inspect::InspectError,
     relay::{AnswerHead, SharedHead},
     upstream::UpstreamError,
 };
@@ -107,7 +111,11 @@ pub(crate) fn verdict(error: &ExchangeError) -> Verdict {
 }
 
 /// The answer to a call that is refused, in the shape its dialect's SDK expects.
-pub(crate) fn refusal(verdict: &Verdict, dialect: Dialect, request_id: &HeaderValue) -> Response<Body> {
+pub(crate) fn refusal(
+    verdict: &Verdict,
+    dialect: Dialect,
+    request_id: &HeaderValue,
+) -> Response<Body> {
     let (content_type, body) = match dialect {
         Dialect::OpenAi => ("application/json", openai_error(verdict)),
         Dialect::Anthropic => ("application/json", anthropic_error(verdict, request_id)),
@@ -244,8 +252,7 @@ pub(crate) fn miss_status(head: &AnswerHead, collapsed: bool) -> HeaderValue {
 const LOG_INTERVAL_MS: u64 = 1_000;
 
 /// When a refusal was logged last, by fault; what came in between was counted.
-static LOGGED: [(AtomicU64, AtomicU64); 3] =
-    [const { (AtomicU64::new(0), AtomicU64::new(0)) }; 3];
+static LOGGED: [(AtomicU64, AtomicU64); 3] = [const { (AtomicU64::new(0), AtomicU64::new(0)) }; 3];
 
 /// Logs a refusal or failure: the reason and the chain, once a second for each side's
 /// fault, with the number of those that were not logged.

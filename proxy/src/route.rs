@@ -90,16 +90,7 @@ impl Route {
             redis_ms: ttl_of(config::Tier::Redis),
         };
         let name = Arc::from(&*config.name);
-        Self {
-            config,
-            name,
-            destination,
-            lane,
-            ttls,
-            class_default,
-            class_header,
-            version_headers,
-        }
+        Self { config, name, destination, lane, ttls, class_default, class_header, version_headers }
     }
 
     /// The class of a call: what its header claims, if the route's map names it and its

@@ -21,11 +21,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Answers a request on the telemetry address.
 pub(crate) async fn answer(parts: Arc<Parts>, request: Request<Incoming>) -> Answer {
-    probe(&parts, &request)
-        .await
-        .unwrap_or_else(|| {
-            aside::text(StatusCode::NOT_FOUND, "try /metrics, /livez, /readyz or /wait-for-drain\n")
-        })
+    probe(&parts, &request).await.unwrap_or_else(|| {
+        aside::text(StatusCode::NOT_FOUND, "try /metrics, /livez, /readyz or /wait-for-drain\n")
+    })
 }
 
 /// The endpoints that are on the admin address too.

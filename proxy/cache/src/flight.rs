@@ -18,9 +18,13 @@
 //! of the flight wakes all that are registered but the one that made it.
 
 mod show;
+mod state;
 mod wakers;
 
-use self::wakers::Wakers;
+use self::{
+    state::{Stage, State},
+    wakers::Wakers,
+};
 use crate::key::CacheKey;
 use bytes::Bytes;
 use dashmap::{DashMap, Entry};
@@ -37,10 +41,6 @@ use std::{
     task::{Context, Poll, Waker},
 };
 use tollgate_core::class::ClassId;
-
-/// How far the fastest listener may be ahead of the slowest when the answer is not
-/// kept: enough to keep both busy, and a bound on what one slow caller makes us hold.
-const WINDOW_BYTES_MAX: usize = 256 * 1024;
 
 /// The answer that a flight brings: a head, then pieces.
 pub trait Source: Send + Sized + 'static {
@@ -131,27 +131,6 @@ struct Flight<S: Source> {
     waker: Waker,
 }
 
-struct State<S: Source> {
-    stage: Stage<S>,
-    pieces: VecDeque<Bytes>,
-    /// How many pieces were dropped from the front of `pieces`.
-    base: usize,
-    bytes: usize,
-    /// Every piece since the first is held, for late joiners and for storing.
-    keep_bytes_max: Option<usize>,
-    /// Each listener's cursor, by place.
-    cursors: Vec<Option<usize>>,
-}
-
-enum Stage<S: Source> {
-    Boarding,
-    Fetching(Fetching<S>),
-    Streaming(S::Head, S),
-    Ended(S::Head, End, S::Outcome),
-    Failed(S::Failure),
-    Gone,
-}
-
 impl<S: Source> Default for Flights<S> {
     fn default() -> Self {
         Self { table: Arc::new(DashMap::new()) }
@@ -233,11 +212,7 @@ impl<S: Source> Drop for Lead<S> {
 }
 
 impl<S: Source> Flight<S> {
-    fn new(
-        key: CacheKey,
-        rank: ClassId,
-        table: Arc<DashMap<CacheKey, Arc<Self>>>,
-    ) -> Arc<Self> {
+    fn new(key: CacheKey, rank: ClassId, table: Arc<DashMap<CacheKey, Arc<Self>>>) -> Arc<Self> {
         let wakers = Arc::new(Wakers::default());
         let waker = Waker::from(wakers.clone());
         let state = State {
@@ -282,45 +257,6 @@ impl<S: Source> Flight<S> {
         }
         drop(state);
         Some(Listener::board(self.clone(), place))
-    }
-}
-
-impl<S: Source> State<S> {
-    fn push(&mut self, piece: Bytes) {
-        self.bytes = self.bytes.saturating_add(piece.len());
-        self.pieces.push_back(piece);
-        if self.keep_bytes_max.is_some_and(|max| self.bytes > max) {
-            self.keep_bytes_max = None;
-        }
-        self.trim();
-    }
-
-    /// Lets go of what every listener has had, unless all is kept.
-    fn trim(&mut self) {
-        if self.keep_bytes_max.is_some() {
-            return;
-        }
-        let slowest = self.cursors.iter().flatten().min().copied().unwrap_or(usize::MAX);
-        while self.base < slowest
-            && let Some(piece) = self.pieces.pop_front()
-        {
-            self.base += 1;
-            self.bytes = self.bytes.saturating_sub(piece.len());
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.keep_bytes_max.is_none() && self.bytes > WINDOW_BYTES_MAX
-    }
-
-    /// The answer has ended: pays, and stays for those who have not had all of it.
-    fn end(&mut self, end: End) {
-        let Stage::Streaming(head, source) = mem::replace(&mut self.stage, Stage::Gone) else {
-            return;
-        };
-        let whole = (self.base == 0 && self.keep_bytes_max.is_some()).then_some(&self.pieces);
-        let outcome = source.finish(end, whole);
-        self.stage = Stage::Ended(head, end, outcome);
     }
 }
 
@@ -384,8 +320,7 @@ impl<S: Source> Listener<S> {
         let mut state = self.flight.lock();
         let mut stepped = false;
         loop {
-            if let Some(piece) = state.pieces.get(self.cursor.saturating_sub(state.base)).cloned()
-            {
+            if let Some(piece) = state.pieces.get(self.cursor.saturating_sub(state.base)).cloned() {
                 self.cursor += 1;
                 if let Some(cursor) = state.cursors.get_mut(self.place) {
                     *cursor = Some(self.cursor);
@@ -517,3 +452,6 @@ impl<S: Source> Drop for Listener<S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the answer was cut")]
 pub struct Cut;
+
+#[cfg(test)]
+mod tests;

@@ -38,11 +38,6 @@ pub(crate) struct Batch {
     pub(crate) open_to_store: Vec<OpenCall>,
     /// Open calls written down earlier that are finished now.
     pub(crate) open_to_forget: Vec<Uuid>,
-    /// Those of `collapsed` whose open entry may still be in a segment: without a
-    /// record to show for them, a recovery would take them for unfinished.
-    pub(crate) collapsed_to_store: Vec<Uuid>,
-    /// No segment holds an open entry any more (the end of a recovery).
-    pub(crate) segments_are_empty: bool,
 }
 
 /// Open calls by id.
@@ -87,9 +82,6 @@ impl OpenCalls {
     pub(crate) fn prepare(&self, batch: &mut Batch, ended: bool) {
         let stored = |id: &Uuid| self.0.get(id).is_some_and(|opened| opened.stored);
         batch.open_to_forget = batch.finished().filter(stored).collect();
-        let opened: HashSet<Uuid> = batch.opened.iter().map(|call| call.id).collect();
-        let open = |id: &Uuid| self.0.contains_key(id) || opened.contains(id);
-        batch.collapsed_to_store = batch.collapsed.iter().copied().filter(open).collect();
         if ended {
             let finished: HashSet<Uuid> = batch.finished().collect();
             let unstored = self.0.values().filter(|opened| !opened.stored);

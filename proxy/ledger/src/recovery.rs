@@ -4,8 +4,8 @@
 //! safe code over bytes. Entries above the watermark go into the database in one
 //! transaction together with a watermark beyond them, so a crash *during* recovery
 //! is recovered from by doing it again. Calls that were open are closed as
-//! unknown, with what was known of them – after a look into the blocks, because a
-//! record that went through the overflow left no close in a segment.
+//! unknown, with what was known of them – after a look into the blocks: a power cut
+//! may leave a segment without the close whose record is in the database.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -63,14 +63,13 @@ pub(crate) fn recover(store: &mut Store, paths: [&Path; 2]) -> Result<(u64, usiz
     }
     let mut unknown = 0;
     for call in open.into_values().filter(|call| !closed.contains(&call.id)) {
-        if !store.is_finished(call.id)? {
+        if !store.has_record(call.id)? {
             batch.records.push(call.closed_unknown());
             unknown += 1;
         }
     }
     reserve_undefined(store, &mut batch)?;
     batch.watermark = Watermark { epoch: last + 1, offset: 0 };
-    batch.segments_are_empty = true;
     store.commit(&batch)?;
     Ok((last + 1, unknown))
 }

@@ -34,7 +34,6 @@ CREATE INDEX block_by_id ON block(max_id, min_id);
 CREATE TABLE rollup(start_ms INTEGER NOT NULL, key BLOB NOT NULL, sums BLOB NOT NULL, PRIMARY KEY (start_ms, key)) WITHOUT ROWID;
 CREATE TABLE collapsed(start_ms INTEGER NOT NULL, key BLOB NOT NULL, sums BLOB NOT NULL, PRIMARY KEY (start_ms, key)) WITHOUT ROWID;
 CREATE TABLE open_call(id BLOB PRIMARY KEY, call BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE collapsed_call(id BLOB PRIMARY KEY) WITHOUT ROWID;
 ";
 
 /// The writing side. One exists per data directory (`flock`).
@@ -133,12 +132,8 @@ impl Store {
         Ok(open)
     }
 
-    /// Whether the call is in a block, or in the sums of calls without a record.
-    pub(crate) fn is_finished(&self, id: Uuid) -> Result<bool, LedgerError> {
-        let sql = "SELECT 1 FROM collapsed_call WHERE id = ?1";
-        if self.connection.prepare_cached(sql)?.exists([id.as_bytes().as_slice()])? {
-            return Ok(true);
-        }
+    /// Whether a record of that id is in a block.
+    pub(crate) fn has_record(&self, id: Uuid) -> Result<bool, LedgerError> {
         let sql = "SELECT records FROM block WHERE max_id >= ?1 AND min_id <= ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([id.as_bytes().as_slice()])?;
@@ -273,14 +268,6 @@ fn update_open_calls(transaction: &Transaction<'_>, batch: &Batch) -> Result<(),
     let mut delete = transaction.prepare_cached("DELETE FROM open_call WHERE id = ?1")?;
     for id in &batch.open_to_forget {
         delete.execute([id.as_bytes().as_slice()])?;
-    }
-    let mut insert =
-        transaction.prepare_cached("INSERT OR IGNORE INTO collapsed_call (id) VALUES (?1)")?;
-    for id in &batch.collapsed_to_store {
-        insert.execute([id.as_bytes().as_slice()])?;
-    }
-    if batch.segments_are_empty {
-        transaction.execute("DELETE FROM collapsed_call", [])?;
     }
     Ok(())
 }

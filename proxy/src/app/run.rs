@@ -211,9 +211,11 @@ impl Sockets {
 }
 
 async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Bind { what, address: address.to_string(), source })
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind {
+        what,
+        address: address.to_string(),
+        source,
+    })
 }
 
 async fn parts(config: Arc<Config>) -> Result<Parts, StartError> {
@@ -321,7 +323,8 @@ fn report(parts: &Arc<Parts>) {
     });
     let stores = Arc::downgrade(parts);
     parts.metrics.set_store_source(move || {
-        let redis = stores.upgrade().and_then(|parts| parts.cache.tiers.redis().map(RedisTier::is_up));
+        let redis =
+            stores.upgrade().and_then(|parts| parts.cache.tiers.redis().map(RedisTier::is_up));
         redis.map(|up| StoreReading { store: "redis", up }).into_iter().collect()
     });
 }

@@ -50,9 +50,7 @@ pub(super) fn usable(found: Found, ask: &Ask, wish: &RequestControl, now_ms: u64
         (Form::Stream, false) => {
             Served::Whole(Bytes::from(form::stream_to_whole(ask.operation, &entry.body)?))
         }
-        (Form::Whole, true) => {
-            Served::Frames(form::whole_to_stream(ask.operation, &entry.body)?)
-        }
+        (Form::Whole, true) => Served::Frames(form::whole_to_stream(ask.operation, &entry.body)?),
     };
     Some(Hit { entry, tier, age_ms, fresh_for_ms, form })
 }

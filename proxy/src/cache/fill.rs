@@ -55,10 +55,12 @@ impl Fill {
     pub(crate) fn answered(mut self, answer: &response::Parts) -> Option<Self> {
         self.under = match self.question.mode {
             Mode::Content => self.content(answer),
-            Mode::Http => super::http_mode::storable(&self.question, answer).map(|(ttl_ms, age_ms)| {
-                let (key, check) = (self.question.key, self.question.check);
-                self.under(key, check, Arc::default(), answer, ttl_ms, age_ms)
-            }),
+            Mode::Http => {
+                super::http_mode::storable(&self.question, answer).map(|(ttl_ms, age_ms)| {
+                    let (key, check) = (self.question.key, self.question.check);
+                    self.under(key, check, Arc::default(), answer, ttl_ms, age_ms)
+                })
+            }
             Mode::Off => None,
         };
         self.under.is_some().then_some(self)

@@ -70,7 +70,9 @@ pub(super) async fn consult(
         fresh: wish.no_cache,
     };
     let (key, check) = asking.key("");
-    if !wish.no_cache && let Some(hit) = look_up(parts, route, ask, &key, &check, &wish).await {
+    if !wish.no_cache
+        && let Some(hit) = look_up(parts, route, ask, &key, &check, &wish).await
+    {
         return Consulted::Hit(hit);
     }
     if wish.only_if_cached {

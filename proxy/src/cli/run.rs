@@ -14,7 +14,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Serve: stand before an upstream until told to stop.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tollgate run --upstream http://127.0.0.1:8000\n  tollgate run -c tollgate.yaml")]
+#[command(
+    after_help = "Examples:\n  tollgate run --upstream http://127.0.0.1:8000\n  tollgate run -c tollgate.yaml"
+)]
 pub(super) struct Run {
     #[command(flatten)]
     settings: Settings,

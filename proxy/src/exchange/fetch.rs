@@ -32,12 +32,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use tollgate_core::{
-    class::ClassId,
-    dialect::Operation,
-    form,
-    usage::AnswerReader,
-};
+use tollgate_core::{class::ClassId, dialect::Operation, form, usage::AnswerReader};
 
 /// Everything a call to the upstream needs.
 pub(crate) struct Fetch {
@@ -69,8 +64,7 @@ struct Prepared {
 static TENANTS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The statuses by which a server says that it does not know `stream_options`.
-const NOT_UNDERSTOOD: [StatusCode; 2] =
-    [StatusCode::BAD_REQUEST, StatusCode::UNPROCESSABLE_ENTITY];
+const NOT_UNDERSTOOD: [StatusCode; 2] = [StatusCode::BAD_REQUEST, StatusCode::UNPROCESSABLE_ENTITY];
 
 impl Fetch {
     /// Asks the upstream. A failure is written to the call's record here, whoever hears
@@ -200,7 +194,9 @@ fn prepare(
     let (body, passed_in, held) = ask.body.outgoing(limits);
     let inject = hides_usage && route.destination.upstream.inject_usage.load(Ordering::Relaxed);
     let plain = match &body {
-        Outgoing::Whole(bytes) if inject && !head.headers.contains_key(header::CONTENT_ENCODING) => {
+        Outgoing::Whole(bytes)
+            if inject && !head.headers.contains_key(header::CONTENT_ENCODING) =>
+        {
             Some(bytes.clone())
         }
         Outgoing::Whole(_) | Outgoing::Stream(_) => None,

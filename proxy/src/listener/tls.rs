@@ -91,10 +91,8 @@ pub(crate) fn chain_and_key(
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = |source| TlsError::Pem { path: shown(file), source };
-    let found: Vec<_> = CertificateDer::pem_file_iter(file)
-        .map_err(pem)?
-        .collect::<Result<_, _>>()
-        .map_err(pem)?;
+    let found: Vec<_> =
+        CertificateDer::pem_file_iter(file).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
     if found.is_empty() { Err(TlsError::Empty { path: shown(file) }) } else { Ok(found) }
 }
 

@@ -292,3 +292,22 @@ fn the_number_of_a_lost_word_is_not_given_to_another() {
     assert_eq!(stored(copy.path()).len(), 1);
     assert!(recovered.dim("new") > lost);
 }
+
+/// Method: the record is in the database; in the segment only its open entry is
+/// whole, as after a power cut between the two.
+#[test]
+fn a_call_whose_record_is_stored_is_not_counted_again_as_unknown() {
+    let dir = TempDir::new().unwrap();
+    let ledger = Ledger::open(dir.path(), lazy()).unwrap();
+    ledger.open_call(&open_call(&record(1)));
+    ledger.close(&record(1));
+    ledger.flush().unwrap();
+    let copy = crash(&ledger);
+    let path = copy.path().join(SEGMENT_FILES[0]);
+    let mut segment = fs::read(&path).unwrap();
+    segment[64 + 128..].fill(0);
+    fs::write(&path, segment).unwrap();
+    let recovered = Ledger::open(copy.path(), lazy()).unwrap();
+    assert_eq!(recovered.stats().recovered_unknown, 0);
+    assert_eq!(stored(copy.path()), [record(1)]);
+}
