@@ -3,6 +3,7 @@
 //! 0 is fine, 1 the input was wrong, 2 the environment failed. An error is one line on
 //! stderr: what, where, what to do.
 
+mod demo;
 mod logs;
 mod run;
 mod settings;
@@ -26,6 +27,7 @@ struct Cli {
 enum Command {
     /// Serve: stand before an upstream until told to stop
     Run(run::Run),
+    Demo(demo::Demo),
 }
 
 /// Why a command failed.
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Run(run) => run.execute(),
+        Command::Demo(demo) => demo.execute(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

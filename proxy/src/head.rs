@@ -83,8 +83,10 @@ fn check_host(head: &mut request::Parts) -> Result<(), BadHead> {
         }
         (None, Some(host)) => {
             let valid = is_plain_host(host.as_bytes())
-                || Authority::try_from(host.as_bytes())
-                    .is_ok_and(|authority| !authority.as_str().contains('@'));
+                || Authority::try_from(host.as_bytes()).is_ok_and(|authority| {
+                    let port_fits = authority.port().is_none() || authority.port_u16().is_some();
+                    port_fits && !authority.as_str().contains('@')
+                });
             if !valid {
                 return Err(BadHead::HostSyntax);
             }
