@@ -83,10 +83,8 @@ fn check_host(head: &mut request::Parts) -> Result<(), BadHead> {
         }
         (None, Some(host)) => {
             let valid = is_plain_host(host.as_bytes())
-                || Authority::try_from(host.as_bytes()).is_ok_and(|authority| {
-                    let port_fits = authority.port().is_none() || authority.port_u16().is_some();
-                    port_fits && !authority.as_str().contains('@')
-                });
+                || Authority::try_from(host.as_bytes())
+                    .is_ok_and(|it| !it.as_str().contains('@') && has_possible_port(it.as_str()));
             if !valid {
                 return Err(BadHead::HostSyntax);
             }
@@ -101,7 +99,8 @@ fn check_host(head: &mut request::Parts) -> Result<(), BadHead> {
     Ok(())
 }
 
-/// The common case, without building an `Authority`: letters, digits, dots, dashes, a port.
+/// The common case, without building an `Authority`: letters, digits, dots, dashes, a
+/// port of up to four digits (five may be too many).
 fn is_plain_host(host: &[u8]) -> bool {
     let mut parts = host.splitn(2, |byte| *byte == b':');
     let name = parts.next().unwrap_or_default();
@@ -109,8 +108,14 @@ fn is_plain_host(host: &[u8]) -> bool {
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     !name.is_empty()
         && name.iter().all(is_name)
-        && (1..=5).contains(&port.len())
+        && (1..=4).contains(&port.len())
         && port.iter().all(u8::is_ascii_digit)
+}
+
+/// `Authority` takes any digits after the colon.
+fn has_possible_port(authority: &str) -> bool {
+    let after_brackets = authority.rsplit_once(']').map_or(authority, |(_, rest)| rest);
+    after_brackets.split_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_ok())
 }
 
 /// HTTP/2 may split `cookie` into several fields; HTTP/1.1 has one (RFC 9113 §8.2.3).
