@@ -39,6 +39,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::time;
 use tollgate_cache::flight::{Join, Lead, Listener, NoHead};
@@ -299,7 +300,8 @@ async fn lead(
     };
     fetch.queued = Some(QueuedFlag::over(lead.queued()));
     fetch.fill = Some(Fill::new(&fetch.parts, question));
-    let deadline = fetch.deadline;
+    // The fetch itself gives up at the deadline, and its record says why.
+    let deadline = fetch.deadline + LEADER_GRACE;
     let late = deadline_passed(&fetch);
     let fetching = Box::pin(fetch.ask(call.hand_over(), marks.clone()));
     let Some(mut listener) = lead.start(fetching) else {
@@ -312,6 +314,9 @@ async fn lead(
         Err(_elapsed) => Err(late),
     }
 }
+
+/// How much longer a leader waits for its own fetch to say that the time is over.
+const LEADER_GRACE: Duration = Duration::from_millis(50);
 
 enum Landed {
     Head(AnswerHead),

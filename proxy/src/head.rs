@@ -99,8 +99,7 @@ fn check_host(head: &mut request::Parts) -> Result<(), BadHead> {
     Ok(())
 }
 
-/// The common case, without building an `Authority`: letters, digits, dots, dashes, a
-/// port of up to four digits (five may be too many).
+/// The common case, without building an `Authority`: letters, digits, dots, dashes, a port.
 fn is_plain_host(host: &[u8]) -> bool {
     let mut parts = host.splitn(2, |byte| *byte == b':');
     let name = parts.next().unwrap_or_default();
@@ -108,7 +107,8 @@ fn is_plain_host(host: &[u8]) -> bool {
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     !name.is_empty()
         && name.iter().all(is_name)
-        && (1..=4).contains(&port.len())
+        && (1..=5).contains(&port.len())
+        && (port.len() < 5 || port <= b"65535")
         && port.iter().all(u8::is_ascii_digit)
 }
 

@@ -5,8 +5,8 @@
 //! reused, and reports group by the *word*: so the table in memory may forget a
 //! word and number it again without any sum being wrong.
 //!
-//! `user` can be made up by callers, so the table is bounded: a word that finds
-//! it full is booked under `~other`.
+//! `user` can be made up by callers, so the table is bounded: a word that finds it full
+//! makes the table forget others; where that frees nothing it is booked under `~other`.
 
 use std::{
     collections::HashMap,
@@ -89,12 +89,21 @@ impl Dictionary {
         if let Some(id) = shard.read().unwrap_or_else(PoisonError::into_inner).get(text) {
             return *id;
         }
-        if text == OTHER_TEXT || self.words.load(Ordering::Relaxed) >= self.words_max {
+        if text == OTHER_TEXT {
             return self.refuse();
         }
         let mut words = shard.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(id) = words.get(text) {
             return *id;
+        }
+        if self.words.load(Ordering::Relaxed) >= self.words_max {
+            // Callers can make up words: those of this shard are forgotten, and numbered
+            // anew if they come again, so that nobody can push real ones out for good.
+            let forgotten = std::mem::take(&mut *words).len();
+            if forgotten == 0 {
+                return self.refuse();
+            }
+            self.words.fetch_sub(forgotten, Ordering::Relaxed);
         }
         let id = DimId(self.next.fetch_add(1, Ordering::Relaxed));
         if !publish(id, text) {
@@ -158,7 +167,19 @@ mod tests {
     }
 
     #[test]
-    fn a_full_dictionary_books_under_other_and_still_knows_the_old_words() {
+    fn a_full_dictionary_forgets_and_gives_new_numbers() {
+        let dictionary = Dictionary::new(Vec::new(), 0, 2);
+        // Words of one shard: they end alike and are equally long.
+        assert_eq!(dictionary.id("1a", |_, _| true), DimId(2));
+        assert_eq!(dictionary.id("2a", |_, _| true), DimId(3));
+        assert_eq!(dictionary.id("3a", |_, _| true), DimId(4));
+        assert_eq!(dictionary.id("1a", |_, _| true), DimId(5), "never an old number");
+        assert_eq!(dictionary.id("3a", |_, _| true), DimId(4), "it is remembered");
+        assert_eq!(dictionary.refused(), 0);
+    }
+
+    #[test]
+    fn where_nothing_can_be_forgotten_words_are_booked_under_other() {
         let dictionary = Dictionary::new(Vec::new(), 0, 1);
         assert_eq!(dictionary.id("a", |_, _| true), DimId(2));
         assert_eq!(dictionary.id("b", |_, _| true), DimId::OTHER);
