@@ -108,7 +108,7 @@ fn is_plain_host(host: &[u8]) -> bool {
     !name.is_empty()
         && name.iter().all(is_name)
         && (1..=5).contains(&port.len())
-        && (port.len() < 5 || port <= b"65535")
+        && (port.len() < 5 || port <= b"65535".as_slice())
         && port.iter().all(u8::is_ascii_digit)
 }
 
