@@ -9,8 +9,8 @@ mod reload;
 mod run;
 
 pub(crate) use self::destination::Destination;
-pub(crate) use self::run::with_causes;
 pub use self::run::{Addresses, App, StartError};
+pub(crate) use self::run::{parts, with_causes};
 
 use crate::{
     admission::ClassLimits,

@@ -5,6 +5,7 @@
 //! repeat never parses JSON.
 
 mod answer;
+mod explain;
 mod fill;
 mod http_mode;
 mod note;
@@ -12,6 +13,7 @@ mod question;
 
 pub(crate) use self::{
     answer::{Hit, respond},
+    explain::Explained,
     fill::{Fill, keep_shareable},
     note::{decode_bill, encode_bill},
     question::Question,

@@ -3,10 +3,21 @@
 //! 0 is fine, 1 the input was wrong, 2 the environment failed. An error is one line on
 //! stderr: what, where, what to do.
 
+mod admin;
+mod check;
 mod demo;
+mod explain;
+mod later;
 mod logs;
+mod purge;
+mod report;
 mod run;
+mod schema;
+mod scratch;
 mod settings;
+mod stats;
+#[cfg(test)]
+mod tests;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -16,7 +27,7 @@ use std::process::ExitCode;
 #[command(
     name = "tollgate",
     version,
-    after_help = "Example:\n  tollgate run --upstream http://127.0.0.1:8000"
+    after_help = "Examples:\n  tollgate demo\n  tollgate run --upstream http://127.0.0.1:8000"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -28,6 +39,33 @@ enum Command {
     /// Serve: stand before an upstream until told to stop
     Run(run::Run),
     Demo(demo::Demo),
+    Check(check::Check),
+    Schema(schema::Schema),
+    Explain(explain::Explain),
+    Stats(stats::Stats),
+    Purge(purge::Purge),
+    Report(Box<report::Report>),
+    #[command(hide = true, disable_help_flag = true)]
+    Warm(later::Later),
+    #[command(hide = true, disable_help_flag = true)]
+    Scaler(later::Later),
+}
+
+impl Command {
+    fn execute(self) -> Result<(), Failure> {
+        match self {
+            Self::Run(run) => run.execute(),
+            Self::Demo(demo) => demo.execute(),
+            Self::Check(check) => check.execute(),
+            Self::Schema(schema) => schema.execute(),
+            Self::Explain(explain) => explain.execute(),
+            Self::Stats(stats) => stats.execute(),
+            Self::Purge(purge) => purge.execute(),
+            Self::Report(report) => report.execute(),
+            Self::Warm(later) => later.refuse("warm"),
+            Self::Scaler(later) => later.refuse("scaler"),
+        }
+    }
 }
 
 /// Why a command failed.
@@ -65,11 +103,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
-    let outcome = match cli.command {
-        Command::Run(run) => run.execute(),
-        Command::Demo(demo) => demo.execute(),
-    };
-    match outcome {
+    match cli.command.execute() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             for line in failure.lines() {
@@ -84,6 +118,26 @@ pub fn main() -> ExitCode {
 fn eprint_line(line: &str) {
     use std::io::Write as _;
     writeln!(std::io::stderr(), "tollgate: {line}").ok();
+}
+
+/// Advice on stderr: nothing is wrong yet.
+pub(crate) fn warn_line(line: &str) {
+    eprint_line(&format!("warning: {line}"));
+}
+
+/// Waits for what a command does on the network or beside it: little, so one thread.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Environment(format!("the runtime: {error}")))?;
+    Ok(runtime.block_on(work))
+}
+
+/// A text that ends its own lines, on stdout.
+pub(crate) fn write_text(text: &str) {
+    use std::io::Write as _;
+    std::io::stdout().write_all(text.as_bytes()).ok();
 }
 
 /// A line on stdout, where a command's result goes.

@@ -303,7 +303,12 @@ mod tests {
         check_head(|_| {}, Ok(()));
         check_head(|head| drop(head.headers.remove(header::HOST)), Err(BadHead::Host));
         let host = HeaderValue::from_static;
-        check_head(|h| drop(h.headers.append(header::HOST, host("b"))), Err(BadHead::Host));
+        check_head(
+            |h| {
+                h.headers.append(header::HOST, host("b"));
+            },
+            Err(BadHead::Host),
+        );
         for bad in ["a b", "user@a", "a:99999999", "a/b", ""] {
             check_head(
                 |h| drop(h.headers.insert(header::HOST, host(bad))),

@@ -37,7 +37,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::{self, Instant, Sleep};
-use tollgate_cache::flight::{End, Next, Source};
+use tollgate_cache::flight::{End, Next, Recording, Source};
 use tollgate_core::{
     form::{Filtered, Keep, UsageFilter},
     usage::{Reading, Verdict},
@@ -97,8 +97,8 @@ pub(crate) struct SharedHead {
     pub(crate) is_event_stream: bool,
     /// The length of the body, where it is known.
     pub(crate) len: Option<u64>,
-    /// How much of it may be kept for storing; `None`: it is not to be stored.
-    pub(crate) keep_bytes_max: Option<usize>,
+    /// How much of it may be recorded for storing; `None`: it is not to be stored.
+    pub(crate) recorded_bytes_max: Option<usize>,
     pub(crate) timing: Timing,
 }
 
@@ -163,8 +163,8 @@ impl Answer {
         }
     }
 
-    /// Pays what is owed, once. `pieces`: the whole answer, if it was kept.
-    fn settle(&mut self, ended: Ended, pieces: Option<&VecDeque<Bytes>>) -> Arc<Bill> {
+    /// Pays what is owed, once. `recording`: the whole answer, if it was recorded.
+    fn settle(&mut self, ended: Ended, recording: Option<Recording>) -> Arc<Bill> {
         let Some(debts) = self.debts.take() else { return Arc::default() };
         let Debts { meter, mut call, lease, permit, counter, passed_in, fill } = debts;
         let complete = ended == Ended::Complete;
@@ -186,8 +186,8 @@ impl Answer {
             Some(_) | None => Bill { model, ..Bill::default() },
         };
         let bill = Arc::new(bill);
-        if let (Some(fill), Some(pieces), true, true) = (fill, pieces, complete, storable) {
-            fill.store(pieces, &bill);
+        if let (Some(fill), Some(recording), true, true) = (fill, recording, complete, storable) {
+            fill.store(recording, &bill);
         }
         let reason = match ended {
             Ended::Complete => None,
@@ -204,7 +204,7 @@ impl Answer {
     pub(crate) fn settle_if_empty(&mut self) -> bool {
         let empty = self.incoming.is_end_stream();
         if empty {
-            self.settle(Ended::Complete, Some(&VecDeque::new()));
+            self.settle(Ended::Complete, Some(Recording::default()));
         }
         empty
     }
@@ -248,16 +248,16 @@ impl Source for Answer {
         }))
     }
 
-    fn finish(mut self, end: End, pieces: Option<&VecDeque<Bytes>>) -> Arc<Bill> {
+    fn finish(mut self, end: End, recording: Option<Recording>) -> Arc<Bill> {
         let ended = match end {
             End::Complete => Ended::Complete,
             End::Cut => Ended::UpstreamCut,
         };
-        self.settle(ended, pieces)
+        self.settle(ended, recording)
     }
 
-    fn keep_bytes_max(head: &AnswerHead) -> Option<usize> {
-        head.shared.keep_bytes_max
+    fn recorded_bytes_max(head: &AnswerHead) -> Option<usize> {
+        head.shared.recorded_bytes_max
     }
 
     fn is_leaders_own(failure: &Self::Failure) -> bool {

@@ -241,7 +241,7 @@ pub(crate) fn bypass_status(why: &'static str) -> HeaderValue {
 
 /// The status of an answer that the cache did not have.
 pub(crate) fn miss_status(head: &AnswerHead, collapsed: bool) -> HeaderValue {
-    HeaderValue::from_static(match (collapsed, head.shared.keep_bytes_max.is_some()) {
+    HeaderValue::from_static(match (collapsed, head.shared.recorded_bytes_max.is_some()) {
         (true, _) => "tollgate; fwd=miss; collapsed",
         (false, true) => "tollgate; fwd=miss; stored",
         (false, false) => "tollgate; fwd=miss",

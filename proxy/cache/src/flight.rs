@@ -21,6 +21,8 @@ mod show;
 mod state;
 mod wakers;
 
+pub use self::state::Recording;
+
 use self::{
     state::{Stage, State},
     wakers::Wakers,
@@ -53,12 +55,12 @@ pub trait Source: Send + Sized + 'static {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next>;
 
     /// Pays what is owed; called once, before the last piece is handed on.
-    /// `pieces` is the whole answer if it is complete and was kept.
-    fn finish(self, end: End, pieces: Option<&VecDeque<Bytes>>) -> Self::Outcome;
+    /// `recording` is the whole answer, if it is complete and was recorded.
+    fn finish(self, end: End, recording: Option<Recording>) -> Self::Outcome;
 
-    /// How many bytes of this answer may be kept for storing and for late joiners;
+    /// How many bytes of this answer may be recorded, for storing and for late joiners;
     /// `None`: it is not to be stored, so that only its present listeners get it.
-    fn keep_bytes_max(head: &Self::Head) -> Option<usize>;
+    fn recorded_bytes_max(head: &Self::Head) -> Option<usize>;
 
     /// The leader failed for a reason that is not the followers' (its deadline, its class).
     fn is_leaders_own(failure: &Self::Failure) -> bool;
@@ -107,6 +109,8 @@ pub struct Lead<S: Source> {
 pub struct Listener<S: Source> {
     flight: Arc<Flight<S>>,
     place: usize,
+    /// What came before this listener did.
+    so_far: Bytes,
     /// The next piece to hand on, counted from the first.
     cursor: usize,
 }
@@ -220,7 +224,8 @@ impl<S: Source> Flight<S> {
             pieces: VecDeque::new(),
             base: 0,
             bytes: 0,
-            keep_bytes_max: Some(usize::MAX),
+            recording: Some(Recording::default()),
+            recorded_bytes_max: usize::MAX,
             cursors: vec![Some(0)],
         };
         let queued = Arc::default();
@@ -240,9 +245,11 @@ impl<S: Source> Flight<S> {
     /// A place for one more listener, if it can still have the whole answer.
     fn admit(self: &Arc<Self>) -> Option<Listener<S>> {
         let mut state = self.lock();
-        if matches!(state.stage, Stage::Gone) || state.base > 0 || state.keep_bytes_max.is_none() {
+        if matches!(state.stage, Stage::Gone) {
             return None;
         }
+        let so_far = state.recording.as_ref()?.body.clone().freeze();
+        let cursor = state.base + state.pieces.len();
         // The leader's place stays its own: who took it would hear the leader's failure.
         let free = state.cursors.iter().skip(1).position(Option::is_none);
         let place = match free {
@@ -252,17 +259,17 @@ impl<S: Source> Flight<S> {
                 state.cursors.len() - 1
             }
         };
-        if let Some(cursor) = state.cursors.get_mut(place) {
-            *cursor = Some(0);
+        if let Some(own) = state.cursors.get_mut(place) {
+            *own = Some(cursor);
         }
         drop(state);
-        Some(Listener::board(self.clone(), place))
+        Some(Listener { flight: self.clone(), place, so_far, cursor })
     }
 }
 
 impl<S: Source> Listener<S> {
     fn board(flight: Arc<Flight<S>>, place: usize) -> Self {
-        Self { flight, place, cursor: 0 }
+        Self { flight, place, so_far: Bytes::new(), cursor: 0 }
     }
 
     /// The head of the answer; drives the fill while it waits.
@@ -296,8 +303,8 @@ impl<S: Source> Listener<S> {
         };
         let (stage, answer, unlist) = match outcome {
             Ok((head, source)) => {
-                state.keep_bytes_max = S::keep_bytes_max(&head);
-                let unlist = state.keep_bytes_max.is_none();
+                state.record(S::recorded_bytes_max(&head));
+                let unlist = state.recording.is_none();
                 (Stage::Streaming(head.clone(), source), Ok(head), unlist)
             }
             Err(failure) => {
@@ -317,6 +324,9 @@ impl<S: Source> Listener<S> {
 
     /// The next piece; `None` at the end, an error where the answer was cut.
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        if !self.so_far.is_empty() {
+            return Poll::Ready(Some(Ok(mem::take(&mut self.so_far))));
+        }
         let mut state = self.flight.lock();
         let mut stepped = false;
         loop {
@@ -395,6 +405,7 @@ impl<S: Source> Listener<S> {
     pub fn is_over(&self) -> bool {
         let state = self.flight.lock();
         matches!(state.stage, Stage::Ended(_, End::Complete, _))
+            && self.so_far.is_empty()
             && self.cursor >= state.base + state.pieces.len()
     }
 

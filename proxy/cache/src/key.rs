@@ -88,6 +88,16 @@ impl BodyDigest {
         let second = second.as_bytes().first_chunk().copied().unwrap_or_default();
         Self { first: *blake3::hash(form).as_bytes(), second, len: len_u64(form) }
     }
+
+    /// 64 hexadecimal digits: the BLAKE3 of the form, as `explain` prints it.
+    pub fn to_hex(&self) -> String {
+        blake3::Hash::from_bytes(self.first).to_hex().to_string()
+    }
+
+    /// Length of the form in bytes.
+    pub fn form_len(&self) -> u64 {
+        self.len
+    }
 }
 
 impl KeyParts<'_> {

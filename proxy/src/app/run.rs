@@ -218,7 +218,8 @@ async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, St
     })
 }
 
-async fn parts(config: Arc<Config>) -> Result<Parts, StartError> {
+/// Everything but the sockets.
+pub(crate) async fn parts(config: Arc<Config>) -> Result<Parts, StartError> {
     let dir: PathBuf = config.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || {
         fs::create_dir_all(&dir).ok();

@@ -7,11 +7,12 @@ use crate::{
     meter::{Bill, unix_ms},
     route::Route,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header, request, response};
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 use tollgate_cache::{
     entry::{Entry, Form, is_storable, storable_headers, subjects},
+    flight::Recording,
     generations::{CheckedAt, Stamp},
     key::{CacheKey, Check},
     versions::Observed,
@@ -127,17 +128,20 @@ impl Fill {
         }
     }
 
-    /// How many bytes of the answer are worth keeping for it.
-    pub(crate) fn keep_bytes_max(&self) -> usize {
+    /// How many bytes of the answer are worth recording for it.
+    pub(crate) fn recorded_bytes_max(&self) -> usize {
         self.parts.cache.entry_bytes_max
     }
 
     /// The answer is complete and finished.
-    pub(crate) fn store(self, pieces: &VecDeque<Bytes>, bill: &Bill) {
+    pub(crate) fn store(self, recording: Recording, bill: &Bill) {
         let Self { parts, question, stamp, under } = self;
         let Some(under) = under else { return };
-        let (body, frame_ends) = joined(pieces, under.form);
-        let Some(frame_ends) = frame_ends else { return };
+        let body = recording.body.freeze();
+        let frame_ends = match under.form {
+            Form::Whole => Box::default(),
+            Form::Stream => recording.ends.into(),
+        };
         if body.is_empty() && question.mode == Mode::Content {
             return;
         }
@@ -177,22 +181,6 @@ pub(crate) fn keep_shareable(headers: &mut HeaderMap) {
     for name in others {
         headers.remove(name);
     }
-}
-
-/// One body, and where its frames ended; no ends when it is longer than they can say.
-fn joined(pieces: &VecDeque<Bytes>, form: Form) -> (Bytes, Option<Box<[u32]>>) {
-    let len = pieces.iter().map(Bytes::len).sum();
-    let mut body = BytesMut::with_capacity(len);
-    let mut ends = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        body.extend_from_slice(piece);
-        ends.extend(u32::try_from(body.len()).ok());
-    }
-    let ends = match form {
-        Form::Whole => Some(Box::default()),
-        Form::Stream => (ends.len() == pieces.len()).then(|| ends.into()),
-    };
-    (body.freeze(), ends)
 }
 
 /// The one word of an upstream's cache-control that decides in content mode: providers

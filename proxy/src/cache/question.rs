@@ -123,9 +123,19 @@ impl Question {
 
     /// The key under another version than was looked for.
     pub(super) fn key_of(&self, version: &str) -> (CacheKey, Check) {
+        self.with_parts(version, None, |parts| parts.key())
+    }
+
+    /// What the key is made of; `host` where the URL is the question.
+    pub(super) fn with_parts<T>(
+        &self,
+        version: &str,
+        host: Option<&[u8]>,
+        read: impl FnOnce(&KeyParts<'_>) -> T,
+    ) -> T {
         let destination = &self.route.destination;
         let tenant = self.tenant.as_str();
-        KeyParts {
+        read(&KeyParts {
             namespace: &destination.namespace,
             upstream: &destination.upstream.name,
             method: self.method.as_str(),
@@ -133,7 +143,7 @@ impl Question {
             query: self.query.as_deref(),
             model: &self.model,
             model_version: version,
-            versions: &named_versions(&self.route, &self.headers, None),
+            versions: &named_versions(&self.route, &self.headers, host),
             scope: match &self.scope {
                 OwnedScope::Shared => Scope::Shared,
                 OwnedScope::Tenant => Scope::Tenant(tenant),
@@ -143,8 +153,7 @@ impl Question {
             },
             headers: key_headers(&self.headers),
             body: &self.digest,
-        }
-        .key()
+        })
     }
 }
 

@@ -34,6 +34,25 @@ pub(crate) struct Settings {
     data_dir: Option<PathBuf>,
 }
 
+/// The configuration of commands that can do without one.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ConfigFile {
+    /// Configuration file (YAML); `-` reads standard input
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// `None`: there is no `-c` and the environment has none.
+    pub(crate) fn source(self) -> Result<Option<Source>, Failure> {
+        let (upstream, listen, admin, metrics, data_dir) = (None, None, None, None, None);
+        let is_given =
+            self.file.is_some() || tollgate_config::text_from(&ProcessEnvironment).is_some();
+        let settings = Settings { file: self.file, upstream, listen, admin, metrics, data_dir };
+        is_given.then(|| settings.source()).transpose()
+    }
+}
+
 /// A source that can be read again.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
@@ -114,6 +133,15 @@ impl Source {
                 let dir = file.parent().unwrap_or(Path::new("."));
                 load(&text, dir, &self.overrides, &environment).map_err(input)
             }
+        }
+    }
+
+    /// What to call it in a message.
+    pub(crate) fn name(&self) -> String {
+        match &self.text {
+            Text::File(file) => file.display().to_string(),
+            Text::Given(_) => "the configuration".to_owned(),
+            Text::Upstream(url) => format!("--upstream {url}"),
         }
     }
 

@@ -282,7 +282,7 @@ fn shared_head(
         status: answer.status,
         is_event_stream,
         len: incoming.size_hint().exact(),
-        keep_bytes_max: fill.map(Fill::keep_bytes_max),
+        recorded_bytes_max: fill.map(Fill::recorded_bytes_max),
         headers,
         timing,
     }

@@ -1,21 +1,33 @@
 //! What a flight has brought so far, and how far each listener has come.
 
 use super::{End, Fetching, Source};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::{collections::VecDeque, mem};
 
 /// How far the fastest listener may be ahead of the slowest when the answer is not
 /// kept: enough to keep both busy, and a bound on what one slow caller makes us hold.
 const WINDOW_BYTES_MAX: usize = 256 * 1024;
 
+/// The whole answer so far, for storing and for late joiners. One buffer, because a
+/// stream's pieces are slices of read buffers: kept one by one, a few hundred bytes each
+/// would hold as many kilobytes.
+#[derive(Debug, Default)]
+pub struct Recording {
+    pub body: BytesMut,
+    /// Where each piece ended, as offsets into `body`.
+    pub ends: Vec<u32>,
+}
+
 pub(super) struct State<S: Source> {
     pub(super) stage: Stage<S>,
+    /// What some listener has not had yet.
     pub(super) pieces: VecDeque<Bytes>,
     /// How many pieces were dropped from the front of `pieces`.
     pub(super) base: usize,
     pub(super) bytes: usize,
-    /// Every piece since the first is held, for late joiners and for storing.
-    pub(super) keep_bytes_max: Option<usize>,
+    /// `None`: the answer is not to be stored, or longer than may be.
+    pub(super) recording: Option<Recording>,
+    pub(super) recorded_bytes_max: usize,
     /// Each listener's cursor, by place.
     pub(super) cursors: Vec<Option<usize>>,
 }
@@ -29,21 +41,41 @@ pub(super) enum Stage<S: Source> {
     Gone,
 }
 
+impl Recording {
+    /// `false`: it would be longer than `bytes_max`.
+    fn add(&mut self, piece: &[u8], bytes_max: usize) -> bool {
+        let len = self.body.len().saturating_add(piece.len());
+        let Ok(end) = u32::try_from(len) else { return false };
+        if len > bytes_max {
+            return false;
+        }
+        self.body.extend_from_slice(piece);
+        self.ends.push(end);
+        true
+    }
+}
+
 impl<S: Source> State<S> {
+    /// The head has come: how much of the answer may be recorded.
+    pub(super) fn record(&mut self, bytes_max: Option<usize>) {
+        self.recorded_bytes_max = bytes_max.unwrap_or(0);
+        if bytes_max.is_none() {
+            self.recording = None;
+        }
+    }
+
     pub(super) fn push(&mut self, piece: Bytes) {
+        let bytes_max = self.recorded_bytes_max;
+        if self.recording.as_mut().is_some_and(|recording| !recording.add(&piece, bytes_max)) {
+            self.recording = None;
+        }
         self.bytes = self.bytes.saturating_add(piece.len());
         self.pieces.push_back(piece);
-        if self.keep_bytes_max.is_some_and(|max| self.bytes > max) {
-            self.keep_bytes_max = None;
-        }
         self.trim();
     }
 
-    /// Lets go of what every listener has had, unless all is kept.
+    /// Lets go of what every listener has had.
     pub(super) fn trim(&mut self) {
-        if self.keep_bytes_max.is_some() {
-            return;
-        }
         let slowest = self.cursors.iter().flatten().min().copied().unwrap_or(usize::MAX);
         while self.base < slowest
             && let Some(piece) = self.pieces.pop_front()
@@ -53,8 +85,10 @@ impl<S: Source> State<S> {
         }
     }
 
+    /// The fastest has to wait for the slowest. Not while the answer is recorded: that is
+    /// bounded anyway, and storing it early serves everybody.
     pub(super) fn is_full(&self) -> bool {
-        self.keep_bytes_max.is_none() && self.bytes > WINDOW_BYTES_MAX
+        self.recording.is_none() && self.bytes > WINDOW_BYTES_MAX
     }
 
     /// The answer has ended: pays, and stays for those who have not had all of it.
@@ -62,9 +96,8 @@ impl<S: Source> State<S> {
         let Stage::Streaming(head, source) = mem::replace(&mut self.stage, Stage::Gone) else {
             return;
         };
-        let whole = end == End::Complete && self.base == 0 && self.keep_bytes_max.is_some();
-        let whole = whole.then_some(&self.pieces);
-        let outcome = source.finish(end, whole);
+        let recording = self.recording.take().filter(|_| end == End::Complete);
+        let outcome = source.finish(end, recording);
         self.stage = Stage::Ended(head, end, outcome);
     }
 }

@@ -36,17 +36,16 @@ impl Source for Told {
         self.pieces.poll_recv(cx).map(|next| next.unwrap_or(Next::Cut))
     }
 
-    fn finish(self, end: End, pieces: Option<&VecDeque<Bytes>>) -> &'static str {
+    fn finish(self, end: End, recording: Option<Recording>) -> &'static str {
         match end {
             End::Complete => self.log.complete.fetch_add(1, Ordering::SeqCst),
             End::Cut => self.log.cut.fetch_add(1, Ordering::SeqCst),
         };
-        *self.log.stored.lock().unwrap() =
-            pieces.map(|pieces| pieces.iter().flatten().copied().collect());
+        *self.log.stored.lock().unwrap() = recording.map(|it| it.body.to_vec());
         "outcome"
     }
 
-    fn keep_bytes_max(head: &Option<usize>) -> Option<usize> {
+    fn recorded_bytes_max(head: &Option<usize>) -> Option<usize> {
         *head
     }
 
@@ -171,12 +170,13 @@ async fn a_late_joiner_gets_the_bytes_so_far_and_then_the_rest() {
     feed.send(Next::Piece("so far ".into())).await.unwrap();
     let first = poll_fn(|cx| leader.poll_piece(cx)).await.unwrap().unwrap();
     assert_eq!(first, "so far ");
-    let late = tokio::spawn(read(stage.follow()));
+    let mut late = JoinSet::new();
+    late.spawn(read(stage.follow()));
     feed.send(Next::Last("and the rest".into())).await.unwrap();
     let rest = poll_fn(|cx| leader.poll_piece(cx)).await.unwrap().unwrap();
     assert_eq!(rest, "and the rest");
     assert!(leader.is_over());
-    assert_eq!(late.await.unwrap().unwrap(), b"so far and the rest");
+    assert_eq!(late.join_next().await.unwrap().unwrap().unwrap(), b"so far and the rest");
     assert_eq!(leader.outcome(), Some("outcome"));
 }
 
@@ -277,7 +277,7 @@ async fn a_slow_listener_holds_back_only_an_answer_that_is_not_kept() {
     fast.head().await.unwrap();
     slow.head().await.unwrap();
     // More than may be kept from here on.
-    fast.flight.lock().keep_bytes_max = None;
+    fast.flight.lock().recording = None;
     let piece = Bytes::from(vec![0; 200 * 1024]);
     for _ in 0..3 {
         feed.send(Next::Piece(piece.clone())).await.unwrap();
@@ -302,7 +302,8 @@ async fn under_threads_nobody_sleeps_for_ever() {
             readers.spawn(read(stage.follow()));
         }
         readers.spawn(read(leader));
-        let feeder = tokio::spawn(async move {
+        let mut feeder = JoinSet::new();
+        feeder.spawn(async move {
             for _ in 0..50 {
                 feed.send(Next::Piece("x".into())).await.unwrap();
             }
@@ -310,6 +311,6 @@ async fn under_threads_nobody_sleeps_for_ever() {
         });
         let answers = time::timeout(Duration::from_secs(20), readers.join_all()).await.unwrap();
         assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|all| all.len() == 50)));
-        feeder.await.unwrap();
+        feeder.join_all().await;
     }
 }

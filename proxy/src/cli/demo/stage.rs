@@ -2,20 +2,18 @@
 
 use crate::{
     app::{App, with_causes},
-    cli::Failure,
-    meter::unix_ms,
+    cli::{Failure, scratch::Scratch},
     standin::{AnswerLength, Counts, Options, StandIn},
 };
 use std::{
-    fs,
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_config::{Overrides, ProcessEnvironment, load};
-use tollgate_ledger::{Reader, RecordView, Uuid, mint_id};
+use tollgate_ledger::{Reader, RecordView, Uuid};
 
 /// Calls that the provider answers at once; the proxy has as many permits.
 pub(super) const LIMIT: u32 = 4;
@@ -50,7 +48,7 @@ pub(super) struct Stage {
     standin: StandIn,
     tasks: TaskTracker,
     stop: CancellationToken,
-    dir: Directory,
+    dir: Scratch,
 }
 
 impl Stage {
@@ -60,7 +58,7 @@ impl Stage {
             let what = what.to_owned();
             move |error: std::io::Error| Failure::Environment(format!("{what}: {error}"))
         };
-        let dir = Directory::new().map_err(environment("a temporary directory"))?;
+        let dir = Scratch::new().map_err(environment("a temporary directory"))?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
             .map_err(environment("a free port of 127.0.0.1"))?;
@@ -71,7 +69,7 @@ impl Stage {
             listen: any_port(),
             admin: any_port(),
             metrics: any_port(),
-            data_dir: Some(dir.0.clone()),
+            data_dir: Some(dir.path().to_owned()),
         };
         let text =
             CONFIGURATION.replace("PROVIDER", &standin.url()).replace("LIMIT", &LIMIT.to_string());
@@ -120,7 +118,7 @@ impl Stage {
 
     /// All usage records of the demo.
     pub(super) async fn records(&self) -> Result<Vec<RecordView>, Failure> {
-        let dir = self.dir.0.clone();
+        let dir = self.dir.path().to_owned();
         let read = tokio::task::spawn_blocking(move || {
             let reader = Reader::open(&dir)?;
             let mut records = Vec::new();
@@ -146,8 +144,8 @@ impl Stage {
     }
 
     #[cfg(test)]
-    pub(super) fn dir(&self) -> PathBuf {
-        self.dir.0.clone()
+    pub(super) fn dir(&self) -> std::path::PathBuf {
+        self.dir.path().to_owned()
     }
 
     /// Takes everything down; the ledger's directory goes with it.
@@ -169,23 +167,5 @@ fn provider() -> Options {
         concurrency_limit: Some(u64::from(LIMIT)),
         requests_max: 0,
         ..Options::default()
-    }
-}
-
-/// A directory that goes when it is dropped.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> std::io::Result<Self> {
-        let unique = mint_id(u64::try_from(unix_ms()).unwrap_or(0)).simple();
-        let dir = std::env::temp_dir().join(format!("tollgate-demo-{unique}"));
-        fs::create_dir(&dir)?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
     }
 }

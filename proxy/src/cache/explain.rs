@@ -1,0 +1,79 @@
+//! Says what a key is made of: for `explain`, by the code that makes keys.
+
+use super::{Mode, question::Question};
+use std::sync::Arc;
+use tollgate_cache::key::{CacheKey, KeyParts, Scope};
+
+/// A key and everything that it binds.
+#[derive(Debug)]
+pub(crate) struct Explained {
+    pub(crate) key: CacheKey,
+    /// Names and values, in the order in which they are bound; foreign bytes are escaped.
+    pub(crate) members: Vec<(String, String)>,
+}
+
+impl Question {
+    /// The key under `version`. `host` is the call's: a member where the URL is the
+    /// question.
+    pub(crate) fn explain(&self, version: &str, host: Option<&[u8]>) -> Explained {
+        let host = host.filter(|_| self.mode == Mode::Http);
+        self.with_parts(version, host, |parts| Explained {
+            key: parts.key().0,
+            members: members(parts),
+        })
+    }
+
+    /// The version that the key was made with; `None` where no answer has said one.
+    pub(crate) fn version(&self) -> Option<&Arc<str>> {
+        self.version.as_ref()
+    }
+
+    pub(crate) fn tags(&self) -> &[Box<str>] {
+        &self.tags
+    }
+}
+
+fn members(parts: &KeyParts<'_>) -> Vec<(String, String)> {
+    let mut members: Vec<(String, String)> = Vec::new();
+    let mut add = |name: &str, value: &[u8]| {
+        members.push((name.to_owned(), value.escape_ascii().to_string()));
+    };
+    add("namespace", parts.namespace.as_bytes());
+    add("upstream", parts.upstream.as_bytes());
+    add("method", parts.method.as_bytes());
+    add("path", parts.path.as_bytes());
+    if let Some(query) = parts.query {
+        add("query", query.as_bytes());
+    }
+    add("model", parts.model.as_bytes());
+    add("model version", parts.model_version.as_bytes());
+    for (name, value) in parts.versions {
+        let name = if name.is_empty() { "host" } else { name };
+        add(name, value);
+    }
+    match parts.scope {
+        Scope::Tenant(tenant) => add("tenant", tenant.as_bytes()),
+        Scope::User { tenant, user } => {
+            add("tenant", tenant.as_bytes());
+            add("user", user.as_bytes());
+        }
+        Scope::Shared => add("scope", b"shared"),
+    }
+    let headers = &parts.headers;
+    let named = [
+        ("anthropic-version", headers.anthropic_version),
+        ("anthropic-beta", headers.anthropic_beta),
+        ("openai-organization", headers.openai_organization),
+        ("openai-project", headers.openai_project),
+        ("openai-beta", headers.openai_beta),
+        ("content-encoding", headers.content_encoding),
+    ];
+    for (name, value) in named {
+        if let Some(value) = value {
+            add(name, value);
+        }
+    }
+    let body = format!("{}  {} bytes", parts.body.to_hex(), parts.body.form_len());
+    add("body", body.as_bytes());
+    members
+}

@@ -1,0 +1,181 @@
+//! How an explanation is written down.
+
+use super::{Cached, Keyed, Way};
+use crate::{app::Snapshot, identity::Tenant, respond::Verdict, route::Route};
+use http::HeaderValue;
+use std::fmt::Write as _;
+use tollgate_config::{CacheMode, PathRule, Trust};
+
+/// Width of the labels.
+const LABEL: usize = 12;
+
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, label: &str, text: &str) {
+        writeln!(self.0, "{label:<LABEL$}{text}").ok();
+    }
+}
+
+pub(super) fn refusal(asked: &str, verdict: &Verdict, why: &str) -> String {
+    let mut page = Page(format!("{}\n\n", asked.escape_debug()));
+    page.line("refused", &format!("{} {}", verdict.status.as_u16(), verdict.reason));
+    page.line("because", why);
+    page.0
+}
+
+pub(super) fn way(asked: &str, snapshot: &Snapshot, way: &Way) -> String {
+    let mut page = Page(format!("{}\n\n", asked.escape_debug()));
+    let route = &way.route;
+    page.line("route", &format!("{} → upstream {}", route.name, upstream(route)));
+    who(&mut page, way);
+    page.line("class", &class(snapshot, way));
+    let dialect = route.dialect(way.ask.operation);
+    let form = if way.stream { ", streamed" } else { "" };
+    page.line("dialect", &format!("{dialect}, {:?}{form}", way.ask.operation));
+    page.line("deadline", &format!("{:?}", way.deadline));
+    match &way.cache {
+        Cached::Bypass(why) => page.line("cache", &format!("bypass: {why}")),
+        Cached::Keyed(keyed) => self::keyed(&mut page, route, keyed),
+    }
+    if let Some(model) = way.ask.model() {
+        let price = match &way.price {
+            None => format!("{}: not in the price book: calls are unpriced", model.escape_debug()),
+            Some(price) => format!(
+                "{} ({}): {} in, {} out, USD per million tokens",
+                price.model, price.provider, price.input, price.output
+            ),
+        };
+        page.line("price", &price);
+    }
+    page.0.push_str("\nnothing was sent\n");
+    page.0
+}
+
+fn who(page: &mut Page, way: &Way) {
+    let caller = &way.caller;
+    let how = match (&caller.tenant, caller.tenant_configured) {
+        (Tenant::Anonymous, true) => " (identity.tenant yields nothing)",
+        (Tenant::Anonymous, false) => " (no credential)",
+        (Tenant::Key(_), _) => " (digest of the credential)",
+        (Tenant::Named(_), _) => "",
+    };
+    page.line("tenant", &format!("{}{how}", caller.tenant.as_str()));
+    let dimensions = [
+        ("user", &caller.user),
+        ("tier", &caller.tier),
+        ("project", &caller.project),
+        ("business", &caller.business),
+    ];
+    for (name, value) in dimensions {
+        if let Some(value) = value.as_ref().and_then(|value: &HeaderValue| value.to_str().ok()) {
+            page.line(name, value);
+        }
+    }
+    if !way.is_trusted {
+        page.line("trust", "not a trusted peer: claims in its headers were removed");
+    }
+}
+
+fn class(snapshot: &Snapshot, way: &Way) -> String {
+    let name = snapshot.config.class(way.class).map_or("?", |class| class.name.as_str());
+    let rule = &way.route.config.class;
+    let why = match &rule.header {
+        None => "the default; this route reads no claim".to_owned(),
+        Some(header) if way.class == way.route.class_default => {
+            format!("the default, or {header} claims it")
+        }
+        Some(header) => format!("claimed by {header}"),
+    };
+    format!("{name} ({why})")
+}
+
+fn keyed(page: &mut Page, route: &Route, keyed: &Keyed) {
+    page.line("cache", &cache(route));
+    if keyed.only_if_cached {
+        page.line("", "only-if-cached: 504 not_cached unless it is stored already");
+    }
+    page.line("key", &keyed.explained.key.to_hex());
+    for (name, value) in &keyed.explained.members {
+        let note = match name.as_str() {
+            "model version" if keyed.version_unknown => {
+                " (as --model-version says; unknown until the upstream's first answer)"
+            }
+            _ => "",
+        };
+        page.line("", &format!("{name} = {value}{note}"));
+    }
+    let tags = if keyed.tags.is_empty() { "none".to_owned() } else { keyed.tags.join(", ") };
+    page.line("tags", &tags.escape_debug().to_string());
+}
+
+/// Mode, tiers and their times.
+fn cache(route: &Route) -> String {
+    let policy = &route.config.cache;
+    let tiers = policy.tiers.iter().map(|used| format!("{} {:?}", used.tier.name(), used.ttl));
+    let tiers = tiers.collect::<Vec<_>>().join(", ");
+    match policy.mode {
+        CacheMode::Off => "off".to_owned(),
+        CacheMode::Http => format!("http, for as long as answers say; {tiers}"),
+        mode @ (CacheMode::Auto | CacheMode::Content) => {
+            let (mode, scope) = (mode.name(), policy.scope.name());
+            format!("{mode}, ttl {:?}, scope {scope}; {tiers}", policy.ttl)
+        }
+    }
+}
+
+fn upstream(route: &Route) -> String {
+    let upstream = &route.destination.config;
+    let endpoints = upstream.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>();
+    format!("{} ({})", upstream.name, endpoints.join(", "))
+}
+
+/// What every route does.
+pub(super) fn routes(snapshot: &Snapshot) -> String {
+    let mut page = Page("routes, the first that matches wins\n".to_owned());
+    for route in snapshot.routes.iter() {
+        page.0.push('\n');
+        page.line(&route.name, &matches(route));
+        page.line("  upstream", &upstream(route));
+        let dialect = route.config.dialect.map_or("detected", |dialect| dialect.name());
+        page.line("  dialect", dialect);
+        page.line("  class", &claims(snapshot, route));
+        page.line("  cache", &cache(route));
+        let tags: Vec<String> = route.config.cache.tags.iter().map(ToString::to_string).collect();
+        if !tags.is_empty() {
+            page.line("  tags", &tags.join(", "));
+        }
+    }
+    page.0
+}
+
+fn matches(route: &Route) -> String {
+    let rule = &route.config.matches;
+    let mut words = Vec::new();
+    if !rule.methods.is_empty() {
+        words.push(rule.methods.join("|"));
+    }
+    words.push(match &rule.path {
+        PathRule::Any => "every path".to_owned(),
+        PathRule::Exact(path) => path.clone(),
+        PathRule::Prefix(path) => format!("{path} and below"),
+    });
+    words.extend(rule.host.as_ref().map(|host| format!("host {host}")));
+    words.extend(rule.headers.iter().map(|(name, value)| format!("{name}: {value}")));
+    words.join(", ")
+}
+
+fn claims(snapshot: &Snapshot, route: &Route) -> String {
+    let name = |id| snapshot.config.class(id).map_or("?", |class| class.name.as_str());
+    let default = name(route.class_default);
+    let rule = &route.config.class;
+    let Some(header) = &rule.header else { return format!("{default}, always") };
+    let map = rule.map.iter().map(|(word, class)| format!("{word} = {}", name(*class)));
+    let map = map.collect::<Vec<_>>().join(", ");
+    let trust = match &rule.trust {
+        Trust::Anyone => "from anyone".to_owned(),
+        Trust::Only(tenants) if tenants.is_empty() => "from nobody".to_owned(),
+        Trust::Only(tenants) => format!("from {}", tenants.join(", ")),
+    };
+    format!("{header} ({map}) {trust}, else {default}")
+}

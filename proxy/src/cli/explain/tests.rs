@@ -1,0 +1,111 @@
+//! What is explained is what would be done.
+
+use super::*;
+use tollgate_config::{Overrides, ProcessEnvironment, load};
+
+const CONFIGURATION: &str = "
+listeners: [{ address: '127.0.0.1:0', trusted: [10.0.0.0/8] }]
+upstreams:
+  model:
+    endpoints: [{ url: 'http://127.0.0.1:8000' }]
+stores: { redis: { urls: ['redis://127.0.0.1:1'] } }
+identity: { tenant: { header: x-tenant }, user: { header: x-user } }
+classes:
+  - { name: vip, weight: 8 }
+  - { name: normal, weight: 4, default: true }
+routes:
+  - name: chat
+    match: { path: /v1/chat/completions, methods: [POST] }
+    upstream: model
+    class: { header: x-priority, map: { vip: vip } }
+    max_body: 64KiB
+    cache:
+      mode: content
+      ttl: 1h
+      tiers: [{ name: memory, ttl: 10m }, redis]
+      key: { versions: { kb: { header: x-kb } } }
+      tags: ['kb:{header.x-kb}', 'user:{user}']
+  - { name: rest, match: { path_prefix: /v1 }, upstream: model, cache: off }
+cache: { namespace: test }
+";
+
+const CHAT: &str = "POST /v1/chat/completions HTTP/1.1
+host: h
+x-tenant: acme
+x-user: ann
+x-priority: vip
+x-kb: 7
+
+{\"model\":\"gpt-4o\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}
+";
+
+async fn explained(text: &str, peer: [u8; 4]) -> String {
+    let overrides = Overrides::default();
+    let (config, _) = load(CONFIGURATION, Path::new("."), &overrides, &ProcessEnvironment).unwrap();
+    let request = request::read(text.as_bytes()).unwrap();
+    let from = From { peer: IpAddr::from(peer), version: String::new() };
+    explain(config, Some(request), from).await.unwrap()
+}
+
+fn key(page: &str) -> &str {
+    let line = page.lines().find(|line| line.starts_with("key ")).unwrap();
+    line.split_whitespace().nth(1).unwrap()
+}
+
+#[tokio::test]
+async fn a_model_call_is_explained_member_by_member() {
+    insta::assert_snapshot!(explained(CHAT, [10, 0, 0, 1]).await);
+}
+
+#[tokio::test]
+async fn what_does_not_matter_leaves_the_key_and_what_matters_changes_it() {
+    let page = explained(CHAT, [10, 0, 0, 1]).await;
+    let same = CHAT.replace("\"stream\":true,", "").replace("\":[", "\" : [");
+    assert_eq!(key(&explained(&same, [10, 0, 0, 1]).await), key(&page));
+    for (from, to) in [("acme", "other"), ("x-kb: 7", "x-kb: 8"), ("hi", "ho"), ("gpt-4o", "o1")] {
+        let other = explained(&CHAT.replace(from, to), [10, 0, 0, 1]).await;
+        assert_ne!(key(&other), key(&page), "{from} → {to}");
+    }
+}
+
+#[tokio::test]
+async fn the_claims_of_a_stranger_are_not_believed() {
+    let page = explained(CHAT, [192, 0, 2, 1]).await;
+    assert!(page.contains("not a trusted peer"), "{page}");
+    assert!(page.contains("bypass: anonymous"), "{page}");
+    assert!(page.contains("normal (the default"), "{page}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_explained_with_its_status_and_reason() {
+    let page = explained("GET /nowhere HTTP/1.1\nhost: h\n\n", [10, 0, 0, 1]).await;
+    assert!(page.contains("404 no_route"), "{page}");
+    let page = explained("GET /v1/%2f HTTP/1.1\nhost: h\n\n", [10, 0, 0, 1]).await;
+    assert!(page.contains("400 bad_request"), "{page}");
+    let long = CHAT.replace("hi", &"x".repeat(70_000));
+    let page = explained(&long, [10, 0, 0, 1]).await;
+    assert!(page.contains("413 body_too_large"), "{page}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_cached_says_why() {
+    let page = explained("GET /v1/models HTTP/1.1\nhost: h\n\n", [10, 0, 0, 1]).await;
+    assert!(page.contains("bypass: off"), "{page}");
+    let stored = CHAT.replace("x-kb: 7", "x-kb: 7\ncache-control: no-store");
+    let page = explained(&stored, [10, 0, 0, 1]).await;
+    assert!(page.contains("bypass: no-store"), "{page}");
+    let only = CHAT.replace("x-kb: 7", "x-kb: 7\ncache-control: only-if-cached");
+    let page = explained(&only, [10, 0, 0, 1]).await;
+    assert!(page.contains("504 not_cached unless"), "{page}");
+    assert_eq!(key(&page), key(&explained(CHAT, [10, 0, 0, 1]).await));
+}
+
+#[tokio::test]
+async fn the_routes_are_listed_where_no_request_is_given() {
+    let (config, _) =
+        load(CONFIGURATION, Path::new("."), &Overrides::default(), &ProcessEnvironment).unwrap();
+    let from = From { peer: IpAddr::from([127, 0, 0, 1]), version: String::new() };
+    let page = explain(config, None, from).await.unwrap();
+    assert!(page.contains("POST, /v1/chat/completions"), "{page}");
+    assert!(page.contains("x-priority (vip = vip) from anyone, else normal"), "{page}");
+}
