@@ -13,7 +13,8 @@ pub use self::run::{Addresses, App, StartError};
 pub(crate) use self::run::{parts, with_causes};
 
 use crate::{
-    admission::ClassLimits,
+    admin::AdminParts,
+    admission::{Admission, ClassLimits},
     identity::Sources,
     inspect::BodyLimits,
     listener::Peer,
@@ -27,7 +28,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, Mutex, atomic::AtomicU64},
 };
 use tokio_util::task::TaskTracker;
 use tollgate_cache::{flight::Flights, memo::RawMemo, tiers::Tiers, versions::Versions};
@@ -42,6 +43,9 @@ pub(crate) struct Parts {
     pub(crate) cache: CacheParts,
     pub(crate) flights: Flights<Answer>,
     pub(crate) shutdown: Shutdown,
+    pub(crate) admin: AdminParts,
+    /// One reload at a time: each builds on what the one before left.
+    reloading: Mutex<()>,
     /// Bytes of request bodies held at this moment.
     pub(crate) held: Arc<AtomicU64>,
     /// Connections of callers: the drain waits for them.
@@ -128,8 +132,13 @@ impl Snapshot {
                 {
                     Ok(Arc::clone(kept))
                 }
-                Some(_) | None => {
-                    Destination::new(&config, upstream, &classes, upstream_tasks).map(Arc::new)
+                // Those who run and wait at it count on, whatever else is new about it.
+                known => {
+                    let admission = known.map_or_else(
+                        || Admission::new(upstream.concurrency_limit, &classes),
+                        |kept| kept.admission.clone(),
+                    );
+                    Destination::new(&config, upstream, admission, upstream_tasks).map(Arc::new)
                 }
             })
             .collect::<Result<Box<[_]>, _>>()?;
@@ -159,6 +168,12 @@ impl Snapshot {
             None => true,
             Some(nets) => nets.iter().any(|net| net.contains(&peer.address)),
         }
+    }
+
+    pub(crate) fn headers_max(&self, peer: &Peer) -> usize {
+        let listeners = &self.config.listeners;
+        let listener = listeners.get(peer.listener).or(listeners.first());
+        listener.map_or(usize::MAX, |listener| listener.limits.headers_max)
     }
 
     pub(crate) fn body_limits(&self, peer: &Peer, route: &Route) -> BodyLimits {

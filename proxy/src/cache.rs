@@ -118,9 +118,9 @@ pub(crate) enum Consulted {
 
 impl Route {
     pub(crate) fn mode(&self, operation: Operation, method: &Method) -> Mode {
-        let dialect = self.dialect(operation);
-        let keyed_by_route =
-            dialect == Dialect::Http && (method == Method::POST || method.as_str() == QUERY_METHOD);
+        // Only where it was written out: what no dialect lists may have effects.
+        let keyed_by_route = self.config.dialect == Some(Dialect::Http)
+            && (method == Method::POST || method.as_str() == QUERY_METHOD);
         match self.config.cache.mode {
             CacheMode::Off => Mode::Off,
             CacheMode::Http => Mode::Http,

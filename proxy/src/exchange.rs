@@ -24,7 +24,7 @@ use crate::{
     head::{self, BadHead},
     inspect::{self, InspectError},
     listener::{Active, Peer},
-    meter::Call,
+    meter::{Call, Seat},
     metrics::{CacheOutcome, TierLabel},
     relay::{Answer, AnswerHead, Listened, Relayed},
     respond::{self, Debug},
@@ -153,7 +153,7 @@ async fn run(
     dialect: &mut Dialect,
 ) -> Result<Response<Body>, Failed> {
     let (mut head, body) = request.into_parts();
-    head::check(&mut head).map_err(failed)?;
+    head::check(&mut head, snapshot.headers_max(peer)).map_err(failed)?;
     if !snapshot.trusts(peer) {
         snapshot.sources.strip_claims(&mut head.headers);
     }
@@ -203,7 +203,7 @@ async fn run(
     };
     match question {
         Err(why) => direct(fetch, call, marks, why, shape).await,
-        Ok(question) => fly(fetch, question, call, marks, shape).await,
+        Ok(question) => Box::pin(fly(fetch, question, call, marks, shape)).await,
     }
 }
 
@@ -225,7 +225,9 @@ async fn direct(
     why: &'static str,
     shape: Shape,
 ) -> Result<Response<Body>, Failed> {
-    let (head, mut answer) = fetch.ask(call.hand_over(), marks.clone()).await?;
+    // On the heap: inline, its state would be copied along through every layer above.
+    let fetching = Box::pin(fetch.ask(call.hand_over(), marks.clone()));
+    let (head, mut answer) = fetching.await?;
     let empty = answer.settle_if_empty();
     let filter = shape.hides_usage && head.shared.is_event_stream;
     let status = respond::bypass_status(why);
@@ -250,7 +252,8 @@ async fn fly(
         return self::lead(fetch, question, lead, call, marks, shape).await;
     }
     for _ in 0..LEADERS_OUTWAITED_MAX {
-        let mut listener = match parts.flights.join(question.key, fetch.class) {
+        let flight = question.flight_key(&parts);
+        let mut listener = match parts.flights.join(flight, fetch.class) {
             Join::Lead(lead) => return self::lead(fetch, question, lead, call, marks, shape).await,
             Join::Follow(listener) => listener,
         };
@@ -263,7 +266,8 @@ async fn fly(
         match landed {
             Landed::Head(head) => {
                 call.cache(CacheOutcome::Collapsed, TierLabel::None);
-                return Ok(listened(head, listener, Some(call.hand_over()), shape));
+                let seat = call.seat();
+                return Ok(listened(head, listener, seat, Some(call.hand_over()), shape).await);
             }
             Landed::Failed(failure) => return Err(failure),
             Landed::Again => {
@@ -303,16 +307,21 @@ async fn lead(
     // The fetch itself gives up at the deadline, and its record says why.
     let deadline = fetch.deadline + LEADER_GRACE;
     let late = deadline_passed(&fetch);
+    let seat = call.seat();
     let fetching = Box::pin(fetch.ask(call.hand_over(), marks.clone()));
     let Some(mut listener) = lead.start(fetching) else {
         return Err(failed(ExchangeError::Internal));
     };
-    match time::timeout_at(deadline, listener.head()).await {
-        Ok(Ok(head)) => Ok(listened(head, listener, None, shape)),
-        Ok(Err(NoHead::Failed(failure))) => Err(failure),
-        Ok(Err(NoHead::Lead)) => Err(failed(ExchangeError::Internal)),
-        Err(_elapsed) => Err(late),
-    }
+    let failure = match time::timeout_at(deadline, listener.head()).await {
+        Ok(Ok(head)) => return Ok(listened(head, listener, seat, None, shape).await),
+        Ok(Err(NoHead::Failed(failure))) => failure,
+        Ok(Err(NoHead::Lead)) => failed(ExchangeError::Internal),
+        Err(_elapsed) => late,
+    };
+    // Others may go on listening, and the record is written when they are done.
+    let verdict = respond::verdict(&failure);
+    seat.refused(verdict.status.as_u16(), verdict.reason);
+    Err(failure)
 }
 
 /// How much longer a leader waits for its own fetch to say that the time is over.
@@ -346,17 +355,22 @@ async fn follow(listener: &mut Listener<Answer>, shape: Shape, for_all: bool) ->
     }
 }
 
-fn listened(
+async fn listened(
     head: AnswerHead,
-    listener: Listener<Answer>,
+    mut listener: Listener<Answer>,
+    seat: Seat,
     call: Option<Call>,
     shape: Shape,
 ) -> Response<Body> {
+    if head.shared.len == Some(0) {
+        // Nobody polls a body that is known to be empty: it ends here.
+        listener.landed().await;
+    }
     let filter = shape.hides_usage && head.shared.is_event_stream;
     let follows = call.is_some();
     let status = respond::miss_status(&head, follows);
     let code = head.shared.status.as_u16();
-    let body = Listened::new(listener, call, code, head.shared.len, filter);
+    let body = Listened::new(listener, seat, call, code, head.shared.len, filter);
     let mut response =
         respond::from_upstream(head, status, shape.debug, Body::Listened(Box::new(body)));
     if follows {

@@ -28,6 +28,8 @@ pub(crate) enum BadHead {
     PathEncoding,
     #[error("the path climbs above /")]
     PathClimbs,
+    #[error("the head has more fields than limits.headers")]
+    TooManyFields,
 }
 
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -42,7 +44,11 @@ const NEVER_NAMED: [HeaderName; 3] =
 ///
 /// # Errors
 /// The first thing wrong with it.
-pub(crate) fn check(head: &mut request::Parts) -> Result<(), BadHead> {
+pub(crate) fn check(head: &mut request::Parts, fields_max: usize) -> Result<(), BadHead> {
+    // hyper counts those of HTTP/1.1; HTTP/2 bounds only their bytes.
+    if head.headers.len() > fields_max {
+        return Err(BadHead::TooManyFields);
+    }
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return Err(BadHead::Method);
     }
@@ -295,7 +301,7 @@ mod tests {
         let (mut head, ()) = Request::builder().uri("/x").body(()).unwrap().into_parts();
         head.headers.insert(header::HOST, HeaderValue::from_static("a.example:80"));
         build(&mut head);
-        assert_eq!(check(&mut head), expected);
+        assert_eq!(check(&mut head, 100), expected);
     }
 
     #[test]
@@ -334,7 +340,7 @@ mod tests {
         check_head(
             |head| {
                 head.uri = Uri::from_static("http://other.example/x");
-                check(head).unwrap();
+                check(head, 100).unwrap();
                 assert_eq!(head.headers[header::HOST], "other.example");
             },
             Ok(()),

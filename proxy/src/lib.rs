@@ -23,6 +23,7 @@ mod admin;
 mod aside;
 mod body;
 pub mod cli;
+mod console;
 mod head;
 pub mod metrics;
 pub mod scaling;

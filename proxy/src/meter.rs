@@ -5,6 +5,11 @@
 //! word (the caller hung up, a task was cancelled) it writes the record itself, as
 //! aborted, with what had been seen. So no path through the exchange can lose one.
 
+mod seat;
+
+pub(crate) use self::seat::Seat;
+
+use self::seat::Left;
 use crate::{
     identity::Caller,
     metrics::{CacheOutcome, CallEnd, QueueOutcome, RouteMetrics, SavedHow, Spending, TierLabel},
@@ -12,7 +17,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::time::Instant;
@@ -66,6 +71,8 @@ struct Draft {
     dispatched: Option<Instant>,
     first_byte: Option<Instant>,
     reason: Option<&'static str>,
+    /// What became of its caller, if that is known elsewhere.
+    left: Option<Arc<OnceLock<Left>>>,
 }
 
 /// What an answer cost and used: kept with the entry, told to followers.
@@ -135,12 +142,22 @@ impl Call {
             dispatched: None,
             first_byte: None,
             reason: None,
+            left: None,
         })))
     }
 
     /// The same call in other hands; this one no longer owes anything.
     pub(crate) fn hand_over(&mut self) -> Self {
         Self(self.0.take())
+    }
+
+    /// The caller's place, to be kept apart from the call that others finish.
+    pub(crate) fn seat(&mut self) -> Seat {
+        let (seat, left) = Seat::new();
+        if let Some(draft) = &mut self.0 {
+            draft.left = Some(left);
+        }
+        seat
     }
 
     pub(crate) fn id(&self) -> Uuid {
@@ -362,6 +379,10 @@ impl Draft {
     }
 
     fn write(mut self: Box<Self>) {
+        if let Some(Left { status, reason }) = self.left.as_ref().and_then(|left| left.get()) {
+            self.record.status = *status;
+            self.reason = Some(reason);
+        }
         let now = Instant::now();
         let since = |from: Instant| now.saturating_duration_since(from);
         let us = |length: Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);

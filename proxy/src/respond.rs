@@ -64,6 +64,7 @@ const SOON: Retry = Retry::After(Duration::from_secs(1));
 
 const METHOD_NOT_ALLOWED: StatusCode = StatusCode::METHOD_NOT_ALLOWED;
 const BAD_REQUEST: StatusCode = StatusCode::BAD_REQUEST;
+const HEAD_TOO_LARGE: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
 const PAYLOAD_TOO_LARGE: StatusCode = StatusCode::PAYLOAD_TOO_LARGE;
 const TIMEOUT: StatusCode = StatusCode::REQUEST_TIMEOUT;
 const TOO_MANY: StatusCode = StatusCode::TOO_MANY_REQUESTS;
@@ -88,6 +89,7 @@ pub(crate) fn verdict(error: &ExchangeError) -> Verdict {
         E::BadHead(BadHead::Target)              => (BAD_REQUEST,        Downstream, "bad_request",          Never,   "the request target must be a path"),
         E::BadHead(BadHead::PathEncoding | BadHead::PathClimbs)
                                                  => (BAD_REQUEST,        Downstream, "bad_request",          Never,   "the path holds an encoded slash, backslash or NUL, or climbs above /"),
+        E::BadHead(BadHead::TooManyFields)       => (HEAD_TOO_LARGE,     Downstream, "headers_too_large",    Never,   "the head has more fields than are taken"),
         E::Inspect(InspectError::TooLarge) | E::Upstream(U::TooLarge)
                                                  => (PAYLOAD_TOO_LARGE,  Downstream, "body_too_large",       Never,   "the request body is longer than this route takes"),
         E::Inspect(InspectError::Timeout)        => (TIMEOUT,            Downstream, "request_timeout",      Perhaps, "the request body did not arrive in time"),

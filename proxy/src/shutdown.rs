@@ -60,6 +60,11 @@ impl Shutdown {
         Asked(self.state.clone())
     }
 
+    /// Readiness fails from now on, and does not come back.
+    pub(crate) fn begin(&self) {
+        self.state.draining.store(true, Ordering::Release);
+    }
+
     /// Goes down: `quiet` with readiness false and everything served, then connections
     /// leave; at `deadline`, counted from now, the rest is cut.
     ///
@@ -71,7 +76,7 @@ impl Shutdown {
         deadline: Duration,
     ) -> usize {
         let end = time::Instant::now() + deadline;
-        self.state.draining.store(true, Ordering::Release);
+        self.begin();
         time::sleep(quiet).await;
         self.stop_accepting.cancel();
         self.leave.cancel();

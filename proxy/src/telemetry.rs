@@ -7,7 +7,7 @@ use crate::{
     app::Parts,
     aside::{self, Answer},
 };
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, StatusCode, header, request};
 use hyper::body::Incoming;
 use std::{sync::Arc, time::Duration};
 use tokio::time;
@@ -21,18 +21,18 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Answers a request on the telemetry address.
 pub(crate) async fn answer(parts: Arc<Parts>, request: Request<Incoming>) -> Answer {
-    probe(&parts, &request).await.unwrap_or_else(|| {
+    probe(&parts, &request.into_parts().0).await.unwrap_or_else(|| {
         aside::text(StatusCode::NOT_FOUND, "try /metrics, /livez, /readyz or /wait-for-drain\n")
     })
 }
 
 /// The endpoints that are on the admin address too.
-pub(crate) async fn probe(parts: &Arc<Parts>, request: &Request<Incoming>) -> Option<Answer> {
-    let path = request.uri().path();
+pub(crate) async fn probe(parts: &Arc<Parts>, head: &request::Parts) -> Option<Answer> {
+    let path = head.uri.path();
     if !matches!(path, "/metrics" | "/livez" | "/readyz" | "/wait-for-drain") {
         return None;
     }
-    let reads = request.method() == Method::GET || request.method() == Method::HEAD;
+    let reads = head.method == Method::GET || head.method == Method::HEAD;
     if !reads && path != "/wait-for-drain" {
         return Some(aside::text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n"));
     }
@@ -41,7 +41,7 @@ pub(crate) async fn probe(parts: &Arc<Parts>, request: &Request<Incoming>) -> Op
         "/readyz" => ready(parts),
         "/wait-for-drain" => wait_for_drain(parts).await,
         _ => {
-            let accept = request.headers().get(header::ACCEPT).and_then(|it| it.to_str().ok());
+            let accept = head.headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
             let (content_type, text) = parts.metrics.render(accept);
             aside::with_type(StatusCode::OK, content_type, text)
         }

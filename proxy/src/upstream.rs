@@ -105,6 +105,28 @@ pub(crate) struct Endpoint {
     in_flight: AtomicU32,
     pub(crate) answered: AtomicU64,
     pub(crate) failed: AtomicU64,
+    /// What `answered` was when it last failed: if it still is, nothing came since.
+    answered_at_failure: AtomicU64,
+}
+
+/// How an endpoint does, by the last call that it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Nothing was sent yet.
+    Unused,
+    Answering,
+    /// Nothing was answered since the last failure.
+    Failing,
+}
+
+impl Health {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Unused => "unused",
+            Self::Answering => "answering",
+            Self::Failing => "failing",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -132,11 +154,29 @@ impl Endpoint {
             in_flight: AtomicU32::new(0),
             answered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            answered_at_failure: AtomicU64::new(0),
         })
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// What the calls of late say about it. Nothing is asked for this.
+    pub(crate) fn health(&self) -> Health {
+        let answered = self.answered.load(Ordering::Relaxed);
+        match self.failed.load(Ordering::Relaxed) {
+            0 if answered == 0 => Health::Unused,
+            0 => Health::Answering,
+            _ if answered == self.answered_at_failure.load(Ordering::Relaxed) => Health::Failing,
+            _ => Health::Answering,
+        }
+    }
+
+    fn note_failure(&self) {
+        let answered = self.answered.load(Ordering::Relaxed);
+        self.answered_at_failure.store(answered, Ordering::Relaxed);
+        self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
@@ -176,12 +216,12 @@ impl Endpoint {
                 Ok(lease)
             }
             Ok(Err(source)) => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
+                self.note_failure();
                 let (endpoint, source) = (self.name.clone(), Arc::new(source));
                 Err(UpstreamError::Unreachable { endpoint, source })
             }
             Err(_elapsed) => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
+                self.note_failure();
                 Err(UpstreamError::ConnectTimeout { endpoint: self.name.clone() })
             }
         }
@@ -247,7 +287,7 @@ impl Upstream {
         match lease.ask(request, deadline, self.timeouts.first_byte).await? {
             Asked::Answered(response) => Ok((response, lease)),
             Asked::NotSent(_, source) => {
-                endpoint.failed.fetch_add(1, Ordering::Relaxed);
+                endpoint.note_failure();
                 let (endpoint, source) = (endpoint.name.clone(), Arc::new(source));
                 Err(UpstreamError::Reset { endpoint, source })
             }
@@ -291,7 +331,7 @@ impl Lease {
                 None => Err(failed(&endpoint, failure.into_error())),
             },
             Err(_elapsed) => {
-                endpoint.failed.fetch_add(1, Ordering::Relaxed);
+                endpoint.note_failure();
                 let endpoint = endpoint.name.clone();
                 if until == deadline {
                     Err(UpstreamError::Deadline { endpoint })
@@ -317,7 +357,7 @@ fn failed(endpoint: &Endpoint, error: hyper::Error) -> UpstreamError {
             | BodyError::Cut => UpstreamError::DownstreamCut,
         };
     }
-    endpoint.failed.fetch_add(1, Ordering::Relaxed);
+    endpoint.note_failure();
     let (name, is_protocol) = (endpoint.name.clone(), error.is_parse());
     let source = Arc::new(error);
     if is_protocol {

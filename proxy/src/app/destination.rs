@@ -1,7 +1,7 @@
 //! An upstream made ready: its endpoints, its scheduler, where its version is said.
 
 use crate::{
-    admission::{Admission, ClassLimits},
+    admission::Admission,
     listener::{TlsError, chain_and_key, roots},
     upstream::{Balance, Connector, Endpoint, HostRule, Timeouts, Upstream},
 };
@@ -43,7 +43,7 @@ impl Destination {
     pub(crate) fn new(
         configuration: &config::Config,
         config: &config::Upstream,
-        classes: &[ClassLimits],
+        admission: Arc<Admission>,
         connections: &TaskTracker,
     ) -> Result<Self, DestinationError> {
         let header = |text: &str| {
@@ -104,7 +104,7 @@ impl Destination {
         };
         Ok(Self {
             upstream,
-            admission: Admission::new(config.concurrency_limit, classes),
+            admission,
             version_header,
             version_static,
             namespace: Arc::from(configuration.namespace(config)),

@@ -1,7 +1,8 @@
 //! A new configuration for a running process: all of it, or none.
 
-use super::{App, Snapshot, run};
-use std::sync::Arc;
+use super::{App, Parts, Snapshot, run};
+use crate::admin::ConfigSource;
+use std::sync::{Arc, PoisonError};
 use tollgate_config::Config;
 
 impl App {
@@ -10,9 +11,16 @@ impl App {
     /// # Errors
     /// Why it cannot be in force; the old one stays.
     pub fn reload(&self, config: Config) -> Result<Vec<String>, String> {
-        let reloaded = self.replace(config);
-        self.parts.metrics.reloaded(reloaded.is_ok());
-        reloaded
+        self.parts.reload(config)
+    }
+
+    /// Where the configuration can be read again when an administrator says so; a line
+    /// for every mistake. Only the first source counts.
+    pub fn set_source(
+        &self,
+        read: impl Fn() -> Result<Config, Vec<String>> + Send + Sync + 'static,
+    ) {
+        self.parts.admin.source.set(ConfigSource::new(read)).ok();
     }
 
     /// A new configuration could not even be read: counted, as it is one that is not in
@@ -20,19 +28,44 @@ impl App {
     pub(crate) fn reload_failed(&self) {
         self.parts.metrics.reloaded(false);
     }
+}
+
+impl Parts {
+    /// Reads the configuration where it came from and brings it into force; `None` where
+    /// it came from nowhere that could be read again. Blocks on the disk.
+    pub(crate) fn read_again(&self) -> Option<Result<Vec<String>, Vec<String>>> {
+        let config = match self.admin.source.get()?.read() {
+            Ok(config) => config,
+            Err(problems) => {
+                self.metrics.reloaded(false);
+                return Some(Err(problems));
+            }
+        };
+        Some(self.reload(config).map_err(|problem| vec![problem]))
+    }
+
+    fn reload(&self, config: Config) -> Result<Vec<String>, String> {
+        let reloaded = self.replace(config);
+        self.metrics.reloaded(reloaded.is_ok());
+        reloaded
+    }
 
     fn replace(&self, config: Config) -> Result<Vec<String>, String> {
-        let parts = &self.parts;
-        let before = parts.snapshot.load_full();
+        let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.snapshot.load_full();
         let left = tollgate_config::needs_restart(&before.config, &config);
         let config = tollgate_config::keep_what_needs_a_restart(&before.config, config);
         let prices = run::prices(&config).map_err(|error| error.to_string())?;
         let config = Arc::new(config);
-        let tasks = &parts.tasks;
-        let next = Snapshot::new(config, &parts.meter, &parts.metrics, tasks, Some(&before))
+        let next = Snapshot::new(config, &self.meter, &self.metrics, &self.tasks, Some(&before))
             .map_err(|error| run::with_causes(&error))?;
-        parts.meter.prices.store(Arc::new(prices));
-        parts.snapshot.store(Arc::new(next));
+        self.meter.prices.store(Arc::new(prices));
+        let next = Arc::new(next);
+        self.snapshot.store(next.clone());
+        // Not before it is in force: one that is refused must not change a queue.
+        for destination in &next.destinations {
+            destination.admission.set_limit(destination.config.concurrency_limit);
+        }
         Ok(left)
     }
 }

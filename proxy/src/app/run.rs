@@ -5,6 +5,7 @@
 
 use super::{CacheParts, Parts, Snapshot, SnapshotError};
 use crate::{
+    admin::AdminParts,
     aside::{self, Socket},
     listener::{self, Listener, TlsError},
     meter::{Meter, unix_ms},
@@ -20,7 +21,7 @@ use std::{
     fs, io,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 use tokio::{net::TcpListener, time::Instant};
@@ -117,6 +118,11 @@ impl App {
     pub async fn flush_ledger(&self) -> Result<(), LedgerError> {
         let meter = self.parts.meter.clone();
         blocking(move || meter.ledger.flush()).await
+    }
+
+    /// When an administrator asks for the drain over HTTP; whoever serves then drains.
+    pub async fn drain_asked(&self) {
+        self.parts.admin.drain_asked.cancelled().await;
     }
 
     /// Goes down in order, and says how many connections were cut.
@@ -243,6 +249,8 @@ pub(crate) async fn parts(config: Arc<Config>) -> Result<Parts, StartError> {
         cache: cache_parts(&config, &tasks, &shutdown.over)?,
         flights: Flights::default(),
         shutdown,
+        admin: AdminParts::default(),
+        reloading: Mutex::default(),
         held: Arc::new(AtomicU64::new(0)),
         connections: TaskTracker::new(),
         tasks,

@@ -3,6 +3,7 @@
 
 use super::{Ask, Mode, fill, now_ms};
 use crate::{
+    app::Parts,
     identity::{Caller, Tenant},
     route::Route,
 };
@@ -114,6 +115,14 @@ impl Question {
     /// Callers who ask the same at the same time share one upstream call.
     pub(crate) fn is_shared(&self) -> bool {
         self.mode == Mode::Content
+    }
+
+    /// What equal calls at one time have in common. Not the version, which the answer says
+    /// while it is on its way; but the purges there were: who asks after a purge is not
+    /// given an answer that was begun before it.
+    pub(crate) fn flight_key(&self, parts: &Parts) -> CacheKey {
+        let purges = parts.cache.tiers.stamp().local;
+        self.key_of(&format!("\0flight {purges}")).0
     }
 
     /// The answer is kept for everybody, whatever their credentials.

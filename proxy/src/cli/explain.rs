@@ -169,7 +169,7 @@ async fn walk(
     from: &From,
 ) -> Result<Way, ExchangeError> {
     let peer = peer(from.peer);
-    head::check(&mut head)?;
+    head::check(&mut head, snapshot.headers_max(&peer))?;
     let is_trusted = snapshot.trusts(&peer);
     if !is_trusted {
         snapshot.sources.strip_claims(&mut head.headers);

@@ -50,12 +50,18 @@ async fn serve(source: Source, config: tollgate_config::Config) -> Result<(), Fa
     let mut hangup = signal(SignalKind::hangup()).map_err(environment)?;
     let app = App::start(config).await.map_err(|error| failure(&error))?;
     announce(&app);
+    let again = source.clone();
+    app.set_source(move || {
+        let read = again.read_to_run().map(|(config, _)| config);
+        read.map_err(|failure| failure.lines().map(str::to_owned).collect())
+    });
     let mut file = source.file().map(Watched::new);
     let mut looks = tokio::time::interval(LOOK_INTERVAL);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            () = app.drain_asked() => break,
             _ = hangup.recv() => reload(&app, &source),
             _ = looks.tick() => {
                 if file.as_mut().is_some_and(Watched::has_changed) {

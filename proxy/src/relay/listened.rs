@@ -3,7 +3,7 @@
 use super::{Answer, filtered};
 use crate::{
     body::{BodyError, len_u64},
-    meter::Call,
+    meter::{Call, Seat},
 };
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -17,6 +17,8 @@ use tollgate_core::form::UsageFilter;
 /// An answer that others may listen to as well.
 #[derive(Debug)]
 pub(crate) struct Listened {
+    /// First, and so dropped first: it tells the record that the caller has gone.
+    seat: Seat,
     listener: Listener<Answer>,
     /// A follower's own call; the leader's is owed by the flight.
     call: Option<Call>,
@@ -31,14 +33,23 @@ pub(crate) struct Listened {
 impl Listened {
     pub(crate) fn new(
         listener: Listener<Answer>,
-        call: Option<Call>,
+        mut seat: Seat,
+        mut call: Option<Call>,
         status: u16,
         len: Option<u64>,
         filter: bool,
     ) -> Self {
         let filter = filter.then(|| Box::new(UsageFilter::new()));
         let ready = VecDeque::new();
-        Self { listener, call, status, bytes_out: 0, len, filter, ready, over: false }
+        seat.answered(status);
+        let over = listener.is_over();
+        if over {
+            seat.stayed();
+            if let (Some(call), Some(bill)) = (call.take(), listener.outcome()) {
+                call.spared(status, 0, &bill);
+            }
+        }
+        Self { seat, listener, call, status, bytes_out: 0, len, filter, ready, over }
     }
 
     pub(crate) fn poll_frame(
@@ -60,6 +71,7 @@ impl Listened {
                 None => (Bytes::new(), true),
                 Some(Err(_)) => {
                     self.over = true;
+                    self.seat.stayed();
                     if let Some(call) = self.call.take() {
                         call.refused(self.status, "upstream_reset");
                     }
@@ -72,6 +84,7 @@ impl Listened {
             self.bytes_out = self.bytes_out.saturating_add(len_u64(piece.len()));
             if last {
                 self.over = true;
+                self.seat.stayed();
                 // A follower's record is written before its last byte is handed on.
                 if let (Some(call), Some(bill)) = (self.call.take(), self.listener.outcome()) {
                     call.spared(self.status, self.bytes_out, &bill);

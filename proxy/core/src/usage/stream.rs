@@ -121,6 +121,10 @@ impl Seen {
                 }
             }
         } else if matches!(event.name, Name::Delta | Name::Unnamed) {
+            if !data.trim_ascii_end().ends_with(b"}") {
+                // Not read, but plainly torn.
+                self.fault.get_or_insert(reason::MALFORMED);
+            }
             self.has_content = true;
             self.count_delta(event.data);
         }

@@ -1,0 +1,90 @@
+//! The callers of a stream: each asks, reads to the end, and asks something else.
+
+use crate::wire;
+use std::{
+    io::{self, BufReader, Write},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// What was heard.
+#[derive(Default)]
+pub(crate) struct Heard {
+    pub(crate) events: usize,
+    pub(crate) answers: usize,
+    /// Streams that broke, were refused or had a wrong number of events.
+    pub(crate) wrong: usize,
+}
+
+/// Keeps `streams` streams open; after `length` nobody asks again.
+pub(crate) fn load(to: SocketAddr, events: u32, streams: u32, length: Duration) -> Heard {
+    let end = Instant::now() + length;
+    let caller = |name: u32| {
+        // Callers that start together would keep in step.
+        thread::sleep(Duration::from_millis(5) * name / streams.max(1));
+        let mut heard = Heard::default();
+        if let Err(error) = ask_until(to, events, name, end, &mut heard) {
+            println!("stream {name}: {error}");
+            heard.wrong += 1;
+        }
+        heard
+    };
+    let all = thread::scope(|scope| {
+        let callers: Vec<_> = (0..streams).map(|name| scope.spawn(move || caller(name))).collect();
+        callers.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+    });
+    all.into_iter().fold(Heard::default(), |mut sum, heard| {
+        let broken = Heard { wrong: 1, ..Heard::default() };
+        let heard = heard.unwrap_or(broken);
+        sum.events += heard.events;
+        sum.answers += heard.answers;
+        sum.wrong += heard.wrong;
+        sum
+    })
+}
+
+fn ask_until(
+    to: SocketAddr,
+    events: u32,
+    name: u32,
+    end: Instant,
+    heard: &mut Heard,
+) -> io::Result<()> {
+    let socket = TcpStream::connect(to)?;
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut answers = BufReader::new(&socket);
+    let mut turn = 0_u32;
+    while Instant::now() < end {
+        turn += 1;
+        (&socket).write_all(question(to, name, turn).as_bytes())?;
+        let head = wire::head(&mut answers)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        if !head.starts_with("HTTP/1.1 200 ") {
+            return Err(io::Error::other(head));
+        }
+        let mut body = Vec::new();
+        while wire::chunk(&mut answers, &mut body)? {}
+        let count = body.windows(6).filter(|window| window == b"data: ").count();
+        // The last one is `[DONE]`, which is no event of the model's.
+        let complete = u32::try_from(count).ok() == Some(events + 1);
+        heard.wrong += usize::from(!complete || !body.ends_with(b"data: [DONE]\n\n"));
+        heard.answers += 1;
+        heard.events += count;
+    }
+    Ok(())
+}
+
+fn question(to: SocketAddr, name: u32, turn: u32) -> String {
+    let filler = "Tell me of rivers and of the sea. ".repeat(24);
+    let id = std::process::id();
+    let body = format!(
+        "{{\"model\":\"gpt-4o-mini\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\
+         \"content\":\"{id} {name} {turn} {filler}\"}}]}}"
+    );
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {to}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}

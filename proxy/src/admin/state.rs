@@ -1,0 +1,134 @@
+//! How things stand at this moment: cache, queues, upstreams. Nothing here waits.
+
+use crate::{
+    app::{Destination, Parts},
+    upstream::Endpoint,
+};
+use serde_json::{Map, Value, json};
+use std::sync::atomic::Ordering;
+use tokio::time::Instant;
+use tollgate_cache::counters::TierCounters;
+use tollgate_config::Config;
+
+/// `GET /api/cache/stats`.
+pub(super) fn cache(parts: &Parts, config: &Config) -> Value {
+    let memory = parts.cache.tiers.memory();
+    let mut tiers = vec![with_counts(
+        json!({
+            "tier": "memory",
+            "bytes": memory.bytes(),
+            "bytes_max": config.cache.memory_bytes_max,
+            "entries": memory.entries(),
+        }),
+        memory.counters(),
+    )];
+    if let Some(redis) = parts.cache.tiers.redis() {
+        tiers.push(with_counts(
+            json!({
+                "tier": "redis",
+                "up": redis.is_up(),
+                "queued_bytes": redis.queued_bytes(),
+                "purges_pending": redis.purges_pending(),
+            }),
+            redis.counters(),
+        ));
+    }
+    let recent = parts.metrics.rates(Instant::now()).hit_ratio;
+    json!({
+        "tiers": tiers,
+        "flights": parts.flights.len(),
+        "recent": {
+            "window_s": 300,
+            "hit_ratio": recent.all,
+            "memory": recent.memory,
+            "redis": recent.redis,
+            "collapsed": recent.collapsed,
+        },
+    })
+}
+
+fn with_counts(mut tier: Value, counters: &TierCounters) -> Value {
+    let failed = [&counters.errors, &counters.timeouts, &counters.skipped];
+    let failed: u64 = failed.map(|count| count.value()).iter().sum();
+    let not_there = [
+        &counters.misses,
+        &counters.expired,
+        &counters.purged,
+        &counters.collisions,
+        &counters.foreign,
+    ];
+    let misses: u64 = not_there.map(|count| count.value()).iter().sum();
+    let dropped = [
+        &counters.dropped_full,
+        &counters.dropped_down,
+        &counters.dropped_large,
+        &counters.dropped_void,
+    ];
+    let dropped: u64 = dropped.map(|count| count.value()).iter().sum();
+    let hits = counters.hits.value();
+    let looked = hits.saturating_add(misses);
+    let hit_ratio = (looked > 0).then(|| crate::scaling::ratio(hits, looked));
+    let counts = json!({
+        "hits": hits,
+        "misses": misses,
+        "failed": failed,
+        "hit_ratio": hit_ratio,
+        "stored": counters.stored.value(),
+        "evictions": {
+            "size": counters.evicted_for_room.value(),
+            "expired": counters.evicted_expired.value(),
+            "purged": counters.evicted_purged.value(),
+        },
+        "dropped_writes": dropped,
+    });
+    if let (Value::Object(tier), Value::Object(counts)) = (&mut tier, counts) {
+        tier.extend(counts);
+    }
+    tier
+}
+
+/// `GET /api/queue`.
+pub(super) fn queue(parts: &Parts) -> Value {
+    let snapshot = parts.snapshot.load();
+    let names: Vec<&str> = snapshot.config.classes.iter().map(|it| it.name.as_str()).collect();
+    let upstreams = snapshot.destinations.iter().map(|to| queue_of(to, &names));
+    json!({ "upstreams": upstreams.collect::<Vec<_>>() })
+}
+
+fn queue_of(to: &Destination, names: &[&str]) -> Value {
+    let seen = to.admission.snapshot();
+    let classes = names.iter().zip(&seen.classes).map(|(name, class)| {
+        json!({ "class": name, "inflight": class.inflight, "waiting": class.waiting })
+    });
+    json!({
+        "upstream": to.config.name,
+        "limit": seen.limit,
+        "inflight": seen.inflight,
+        "waiting": seen.waiting,
+        "oldest_s": seen.oldest_wait.map(|wait| wait.as_secs_f64()),
+        "classes": classes.collect::<Vec<_>>(),
+    })
+}
+
+/// `GET /api/upstreams`.
+pub(super) fn upstreams(parts: &Parts) -> Value {
+    let snapshot = parts.snapshot.load();
+    let upstreams = snapshot.destinations.iter().map(|to| {
+        let endpoints = to.upstream.endpoints.iter().map(|it| endpoint(it));
+        json!({
+            "upstream": to.config.name,
+            "endpoints": endpoints.collect::<Vec<_>>(),
+        })
+    });
+    json!({ "upstreams": upstreams.collect::<Vec<_>>() })
+}
+
+fn endpoint(endpoint: &Endpoint) -> Value {
+    let mut members = Map::new();
+    members.insert("endpoint".to_owned(), (*endpoint.name).into());
+    members.insert("inflight".to_owned(), endpoint.in_flight().into());
+    members.insert("answered".to_owned(), endpoint.answered.load(Ordering::Relaxed).into());
+    members.insert("failed".to_owned(), endpoint.failed.load(Ordering::Relaxed).into());
+    members.insert("state".to_owned(), endpoint.health().name().into());
+    Value::Object(members)
+}
