@@ -187,7 +187,8 @@ async fn run(
         Consulted::Miss(question) => Ok(question),
     };
     let shape = Shape { hides_usage: ask.hides_usage(), wants_stream: ask.wants_stream(), debug };
-    let fetch = Fetch {
+    // On the heap, as is its future: by value it would be copied through every layer.
+    let fetch = Box::new(Fetch {
         parts: parts.clone(),
         route: route.clone(),
         peer: peer.clone(),
@@ -200,7 +201,7 @@ async fn run(
         queued: None,
         fill: None,
         upgrade,
-    };
+    });
     match question {
         Err(why) => direct(fetch, call, marks, why, shape).await,
         Ok(question) => Box::pin(fly(fetch, question, call, marks, shape)).await,
@@ -219,13 +220,12 @@ type Failed = Arc<ExchangeError>;
 
 /// A call that has nothing to do with the cache.
 async fn direct(
-    fetch: Fetch,
+    fetch: Box<Fetch>,
     call: &mut Call,
     marks: &Marks,
     why: &'static str,
     shape: Shape,
 ) -> Result<Response<Body>, Failed> {
-    // On the heap: inline, its state would be copied along through every layer above.
     let fetching = Box::pin(fetch.ask(call.hand_over(), marks.clone()));
     let (head, mut answer) = fetching.await?;
     let empty = answer.settle_if_empty();
@@ -238,7 +238,7 @@ async fn direct(
 
 /// A call whose answer may be stored, and may be on its way already.
 async fn fly(
-    mut fetch: Fetch,
+    mut fetch: Box<Fetch>,
     mut question: Box<Question>,
     call: &mut Call,
     marks: &Marks,
@@ -290,7 +290,7 @@ async fn fly(
 const LEADERS_OUTWAITED_MAX: u32 = 8;
 
 async fn lead(
-    mut fetch: Fetch,
+    mut fetch: Box<Fetch>,
     question: Box<Question>,
     lead: Lead<Answer>,
     call: &mut Call,

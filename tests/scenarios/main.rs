@@ -12,4 +12,18 @@
     reason = "in a test, a panic is the report"
 )]
 
+mod admission;
+mod ask;
+mod cache_content;
+mod cache_flight;
+mod cache_forms;
+mod cache_http;
+mod cache_purge;
+mod cache_redis;
+mod cache_scope;
+mod cache_stage;
+mod meter_kill;
+mod meter_records;
+mod meter_usage;
+mod signals;
 mod world_self;

@@ -42,6 +42,8 @@ where
     async move {
         let mut last = None;
         let mut ticks = time::interval(LOOK_INTERVAL);
+        // A look that takes longer than the interval must leave time to what it waits for.
+        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let looking = async {
             loop {
                 ticks.tick().await;

@@ -70,7 +70,7 @@ impl Fetch {
     /// Asks the upstream. A failure is written to the call's record here, whoever hears
     /// of it.
     pub(crate) async fn ask(
-        self,
+        self: Box<Self>,
         mut call: Call,
         marks: Marks,
     ) -> Result<(AnswerHead, Answer), Arc<ExchangeError>> {
@@ -85,12 +85,12 @@ impl Fetch {
     }
 
     async fn go(
-        self,
+        self: Box<Self>,
         call: &mut Call,
         marks: &Marks,
     ) -> Result<(AnswerHead, Answer), ExchangeError> {
-        let Self { parts, route, peer, class, deadline, limits, caller, head, ask, .. } = self;
-        let Self { queued, fill, upgrade, .. } = self;
+        let Self { parts, route, peer, class, deadline, limits, caller, head, ask, .. } = *self;
+        let Self { queued, fill, upgrade, .. } = *self;
         let destination = route.destination.clone();
         call.queued();
         let turn = Turn {

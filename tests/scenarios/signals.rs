@@ -1,0 +1,186 @@
+//! What autoscalers and dashboards read: there from the first moment, a number at every
+//! moment, and readable by strict parsers.
+
+use crate::ask::{CHAT, chat};
+use http::Method;
+use serde_json::json;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+    process::{Command, Stdio},
+};
+use tollgate_tests::{Reply, Settings, World};
+
+/// What autoscalers ask for by name.
+const UNLABELLED: [&str; 9] = [
+    "request_queue_length",
+    "request_concurrency",
+    "request_inflight",
+    "request_queue_oldest_seconds",
+    "concurrency_limit",
+    "request_error_ratio",
+    "request_latency_p50_seconds",
+    "request_latency_p95_seconds",
+    "request_latency_p99_seconds",
+];
+
+const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
+
+fn with_alias(settings: &mut Settings) {
+    settings.set(
+        "telemetry.metrics.aliases",
+        json!([
+            { "name": "recommendation_latency_p99", "of": "request_duration", "quantile": 0.99, "unit": "ms", "window": "60s", "routes": ["all"] },
+            { "name": "answer_seconds", "of": "request_duration", "quantile": 0.5, "unit": "s", "window": "60s" },
+        ]),
+    );
+}
+
+async fn scrape(world: &World, accept: &str) -> Reply {
+    world.telemetry.send(Method::GET, "/metrics", &[("accept", accept)], "").await
+}
+
+/// Name with labels and value of every sample; panics at what a strict reader refuses.
+fn read(reply: &Reply) -> BTreeMap<String, f64> {
+    let text = reply.text();
+    let is_open = reply.header("content-type").starts_with("application/openmetrics-text");
+    assert!(text.ends_with('\n'), "the last line has no end");
+    assert_eq!(is_open, text.ends_with("# EOF\n"));
+    let mut samples = BTreeMap::new();
+    let mut kinds: BTreeMap<String, String> = BTreeMap::new();
+    let mut helped = BTreeSet::new();
+    for line in text.lines().filter(|line| *line != "# EOF") {
+        if let Some(about) = line.strip_prefix("# ") {
+            let (word, rest) = about.split_once(' ').unwrap();
+            let (name, rest) = rest.split_once(' ').unwrap();
+            match word {
+                "TYPE" => assert_eq!(kinds.insert(name.into(), rest.into()), None, "{line}"),
+                "HELP" => assert!(helped.insert(name.to_owned()) && !rest.is_empty(), "{line}"),
+                "UNIT" => assert!(is_open && name.ends_with(&format!("_{rest}")), "{line}"),
+                _ => panic!("{line}"),
+            }
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let name = series.split('{').next().unwrap();
+        let value: f64 = value.parse().unwrap_or_else(|_| panic!("{line}"));
+        assert!(value.is_finite() && value >= 0.0, "{line}");
+        let family = ["", "_total", "_bucket", "_sum", "_count"]
+            .iter()
+            .filter_map(|ending| name.strip_suffix(ending))
+            .find(|family| kinds.contains_key(*family))
+            .unwrap_or_else(|| panic!("a sample before its TYPE: {line}"));
+        assert!(helped.contains(family), "{line}");
+        let counts = kinds[family] == "counter";
+        assert!(!counts || name.ends_with("_total"), "{line}");
+        assert_eq!(samples.insert(series.to_owned(), value), None, "twice: {line}");
+    }
+    samples
+}
+
+#[tokio::test]
+async fn the_autoscalers_series_are_there_at_the_first_moment_and_are_0() {
+    let world = World::builder().config(with_alias).start().await;
+
+    let samples = read(&scrape(&world, "").await);
+
+    for series in UNLABELLED.into_iter().chain(["recommendation_latency_p99", "answer_seconds"]) {
+        assert_eq!(samples.get(series), Some(&0.0), "{series}");
+    }
+    for (series, value) in &samples {
+        // The process lives, and its log has a head.
+        let lives = series.starts_with("process_") || series == "tollgate_ledger_wal_bytes";
+        assert!(lives || *value == 0.0, "{series} {value}");
+    }
+    for class in ["emergency", "vip", "normal", "batch"] {
+        assert!(samples.contains_key(&format!("tollgate_queue_length{{class=\"{class}\"}}")));
+    }
+}
+
+#[tokio::test]
+async fn latencies_and_errors_of_the_last_minute_are_told() {
+    let world = World::builder().config(with_alias).start().await;
+    for model in ["gpt-4o-mini", "gpt-4o-mini", "gpt-4o-mini", "gpt-4o-mini+fail-500"] {
+        world.client.post(CHAT, &chat(model, "hello")).await;
+    }
+
+    let samples = read(&scrape(&world, "").await);
+
+    assert_eq!(samples["request_error_ratio"], 0.25);
+    let [p50, p95, p99] = ["p50", "p95", "p99"]
+        .map(|quantile| samples[&format!("request_latency_{quantile}_seconds")]);
+    assert!(0.0 < p50 && p50 <= p95 && p95 <= p99 && p99 < 15.0, "{p50} {p95} {p99}");
+    let near = |one: f64, other: f64| (one - other).abs() <= 0.05 * other;
+    assert!(near(samples["recommendation_latency_p99"] / 1000.0, p99), "{samples:?}");
+    assert!(near(samples["answer_seconds"], p50), "{samples:?}");
+}
+
+#[tokio::test]
+async fn an_alias_says_its_unit() {
+    let world = World::builder().config(with_alias).start().await;
+    let text = scrape(&world, "").await.text();
+    let help = |name: &str| {
+        let start = format!("# HELP {name} ");
+        text.lines().find(|line| line.starts_with(&start)).unwrap().to_owned()
+    };
+
+    assert!(help("recommendation_latency_p99").contains("milliseconds"), "{text}");
+    assert!(help("answer_seconds").replace("milliseconds", "").contains("seconds"));
+}
+
+#[tokio::test]
+async fn the_format_is_the_one_that_was_asked_for_and_both_say_the_same() {
+    let world = World::builder().config(with_alias).start().await;
+    world.client.post(CHAT, &chat("gpt-4o-mini", "hello")).await;
+
+    let classic = scrape(&world, "text/plain").await;
+    let open = scrape(&world, OPEN_METRICS).await;
+
+    assert!(classic.header("content-type").starts_with("text/plain; version=0.0.4"));
+    assert!(open.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
+    let (classic, open) = (read(&classic), read(&open));
+    // `le` is a float in the one, and the process goes on between two scrapes.
+    let lasting = |samples: &BTreeMap<String, f64>| {
+        let mut samples = samples.clone();
+        samples.retain(|name, _| {
+            !name.contains("le=\"")
+                && !name.starts_with("process_")
+                && !name.starts_with("tollgate_ledger_queue")
+                && !name.starts_with("tollgate_ledger_wal")
+        });
+        samples
+    };
+    assert_eq!(lasting(&classic), lasting(&open));
+}
+
+#[tokio::test]
+async fn a_callers_words_never_become_labels() {
+    let world = World::new().await;
+    let headers = [("x-priority", "evil-class"), ("authorization", "evil-key")];
+    for model in ["evil-model+fail-404", "evil-model+reset"] {
+        world.client.post_with(CHAT, &headers, &chat(model, "evil-text")).await;
+    }
+    world.client.get("/evil-path").await;
+
+    assert!(!world.app.metrics_text().contains("evil"), "{}", world.app.metrics_text());
+}
+
+/// `promtool` is not part of what the tests install; where it is, it has its say.
+#[tokio::test]
+async fn promtool_finds_no_fault() {
+    let world = World::builder().config(with_alias).start().await;
+    world.client.post(CHAT, &chat("gpt-4o-mini", "hello")).await;
+    let text = scrape(&world, "").await.text();
+
+    let started = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+
+    let Ok(mut promtool) = started else { return };
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let found = promtool.wait_with_output().unwrap();
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+}
