@@ -97,11 +97,7 @@ impl Failure {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // clap writes help to stdout and mistakes to stderr.
-            error.print().ok();
-            return ExitCode::from(u8::from(error.use_stderr()));
-        }
+        Err(error) => return mistyped(&error),
     };
     match cli.command.execute() {
         Ok(()) => ExitCode::SUCCESS,
@@ -112,6 +108,25 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// Help was asked for, or what was typed is no command.
+fn mistyped(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.print().ok();
+    } else {
+        eprint_line(&in_a_line(&error.to_string()));
+    }
+    ExitCode::from(u8::from(error.use_stderr()))
+}
+
+/// What clap says in paragraphs, in one line.
+fn in_a_line(text: &str) -> String {
+    let first = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    let first = first.collect::<Vec<_>>().join(" ");
+    let what = first.strip_prefix("error: ").unwrap_or(&first);
+    format!("{what}; see --help")
 }
 
 /// A line on stderr; if that is closed, there is nobody to tell.

@@ -138,7 +138,7 @@ pub(crate) async fn exchange(
         respond::log(&verdict, &error, marks.request_id());
         respond::refusal(&verdict, dialect, marks.request_id())
     });
-    marks.mark(response.headers_mut());
+    marks.mark(response.headers_mut(), dialect);
     response
 }
 

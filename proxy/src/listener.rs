@@ -50,9 +50,9 @@ const H2_STREAMS_MAX: u32 = 128;
 /// The connection preface of HTTP/2 begins with a method that HTTP/1.1 never saw.
 const H2_PREFACE_START: &[u8] = b"PRI";
 
-/// A socket that is bound, and what holds for those who connect to it.
+/// What holds for those who connect to one socket. Not the socket itself: connections
+/// outlive it, and one that were still open would let callers wait for nobody.
 pub(crate) struct Listener {
-    pub(crate) socket: TcpListener,
     pub(crate) place: usize,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) limits: Limits,
@@ -82,14 +82,14 @@ impl Drop for Place {
 }
 
 /// Accepts until the drain stops it.
-pub(crate) async fn serve(listener: Listener, parts: Arc<Parts>) {
+pub(crate) async fn serve(socket: TcpListener, listener: Listener, parts: Arc<Parts>) {
     let listener = Arc::new(listener);
     let stop = parts.shutdown.stop_accepting.clone();
     loop {
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            accepted = listener.socket.accept() => accepted,
+            accepted = socket.accept() => accepted,
         };
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,

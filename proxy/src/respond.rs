@@ -130,7 +130,6 @@ pub(crate) fn refusal(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(REASON, HeaderValue::from_static(verdict.reason));
-    headers.insert(REQUEST_ID, request_id.clone());
     match verdict.retry {
         Retry::Never => {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));

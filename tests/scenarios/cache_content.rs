@@ -3,7 +3,7 @@
 
 use crate::cache_stage::{
     CHAT, MESSAGES, STORED, Told as _, assert_bypass, assert_hit, assert_miss, chat, content,
-    cost_pico, is_cached, message, outcome, post_raw, streamed, with,
+    cost_pico, is_cached, message, outcome, post_raw, record_of, streamed, with,
 };
 use http::Method;
 use serde_json::{Value, json};
@@ -39,11 +39,11 @@ async fn the_same_question_twice_is_one_upstream_call_and_one_answer() {
 #[tokio::test]
 async fn a_hit_costs_nothing_and_is_recorded_with_what_it_saved() {
     let world = content(json!({})).start().await;
-    world.client.post(CHAT, &chat("why?")).await;
+    let miss = world.client.post(CHAT, &chat("why?")).await;
     let hit = world.client.post(CHAT, &chat("why?")).await;
 
-    let records = world.records_when(2).await;
-    let (miss_record, hit_record) = (&records[0], &records[1]);
+    let (miss_record, hit_record) =
+        (&record_of(&world, &miss).await, &record_of(&world, &hit).await);
     assert_eq!(outcome(miss_record), (CacheOutcome::Miss, "none"));
     assert_eq!(outcome(hit_record), (CacheOutcome::Hit, "memory"));
     assert!(cost_pico(miss_record) > 0, "{miss_record:#?}");
@@ -394,9 +394,9 @@ async fn an_answer_is_kept_under_the_version_of_the_model_that_gave_it() {
     let hit = world.client.post(CHAT, &chat("a")).await;
     assert_hit(&hit);
     assert_eq!((&hit.body, hit.header("x-model-version")), (&second.body, "v2"));
-    let versions: Vec<String> =
-        world.records_when(6).await.into_iter().map(|record| record.words[8].clone()).collect();
-    assert_eq!(versions, ["v1", "v1", "v1", "v2", "v2", "v2"]);
+    for (reply, version) in [(&first, "v1"), (&second, "v2"), (&hit, "v2")] {
+        assert_eq!(record_of(&world, reply).await.words[8], version);
+    }
 }
 
 #[tokio::test]

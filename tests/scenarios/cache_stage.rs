@@ -158,6 +158,17 @@ pub(crate) async fn purge(world: &World, what: Value) -> Value {
     reply.json()
 }
 
+/// The record of the call that was answered so. (Calls of one millisecond have no order
+/// in the ledger.)
+pub(crate) async fn record_of(world: &World, reply: &Reply) -> RecordView {
+    let id = reply.header("tollgate-record");
+    let is_its = |record: &RecordView| record.record.id.to_string() == id;
+    let look = || world.records();
+    let has = |records: &Vec<RecordView>| records.iter().any(is_its);
+    let records = until("the record of an answer", look, has).await;
+    records.into_iter().find(is_its).unwrap()
+}
+
 /// What the record of a call says of the cache.
 pub(crate) fn outcome(record: &RecordView) -> (CacheOutcome, &'static str) {
     (record.record.outcome, record.record.tier.name())

@@ -154,7 +154,7 @@ async fn blocking(
 
 /// What is bound and not served yet.
 struct Sockets {
-    listeners: Vec<Listener>,
+    listeners: Vec<(TcpListener, Listener)>,
     admin: Socket,
     metrics: TcpListener,
 }
@@ -164,13 +164,13 @@ impl Sockets {
         let mut listeners = Vec::new();
         for (place, listener) in config.listeners.iter().enumerate() {
             let tls = listener.tls.as_ref().map(listener::acceptor).transpose();
-            listeners.push(Listener {
-                socket: bind("listener", listener.address).await?,
+            let rules = Listener {
                 place,
                 tls: tls.map_err(|error: TlsError| StartError::Tls(with_causes(&error)))?,
                 limits: listener.limits.clone(),
                 open: Arc::default(),
-            });
+            };
+            listeners.push((bind("listener", listener.address).await?, rules));
         }
         let admin = match &config.admin.address {
             AdminAddress::Tcp(address) => Socket::Tcp(bind("admin", *address).await?),
@@ -188,7 +188,7 @@ impl Sockets {
             socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
         };
         Addresses {
-            listeners: self.listeners.iter().map(|listener| of(&listener.socket)).collect(),
+            listeners: self.listeners.iter().map(|(socket, _)| of(socket)).collect(),
             admin: match &self.admin {
                 Socket::Tcp(socket) => Some(of(socket)),
                 Socket::Unix(_) => None,
@@ -198,8 +198,8 @@ impl Sockets {
     }
 
     fn serve(self, parts: &Arc<Parts>) {
-        for listener in self.listeners {
-            parts.tasks.spawn(listener::serve(listener, parts.clone()));
+        for (socket, rules) in self.listeners {
+            parts.tasks.spawn(listener::serve(socket, rules, parts.clone()));
         }
         let over = parts.shutdown.over.clone();
         let telemetry = {

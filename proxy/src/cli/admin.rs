@@ -223,7 +223,8 @@ impl Admin {
     }
 }
 
-async fn exchange<T>(
+/// One request on a connection of its own.
+pub(super) async fn exchange<T>(
     stream: T,
     request: Request<Full<Bytes>>,
 ) -> Result<(StatusCode, Bytes), String>

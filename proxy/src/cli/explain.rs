@@ -8,7 +8,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use super::{Failure, block_on, scratch::Scratch, settings::ConfigFile, write_text};
+use super::{Failure, block_on, scratch::Scratch, settings::ConfigFile, warn_line, write_text};
 use crate::{
     app::{self, Parts, Snapshot, with_causes},
     cache::{self, Ask, Consulted, Explained},
@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use tollgate_config::Config;
+use tollgate_config::{Config, UpstreamTls, WarningKind};
 use tollgate_core::class::ClassId;
 
 /// The longest request that is read.
@@ -63,7 +63,10 @@ impl Explain {
         let source = self.config.source()?.ok_or_else(|| {
             Failure::Input(vec!["no configuration: give -c FILE or TOLLGATE_CONFIG".to_owned()])
         })?;
-        let (config, _) = source.read()?;
+        let (config, warnings) = source.read()?;
+        for warning in warnings.iter().filter(|warning| warning.kind == WarningKind::Missing) {
+            warn_line(&warning.to_string());
+        }
         let request = match &self.request {
             None => None,
             Some(file) => {
@@ -107,7 +110,12 @@ async fn explain(
     let scratch = Scratch::new()
         .map_err(|error| Failure::Environment(format!("a temporary directory: {error}")))?;
     // Nothing is to be sent, not even to Redis.
-    let config = Config { redis: None, data_dir: scratch.path().to_owned(), ..config };
+    let mut config = Config { redis: None, data_dir: scratch.path().to_owned(), ..config };
+    // So no certificate is needed, and a price file that is missing has been warned of.
+    for upstream in &mut config.upstreams {
+        upstream.tls = UpstreamTls::default();
+    }
+    config.prices.files.retain(|file| file.exists());
     let parts = app::parts(Arc::new(config)).await;
     let parts = parts.map_err(|error| Failure::Input(vec![with_causes(&error)]))?;
     let snapshot = parts.snapshot.load_full();

@@ -34,3 +34,13 @@ fn wrong_input_ends_with_1_and_a_failing_environment_with_2() {
     assert_eq!(Failure::Input(vec![String::new()]).code(), 1);
     assert_eq!(Failure::Environment(String::new()).code(), 2);
 }
+
+#[test]
+fn a_mistake_is_told_in_one_line() {
+    let told = |words: &[&str]| in_a_line(&Cli::try_parse_from(words).unwrap_err().to_string());
+    assert_eq!(told(&["tollgate", "rnu"]), "unrecognized subcommand 'rnu'; see --help");
+    let purge = told(&["tollgate", "purge"]);
+    assert!(purge.contains("--tag") && !purge.contains('\n'), "{purge}");
+    let flag = told(&["tollgate", "demo", "--quick"]);
+    assert_eq!(flag, "unexpected argument '--quick' found; see --help");
+}

@@ -6,6 +6,7 @@ use crate::{
     respond::{RECORD, REQUEST_ID},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tollgate_core::dialect::Dialect;
 use tollgate_ledger::Uuid;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -44,11 +45,16 @@ impl Marks {
         &self.request_id
     }
 
-    /// An answer's marks: the id only where the upstream set none.
-    pub(crate) fn mark(&self, headers: &mut HeaderMap) {
+    /// An answer's marks: the id only where the upstream set none, under the name that
+    /// its dialect's SDK reads.
+    pub(crate) fn mark(&self, headers: &mut HeaderMap, dialect: Dialect) {
         headers.insert(RECORD, self.record.clone());
-        if !headers.contains_key(REQUEST_ID) && !headers.contains_key(ANTHROPIC_ID) {
-            headers.insert(REQUEST_ID, self.request_id.clone());
+        if headers.contains_key(REQUEST_ID) || headers.contains_key(ANTHROPIC_ID) {
+            return;
+        }
+        headers.insert(REQUEST_ID, self.request_id.clone());
+        if dialect == Dialect::Anthropic {
+            headers.insert(ANTHROPIC_ID, self.request_id.clone());
         }
     }
 
@@ -136,7 +142,18 @@ mod tests {
     fn an_upstreams_id_passes_unchanged() {
         let mut headers = HeaderMap::new();
         headers.insert(ANTHROPIC_ID, HeaderValue::from_static("req_1"));
-        marks("abc").mark(&mut headers);
+        marks("abc").mark(&mut headers, Dialect::Anthropic);
         assert!(!headers.contains_key(REQUEST_ID) && headers.contains_key(RECORD));
+        assert_eq!(headers[ANTHROPIC_ID], "req_1");
+    }
+
+    #[test]
+    fn an_answer_of_our_own_has_the_id_that_its_sdk_reads() {
+        for (dialect, named) in [(Dialect::Anthropic, true), (Dialect::OpenAi, false)] {
+            let mut headers = HeaderMap::new();
+            marks("abc").mark(&mut headers, dialect);
+            assert_eq!(headers[REQUEST_ID], "abc");
+            assert_eq!(headers.get(ANTHROPIC_ID).is_some(), named, "{dialect}");
+        }
     }
 }

@@ -201,7 +201,7 @@ fn question(caller: u64, class: &str, turn: u64) -> Request<Full<Bytes>> {
     let dice = mixed(caller, turn);
     let is_popular = dice % 10 < POPULAR_OF_TEN;
     // What is asked decides the model and the form too: a repeat is a repeat.
-    let subject = if is_popular { mixed(7, (dice >> 8) % POPULAR) } else { dice };
+    let subject = if is_popular { mixed(3, (dice >> 8) % POPULAR) } else { dice };
     let is_openai = subject & 16 == 0;
     let is_stream = subject & 32 == 0;
     let which = usize::from(subject & 64 == 0);

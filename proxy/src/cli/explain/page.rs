@@ -3,8 +3,9 @@
 use super::{Cached, Keyed, Way};
 use crate::{app::Snapshot, identity::Tenant, respond::Verdict, route::Route};
 use http::HeaderValue;
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 use tollgate_config::{CacheMode, PathRule, Trust};
+use tollgate_core::dialect::Operation;
 
 /// Width of the labels.
 const LABEL: usize = 12;
@@ -32,8 +33,8 @@ pub(super) fn way(asked: &str, snapshot: &Snapshot, way: &Way) -> String {
     page.line("class", &class(snapshot, way));
     let dialect = route.dialect(way.ask.operation);
     let form = if way.stream { ", streamed" } else { "" };
-    page.line("dialect", &format!("{dialect}, {:?}{form}", way.ask.operation));
-    page.line("deadline", &format!("{:?}", way.deadline));
+    page.line("dialect", &format!("{dialect}, {}{form}", what(way.ask.operation)));
+    page.line("deadline", &length(way.deadline));
     match &way.cache {
         Cached::Bypass(why) => page.line("cache", &format!("bypass: {why}")),
         Cached::Keyed(keyed) => self::keyed(&mut page, route, keyed),
@@ -99,27 +100,51 @@ fn keyed(page: &mut Page, route: &Route, keyed: &Keyed) {
     for (name, value) in &keyed.explained.members {
         let note = match name.as_str() {
             "model version" if keyed.version_unknown => {
-                " (as --model-version says; unknown until the upstream's first answer)"
+                "  (--model-version; not known before the upstream's first answer)"
             }
             _ => "",
         };
+        let value = if value.is_empty() { "\"\"" } else { value.as_str() };
         page.line("", &format!("{name} = {value}{note}"));
     }
     let tags = if keyed.tags.is_empty() { "none".to_owned() } else { keyed.tags.join(", ") };
     page.line("tags", &tags.escape_debug().to_string());
 }
 
+fn what(operation: Operation) -> &'static str {
+    match operation {
+        Operation::OpenAiChat => "chat completion",
+        Operation::OpenAiCompletions => "completion",
+        Operation::OpenAiResponses => "response",
+        Operation::OpenAiEmbeddings => "embeddings",
+        Operation::OpenAiModerations => "moderation",
+        Operation::OpenAiRerank => "rerank",
+        Operation::AnthropicMessages => "messages",
+        Operation::AnthropicCountTokens => "count of tokens",
+        Operation::Other => "a call that no dialect lists",
+    }
+}
+
+/// As the configuration writes it: `10m`, `1500ms`.
+fn length(length: Duration) -> String {
+    let ms = length.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+    let whole = units.iter().find(|(_, unit)| ms > 0 && ms.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{ms}ms"), |(name, unit)| format!("{}{name}", ms / unit))
+}
+
 /// Mode, tiers and their times.
 fn cache(route: &Route) -> String {
     let policy = &route.config.cache;
-    let tiers = policy.tiers.iter().map(|used| format!("{} {:?}", used.tier.name(), used.ttl));
+    let tiers = policy.tiers.iter();
+    let tiers = tiers.map(|used| format!("{} {}", used.tier.name(), length(used.ttl)));
     let tiers = tiers.collect::<Vec<_>>().join(", ");
     match policy.mode {
         CacheMode::Off => "off".to_owned(),
         CacheMode::Http => format!("http, for as long as answers say; {tiers}"),
         mode @ (CacheMode::Auto | CacheMode::Content) => {
             let (mode, scope) = (mode.name(), policy.scope.name());
-            format!("{mode}, ttl {:?}, scope {scope}; {tiers}", policy.ttl)
+            format!("{mode}, ttl {}, scope {scope}; {tiers}", length(policy.ttl))
         }
     }
 }
@@ -178,4 +203,20 @@ fn claims(snapshot: &Snapshot, route: &Route) -> String {
         Trust::Only(tenants) => format!("from {}", tenants.join(", ")),
     };
     format!("{header} ({map}) {trust}, else {default}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_written_as_the_configuration_writes_it() {
+        let check = |ms, expected: &str| assert_eq!(length(Duration::from_millis(ms)), expected);
+        check(0, "0ms");
+        check(10, "10ms");
+        check(1500, "1500ms");
+        check(90_000, "90s");
+        check(600_000, "10m");
+        check(86_400_000, "1d");
+    }
 }

@@ -1,6 +1,13 @@
 //! What is explained is what would be done.
 
 use super::*;
+use crate::{
+    cli::admin::exchange,
+    standin::{Options, StandIn},
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tollgate_cache::{generations::Target, key::CacheKey};
 use tollgate_config::{Overrides, ProcessEnvironment, load};
 
 const CONFIGURATION: &str = "
@@ -108,4 +115,64 @@ async fn the_routes_are_listed_where_no_request_is_given() {
     let page = explain(config, None, from).await.unwrap();
     assert!(page.contains("POST, /v1/chat/completions"), "{page}");
     assert!(page.contains("x-priority (vip = vip) from anyone, else normal"), "{page}");
+}
+
+/// A proxy that runs, a provider behind it, and a configuration that says so.
+struct Running {
+    app: app::App,
+    standin: StandIn,
+    config: Config,
+    _dir: tempfile::TempDir,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Running {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let standin = StandIn::start(Options::default(), listener, &tasks, stop.clone());
+        let any = || Some("127.0.0.1:0".to_owned());
+        let (listen, admin, metrics) = (any(), any(), any());
+        let data_dir = Some(dir.path().to_owned());
+        let overrides = Overrides { listen, admin, metrics, data_dir };
+        let (mut config, _) =
+            load(CONFIGURATION, Path::new("."), &overrides, &ProcessEnvironment).unwrap();
+        config.upstreams[0].endpoints[0].port = standin.addr().port();
+        config.listeners[0].trusted = None;
+        config.redis = None;
+        let app = app::App::start(config.clone()).await.unwrap();
+        Self { app, standin, config, _dir: dir, tasks, stop }
+    }
+
+    /// Sends the chat, and says how many calls the provider has had.
+    async fn calls_after_a_chat(&self) -> u64 {
+        let (head, body) = request::read(CHAT.as_bytes()).unwrap();
+        let request = http::Request::from_parts(head, http_body_util::Full::new(body));
+        let stream = TcpStream::connect(self.app.addresses().listeners[0]).await.unwrap();
+        let (status, _) = exchange(stream, request).await.unwrap();
+        assert_eq!(status, http::StatusCode::OK);
+        self.standin.counts().calls
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_that_is_explained_is_the_key_that_a_running_instance_uses() {
+    let running = Running::start().await;
+    assert_eq!(running.calls_after_a_chat().await, 1);
+    assert_eq!(running.calls_after_a_chat().await, 1, "not stored");
+    let request = request::read(CHAT.as_bytes()).unwrap();
+    let from = From { peer: IpAddr::from([127, 0, 0, 1]), version: String::new() };
+    let page = explain(running.config.clone(), Some(request), from).await.unwrap();
+    let key = CacheKey::from_hex(key(&page)).unwrap();
+    let tiers = &running.app.parts.cache.tiers;
+    tiers.purge(Target::Key(CacheKey::from_hex(&"0".repeat(64)).unwrap())).await;
+    assert_eq!(running.calls_after_a_chat().await, 1, "another key was purged");
+    tiers.purge(Target::Key(key)).await;
+    assert_eq!(running.calls_after_a_chat().await, 2, "its key was purged");
+    running.app.drain_within(Duration::ZERO, Duration::from_secs(1)).await;
+    running.stop.cancel();
+    running.tasks.close();
+    running.tasks.wait().await;
 }
