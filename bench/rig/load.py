@@ -1,5 +1,6 @@
 """What is asked and answered, and wrk's part in asking it."""
 
+import itertools
 import json
 
 from machine import Wrong, run_pinned
@@ -8,6 +9,9 @@ CONNECTIONS = 64
 MODEL = "gpt-4o-mini"
 PATH = "/v1/chat/completions"
 ANSWER_BYTES = 600
+
+# Twelve digits tell bodies apart: which run, and which call of it.
+RUNS = itertools.count(1)
 
 
 def padded(build, size):
@@ -62,13 +66,13 @@ wrk.body = [==[{question(size)}]==]
 
 
 def different_script(size, authority):
-    """POST bodies of which no two are equal, in this run or another."""
+    """POST bodies of which no two are equal, in one run of the script or in two."""
     mark = "@" * 12
     before, after = question(size, mark).split(mark)
     head = (f"POST {PATH} HTTP/1.1\\r\\nhost: {authority}\\r\\n"
             f"content-type: application/json\\r\\ncontent-length: {size}\\r\\n\\r\\n")
-    # The clock, because one script runs more than once: a warm-up, and every round.
-    return f"""local number = os.time() % 1000000 * 1000000
+    start = next(RUNS) * 10**8
+    return f"""local number = {start}
 local before = "{head}" .. [==[{before}]==]
 local after = [==[{after}]==]
 request = function()
@@ -85,7 +89,7 @@ def get_script():
 def wrk(core, folder, script, url, seconds):
     """Runs wrk; what it counted."""
     path = folder / "wrk.lua"
-    path.write_text(script)
+    path.write_text(script())
     told = run_pinned(core, [
         "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s",
         "-s", str(path), url], seconds + 60)

@@ -30,7 +30,8 @@ class Contestant:
     name: str
     pid: int
     authority: str
-    script: str
+    # Made afresh for each run; `None` where wrk has no part.
+    script: typing.Optional[typing.Callable[[], str]]
     # How many of the calls the upstream must see: all (1), none (0), or it is not asked (None).
     forwarded: typing.Optional[int]
     probe: typing.Callable[[], None]
@@ -83,14 +84,22 @@ def contestants(rows, nginx, tollgates):
         one = tollgates[which]
         return Contestant(row, "tollgate", one.pid, one.authority, script, forwarded, probe)
 
-    post, post_large = load.same_script(KIB), load.same_script(16 * KIB)
-    get, nothing = load.get_script(), lambda: None
+    def post():
+        return load.same_script(KIB)
+
+    def post_large():
+        return load.same_script(16 * KIB)
+
+    def different(authority):
+        return lambda: load.different_script(KIB, authority)
+
+    get, nothing = load.get_script, lambda: None
     every = [
         tollgate_at("pass", "pass", post, 1, lambda: ask(passing, small, "fwd=bypass")),
         nginx_at("pass", "nginx", "passing", post, 1, small),
-        tollgate_at("miss", "content", load.different_script(KIB, content), 1, miss_then_hit),
+        tollgate_at("miss", "content", different(content), 1, miss_then_hit),
         nginx_at("miss", "nginx POST store", "different",
-                 load.different_script(KIB, nginx.authorities["different"]), 1, fresh()),
+                 different(nginx.authorities["different"]), 1, fresh()),
         tollgate_at("hit1k", "content", post, 0, hit(small)),
         nginx_at("hit1k", "nginx GET hit", "get", get, 0, method="GET"),
         nginx_at("hit1k", "nginx POST hit", "post", post, 0, small),
@@ -100,8 +109,8 @@ def contestants(rows, nginx, tollgates):
     if "sse" in rows:
         streaming = nginx.authorities["streaming"]
         every += [
-            tollgate_at("sse", "sse", "", None, nothing),
-            Contestant("sse", "nginx", nginx.pid, streaming, "", None, nothing),
+            tollgate_at("sse", "sse", None, None, nothing),
+            Contestant("sse", "nginx", nginx.pid, streaming, None, None, nothing),
         ]
     return [one for one in every if one.row in rows]
 

@@ -1,19 +1,17 @@
 //! What the harness promises to scenarios: if this is wrong, all else says nothing.
 
 use http::{Method, StatusCode};
-use serde_json::json;
 use tollgate_tests::{
-    Scripted, World,
+    CHAT, Scripted, World, chat, chat_stream,
     standin::{Fault, Gate, Options},
 };
 
 #[tokio::test]
 async fn a_call_goes_through_the_world_and_leaves_a_record() {
     let world = World::new().await;
-    let question =
-        json!({ "model": "gpt-4o-mini", "messages": [{ "role": "user", "content": "hello" }] });
+    let question = chat("hello");
 
-    let reply = world.client.post("/v1/chat/completions", &question).await;
+    let reply = world.client.post(CHAT, &question).await;
 
     assert_eq!(reply.status, StatusCode::OK);
     assert_eq!(reply.json()["object"], "chat.completion");
@@ -28,10 +26,9 @@ async fn a_call_goes_through_the_world_and_leaves_a_record() {
 async fn the_caller_sees_a_cut_and_not_a_clean_end() {
     let world = World::new().await;
     world.standin.fault_next(Fault::CutLength, 1);
-    let question =
-        json!({ "model": "gpt-4o-mini", "messages": [{ "role": "user", "content": "hello" }] });
+    let question = chat("hello");
 
-    let reply = world.client.post("/v1/chat/completions", &question).await;
+    let reply = world.client.post(CHAT, &question).await;
 
     assert!(reply.cut, "{reply:?}");
 }
@@ -41,9 +38,9 @@ async fn a_dropped_answer_is_a_hang_up() {
     let gate = Gate::chunks();
     let options = Options { gate: Some(gate.clone()), ..Options::default() };
     let world = World::builder().standin(options).start().await;
-    let question = json!({ "model": "gpt-4o-mini", "stream": true, "messages": [{ "role": "user", "content": "hello" }] });
+    let question = chat_stream("hello");
 
-    let mut live = world.client.stream("/v1/chat/completions", &question).await;
+    let mut live = world.client.stream(CHAT, &question).await;
     gate.release_chunks(2);
     live.read_until("data:").await;
     drop(live);

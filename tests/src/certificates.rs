@@ -36,6 +36,13 @@ pub struct Certified {
     pub private_key: PathBuf,
 }
 
+impl Certified {
+    fn read(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let certificate = CertificateDer::from_pem_file(&self.certificate).unwrap();
+        (vec![certificate], PrivateKeyDer::from_pem_file(&self.private_key).unwrap())
+    }
+}
+
 impl Authority {
     /// Writes its files to `dir`, under `name`.
     pub fn new(dir: &Path, name: &str) -> Self {
@@ -63,15 +70,25 @@ impl Authority {
     }
 
     /// Trusts this authority and no other.
-    pub(crate) fn client_config(&self, alpn: &[&str]) -> Arc<ClientConfig> {
+    pub(crate) fn client_config(
+        &self,
+        alpn: &[&str],
+        own: Option<&Certified>,
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut config = match own {
+            None => builder.with_no_client_auth(),
+            Some(own) => {
+                let (chain, key) = own.read();
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Arc::new(config)
     }
@@ -86,14 +103,13 @@ pub struct TlsFront {
 
 impl TlsFront {
     pub async fn start(certified: &Certified, behind: SocketAddr) -> Self {
-        let chain = CertificateDer::from_pem_file(&certified.certificate).unwrap();
-        let key = PrivateKeyDer::from_pem_file(&certified.private_key).unwrap();
+        let (chain, key) = certified.read();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![chain], key)
+            .with_single_cert(chain, key)
             .unwrap();
         // Offers more than the proxy may take: it speaks HTTP/1.1 upstream.
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

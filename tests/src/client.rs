@@ -2,7 +2,7 @@
 //!
 //! Not the proxy's own client, which could make the same mistake as the proxy.
 
-use crate::{Authority, within};
+use crate::{Authority, Certified, within};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt as _;
@@ -123,8 +123,22 @@ impl Client {
 
     /// Speaks TLS, trusting `authority`, and what is agreed on of `alpn`.
     pub async fn tls(to: SocketAddr, authority: &Authority, alpn: &[&str]) -> Self {
+        Self::over_tls(to, authority.client_config(alpn, None)).await
+    }
+
+    /// As [`Self::tls`], showing a certificate of its own.
+    pub async fn tls_as(
+        to: SocketAddr,
+        authority: &Authority,
+        alpn: &[&str],
+        own: &Certified,
+    ) -> Self {
+        Self::over_tls(to, authority.client_config(alpn, Some(own))).await
+    }
+
+    async fn over_tls(to: SocketAddr, config: Arc<rustls::ClientConfig>) -> Self {
         let mut client = Self::new(to);
-        client.tls = Some(authority.client_config(alpn));
+        client.tls = Some(config);
         let stream = client.tls_stream().await;
         let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
         if agreed.as_deref() == Some(b"h2") {
@@ -301,8 +315,9 @@ impl Live {
         loop {
             let frame = within("the next piece of a body", self.incoming.frame()).await?;
             match frame.map(Frame::into_data) {
-                Ok(Ok(piece)) => return Some(Ok(piece)),
-                Ok(Err(_trailers)) => {}
+                Ok(Ok(piece)) if !piece.is_empty() => return Some(Ok(piece)),
+                // Trailers, or the empty piece by which HTTP/2 says the end.
+                Ok(Ok(_) | Err(_)) => {}
                 Err(error) => return Some(Err(error)),
             }
         }

@@ -52,9 +52,27 @@ impl Process {
     /// # Panics
     /// It does not come to serve; the panic shows what it said.
     pub async fn start(dir: &Path, settings: &Settings) -> Self {
+        Self::run(dir, settings, Command::new(binary())).await
+    }
+
+    /// As [`Self::start`], begun with a soft limit of `open_files_max`.
+    pub async fn start_with_soft_limit(
+        dir: &Path,
+        settings: &Settings,
+        open_files_max: u32,
+    ) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .arg("-c")
+            .arg(format!("ulimit -Sn {open_files_max}; exec \"$0\" \"$@\""))
+            .arg(binary());
+        Self::run(dir, settings, shell).await
+    }
+
+    async fn run(dir: &Path, settings: &Settings, mut command: Command) -> Self {
         let config = dir.join("tollgate.yaml");
         fs::write(&config, settings.text()).unwrap();
-        let mut child = Command::new(binary())
+        let mut child = command
             .args(["run".as_ref(), "-c".as_ref(), config.as_os_str()])
             .env_clear()
             .current_dir(dir)

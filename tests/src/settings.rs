@@ -55,6 +55,11 @@ impl Settings {
         self
     }
 
+    /// What stands at `path`; null if nothing does.
+    pub fn get(&self, path: &str) -> Value {
+        self.0.pointer(&format!("/{}", path.replace('.', "/"))).cloned().unwrap_or_default()
+    }
+
     /// Adds a route before those there are.
     pub fn route_first(&mut self, route: Value) -> &mut Self {
         if let Some(routes) = self.0["routes"].as_array_mut() {

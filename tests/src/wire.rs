@@ -82,12 +82,17 @@ impl Wire {
         std::mem::take(&mut self.came)
     }
 
-    /// Whether something is there to be read or the other side is gone; waits for it.
-    pub async fn more(&mut self) -> bool {
+    /// Waits for more bytes than came so far; `false`: the other side is gone.
+    async fn more(&mut self) -> bool {
         let read = within("bytes or an end", self.stream.read_buf(&mut self.came)).await;
         // A connection that was reset has ended too.
         let n = read.unwrap_or(0);
         n > 0
+    }
+
+    /// Waits for a byte that was not taken yet; `false`: the other side is gone.
+    pub async fn any(&mut self) -> bool {
+        !self.came.is_empty() || self.more().await
     }
 
     /// Reads up to and with the empty line; `None`: the connection ended before.

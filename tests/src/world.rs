@@ -1,6 +1,7 @@
 //! The world itself: a provider, the proxy before it, and a caller.
 
 use crate::{Client, Settings, Wire, within};
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -11,11 +12,26 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate::{
-    App,
+    App, StartError,
     standin::{Counts, Options, StandIn},
 };
 use tollgate_config::{Config, Environment, Overrides, load};
 use tollgate_ledger::{Reader, RecordView};
+
+/// An OpenAI chat question that the stand-in answers whole.
+pub fn chat(text: &str) -> Value {
+    json!({ "model": "gpt-4o-mini", "messages": [{ "role": "user", "content": text }] })
+}
+
+/// The same question, to be answered as a stream.
+pub fn chat_stream(text: &str) -> Value {
+    let mut question = chat(text);
+    question["stream"] = true.into();
+    question
+}
+
+/// Where [`chat`] goes.
+pub const CHAT: &str = "/v1/chat/completions";
 
 /// A provider, the proxy before it, and a caller.
 #[derive(Debug)]
@@ -72,6 +88,14 @@ impl WorldBuilder {
         self
     }
 
+    /// [`Settings::set`], where that is all there is to change.
+    pub fn set(self, path: impl Into<String>, value: Value) -> Self {
+        let path = path.into();
+        self.config(move |yaml| {
+            yaml.set(&path, value);
+        })
+    }
+
     /// A directory that lives as long as the world, for certificates and the like.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -80,6 +104,15 @@ impl WorldBuilder {
     /// # Panics
     /// The configuration is not valid, or the proxy does not start.
     pub async fn start(self) -> World {
+        self.try_start().await.unwrap()
+    }
+
+    /// # Errors
+    /// Why the proxy does not start.
+    ///
+    /// # Panics
+    /// The configuration is not valid.
+    pub async fn try_start(self) -> Result<World, StartError> {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -89,8 +122,8 @@ impl WorldBuilder {
         for change in self.changes.0 {
             change(&mut settings);
         }
-        let app = App::start(parsed(&settings, self.dir.path())).await.unwrap();
-        World {
+        let app = App::start(parsed(&settings, self.dir.path())).await?;
+        Ok(World {
             client: Client::new(app.addresses().listeners[0]),
             telemetry: Client::new(app.addresses().metrics),
             app,
@@ -99,7 +132,7 @@ impl WorldBuilder {
             dir: self.dir,
             _tasks: tasks,
             stop,
-        }
+        })
     }
 }
 
