@@ -28,6 +28,7 @@ const WORDS: &[(&str, &[&str])] = &[
     ("routes[].dialect", &["gemini", "ollama", "cohere", "bedrock", "vertex", "azure", "grpc"]),
     ("routes[].cache.tiers[]", &["memcached", "postgres", "disk"]),
     ("routes[].cache.tiers[].name", &["memcached", "postgres", "disk"]),
+    ("resources[].kind", &["storage", "network", "fixed"]),
 ];
 
 /// The keys that `pattern` will have one day.

@@ -271,10 +271,8 @@ pub struct Resource {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResourceKind {
+    /// Shared among routes by the time they keep it busy.
     Compute,
-    Storage,
-    Network,
-    Fixed,
 }
 
 /// What the command line says over the file. Texts as typed: their mistakes are

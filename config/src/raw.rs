@@ -334,9 +334,6 @@ pub(crate) struct RawResource {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RawResourceKind {
     Compute,
-    Storage,
-    Network,
-    Fixed,
 }
 
 pub(crate) use crate::raw_route::*;

@@ -161,9 +161,6 @@ impl LogLevel {
 fn kind(kind: ResourceKind) -> &'static str {
     match kind {
         ResourceKind::Compute => "compute",
-        ResourceKind::Storage => "storage",
-        ResourceKind::Network => "network",
-        ResourceKind::Fixed => "fixed",
     }
 }
 

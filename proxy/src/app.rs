@@ -148,7 +148,8 @@ impl Snapshot {
         let lane = |metrics, route: &str| {
             let (route, classes) = (meter.ledger.dim(route), class_dims.clone());
             let class_default = config.class_default;
-            Arc::new(Lane { metrics, route, classes, class_default })
+            let access = config.logs.access;
+            Arc::new(Lane { metrics, route, classes, class_default, access })
         };
         let unrouted = lane(handles.unrouted, "");
         let routes = config.routes.iter().zip(handles.routes).filter_map(|(route, metrics)| {

@@ -50,6 +50,8 @@ pub(crate) struct Lane {
     /// By place of the class.
     pub(crate) classes: Box<[DimId]>,
     pub(crate) class_default: ClassId,
+    /// A line in the log for every call.
+    pub(crate) access: bool,
 }
 
 /// A call that has begun and is not written yet.
@@ -406,6 +408,9 @@ impl Draft {
             TierLabel::Redis => CacheTier::Redis,
         };
         record.reason = self.reason.map_or(Reason::None, Reason::from_name);
+        if self.lane.access {
+            log_access(&self.record, self.lane.metrics.route(), self.model.as_deref());
+        }
         self.meter.ledger.close(&self.record);
         self.lane.metrics.ended(&CallEnd {
             at: now,
@@ -420,6 +425,28 @@ impl Draft {
             tier: self.tier,
         });
     }
+}
+
+/// `telemetry.logs.access`: what an operator looks for in nginx's access log. Names and
+/// numbers, never content.
+fn log_access(record: &UsageRecord, route: &str, model: Option<&str>) {
+    let times = &record.times;
+    tracing::info!(
+        target: "access",
+        record = %record.id,
+        route,
+        model,
+        status = record.status,
+        reason = record.reason.name(),
+        cache = record.outcome.name(),
+        tier = record.tier.name(),
+        bytes_in = record.bytes_in,
+        bytes_out = record.bytes_out,
+        queue_us = times.queue_us,
+        upstream_us = times.upstream_us,
+        total_us = times.total_us,
+        "call"
+    );
 }
 
 fn ledger_outcome(outcome: CacheOutcome) -> ledger::CacheOutcome {

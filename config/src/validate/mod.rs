@@ -261,9 +261,6 @@ fn resource(review: &mut Review<'_>, path: &str, raw: RawResource) -> Resource {
         }
     }
     let kind = match raw.kind {
-        Some(RawResourceKind::Storage) => ResourceKind::Storage,
-        Some(RawResourceKind::Network) => ResourceKind::Network,
-        Some(RawResourceKind::Fixed) => ResourceKind::Fixed,
         Some(RawResourceKind::Compute) | None => ResourceKind::Compute,
     };
     Resource { name, kind, hourly_pico_usd, replicas: raw.replicas.unwrap_or(1) }

@@ -16,7 +16,7 @@ routes:
   - { name: chat, upstream: model, match: { path: /v1/chat, methods: [POST] } }
   - { name: all, upstream: model, cache: { mode: content } }
 prices: { book: none }
-resources: [{ name: rent, kind: fixed, hourly: "4000" }, { name: air, kind: network, hourly: "0" }]
+resources: [{ name: rent, kind: compute, hourly: "4000" }, { name: air, kind: compute, hourly: "0" }]
 "#;
     let (_, warnings) = load(text, &Table::default()).unwrap();
     insta::assert_snapshot!(lines(&warnings), @r#"

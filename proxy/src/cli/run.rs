@@ -48,14 +48,15 @@ async fn serve(source: Source, config: tollgate_config::Config) -> Result<(), Fa
     let mut terminate = signal(SignalKind::terminate()).map_err(environment)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(environment)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(environment)?;
+    // Before it is announced: what changes from then on must be noticed.
+    let mut file = source.file().map(Watched::new);
     let app = App::start(config).await.map_err(|error| failure(&error))?;
-    announce(&app);
     let again = source.clone();
     app.set_source(move || {
         let read = again.read_to_run().map(|(config, _)| config);
         read.map_err(|failure| failure.lines().map(str::to_owned).collect())
     });
-    let mut file = source.file().map(Watched::new);
+    announce(&app);
     let mut looks = tokio::time::interval(LOOK_INTERVAL);
     loop {
         tokio::select! {

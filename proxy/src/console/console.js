@@ -5,6 +5,7 @@
 const INTERVAL_MS = 2000;
 const pause = document.getElementById("pause");
 let paused = false;
+let renewals = 0;
 
 pause.hidden = false;
 pause.addEventListener("click", () => {
@@ -25,6 +26,9 @@ async function refresh() {
     // Somebody who selects a figure wants to copy it.
     if (answer.ok && main && getSelection().isCollapsed) {
       document.getElementById("main").replaceChildren(...main.childNodes);
+      // For tests/console/shot.sh.
+      renewals += 1;
+      document.body.dataset.renewals = renewals;
     }
     stale(!answer.ok);
   } catch {

@@ -21,8 +21,9 @@ pub(super) fn dollars(pico: Option<i128>) -> String {
     let unit = 10u128.pow(12 - decimals);
     let rounded = (amount / unit).saturating_add(u128::from(amount % unit * 2 >= unit)) * unit;
     let (whole, part) = (rounded / PICO, rounded % PICO);
+    // Rounding may have made a dollar of it.
+    let shown = if whole > 0 { 2 } else { usize::try_from(decimals).unwrap_or(2) };
     let part = format!("{part:012}");
-    let shown = part.trim_end_matches('0').len().max(2);
     let part = part.get(..shown).unwrap_or_default();
     format!("{sign}${}.{part}", grouped(whole))
 }
@@ -59,7 +60,7 @@ mod tests {
         check(999_999_999_999, "$1.00");
         check(1_005_000_000_000, "$1.01");
         check(1_234_567_890_000_000_000, "$1,234,567.89");
-        check(-20_000_000_000, "−$0.02");
+        check(-20_000_000_000, "−$0.0200");
         assert_eq!(dollars(None), "—");
     }
 

@@ -94,11 +94,11 @@ fn models(today: &Result<Today, String>) -> Markup {
     let row = |name: &Markup, sums: &Sums| {
         html! {
             th scope="row" { (name) }
+            td { (money(sums.cost_known())) }
+            td { (money(sums.saved_known())) }
             td { (grouped(sums.calls.into())) }
             td { (grouped(sums.hits.into())) }
             td { (grouped(sums.tokens.iter().map(|count| u128::from(*count)).sum())) }
-            td { (money(sums.cost_known())) }
-            td { (money(sums.saved_known())) }
             td { @if sums.unpriced_calls > 0 { (grouped(sums.unpriced_calls.into())) } @else { "0" } }
         }
     };
@@ -111,9 +111,9 @@ fn models(today: &Result<Today, String>) -> Markup {
                 Ok(today) => {
                     div.wide { table {
                         thead { tr {
-                            th scope="col" { "Model" } th scope="col" { "Calls" }
+                            th scope="col" { "Model" } th scope="col" { "Spent" }
+                            th scope="col" { "Saved" } th scope="col" { "Calls" }
                             th scope="col" { "Hits" } th scope="col" { "Tokens" }
-                            th scope="col" { "Spent" } th scope="col" { "Saved" }
                             th scope="col" { "Unpriced" }
                         } }
                         tbody {
@@ -150,7 +150,7 @@ fn cache(view: &View) -> Markup {
             h2 #cache { "Cache" }
             div.wide { table {
                 thead { tr {
-                    th scope="col" { "Answered by" } th scope="col" { "Last 5 min" } th.bar scope="col" {}
+                    th scope="col" { "Answered by" } th scope="col" { "Last 5 min" } td.bar {}
                 } }
                 tbody {
                     @for (name, ratio) in ratios {
@@ -166,12 +166,17 @@ fn cache(view: &View) -> Markup {
             } }
             div.wide { table {
                 thead { tr {
-                    th scope="col" { "Tier" } th scope="col" { "Found" } th scope="col" { "Of look-ups" }
-                    th scope="col" { "Entries" } th scope="col" { "Held" } th scope="col" { "State" }
+                    th scope="col" { "Tier" } th scope="col" { "State" } th scope="col" { "Found" }
+                    th scope="col" { "Of look-ups" } th scope="col" { "Entries" } th scope="col" { "Held" }
                 } }
                 tbody { @for tier in &view.tiers { tr { (tier_row(tier)) } } }
             } }
-            p { (grouped(len(view.flights))) " fills under way." }
+            p {
+                @for held in view.tiers.iter().filter_map(|tier| tier.held.as_ref()) {
+                    "The memory tier may hold " (bytes(held.bytes_max)) ". "
+                }
+                (grouped(len(view.flights))) " fills under way."
+            }
         }
     }
 }
@@ -179,19 +184,19 @@ fn cache(view: &View) -> Markup {
 fn tier_row(tier: &TierView) -> Markup {
     html! {
         th scope="row" { (tier.name) }
+        td { @match tier.is_up {
+            None | Some(true) => span.good { "up" },
+            Some(false) => span.bad { "away" },
+        } }
         td { (grouped(tier.hits.into())) }
         td { @match tier.hit_ratio { Some(ratio) => (percent(ratio)), None => "—" } }
         @match &tier.held {
             Some(held) => {
                 td { (grouped(len(held.entries))) }
-                td { (bytes(held.bytes)) " of " (bytes(held.bytes_max)) }
+                td { (bytes(held.bytes)) }
             }
             None => { td { "—" } td { "—" } }
         }
-        td { @match tier.is_up {
-            None | Some(true) => span.good { "up" },
-            Some(false) => span.bad { "away" },
-        } }
     }
 }
 
@@ -303,7 +308,7 @@ fn rate(per_second: f64) -> String {
 
 #[expect(clippy::float_arithmetic, reason = "a time for a screen")]
 fn millis(seconds: f64) -> String {
-    if seconds >= 10.0 { format!("{seconds:.1} s") } else { format!("{:.1} ms", seconds * 1000.0) }
+    if seconds >= 1.0 { format!("{seconds:.2} s") } else { format!("{:.1} ms", seconds * 1000.0) }
 }
 
 /// Whole units of 1024, rounded down.
@@ -324,3 +329,6 @@ fn span(millis: i64) -> String {
         (days, hours, _) => format!("{days} d {} h", hours % 24),
     }
 }
+
+#[cfg(test)]
+mod tests;
