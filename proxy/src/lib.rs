@@ -2,7 +2,8 @@
 //! business services.
 //!
 //! The way of a request is `exchange`; the modules of the way are listed in its order,
-//! and a stage uses what stands above it, never below (a tidy test holds it).
+//! and a stage uses what stands above it, not below (a tidy test holds it, and lists
+//! the uses that still point down).
 
 // The way of a request.
 mod listener;
