@@ -111,6 +111,26 @@ async fn a_second_signal_goes_at_once() {
 }
 
 #[tokio::test]
+async fn every_call_has_a_line_where_an_access_log_is_asked_for_and_none_where_not() {
+    for wanted in [true, false] {
+        let (world, mut settings) = provider(None).await;
+        settings.set("telemetry.logs.access", json!(wanted));
+        let mut process = Process::start(world.dir(), &settings).await;
+        let client = Client::new(process.addr);
+        let reply = client.post(CHAT, &chat("a secret question")).await;
+
+        process.signal(Signal::TERM);
+        process.gone().await;
+        let log = process.log();
+        let lines: Vec<&String> =
+            log.iter().filter(|line| line.contains("\"target\":\"access\"")).collect();
+        assert_eq!(lines.len(), usize::from(wanted), "{log:#?}");
+        assert!(lines.iter().all(|line| line.contains(reply.header("tollgate-record"))));
+        assert!(!log.iter().any(|line| line.contains("a secret question")));
+    }
+}
+
+#[tokio::test]
 async fn sighup_brings_a_good_configuration_into_force_and_leaves_a_bad_one() {
     let (world, mut settings) = provider(None).await;
     settings.set("routes.0.match", json!({ "path_prefix": "/v1" }));

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 pub struct Process {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    reader: TaskTracker,
     config: PathBuf,
     pub addr: SocketAddr,
     pub metrics: SocketAddr,
@@ -85,11 +86,13 @@ impl Process {
         let log = Arc::<Mutex<Vec<String>>>::default();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let kept = log.clone();
-        TaskTracker::new().spawn(async move {
+        let reader = TaskTracker::new();
+        reader.spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 kept.lock().unwrap().push(line);
             }
         });
+        reader.close();
         let said = until(
             "the line `serving`",
             || async { all(&log) },
@@ -104,7 +107,7 @@ impl Process {
         };
         let (addr, metrics) = (address("listeners"), address("metrics"));
         let admin = address("admin");
-        Self { child, log, config, addr, metrics, admin }
+        Self { child, log, reader, config, addr, metrics, admin }
     }
 
     /// The configuration file, to be changed before a SIGHUP.
@@ -124,11 +127,12 @@ impl Process {
         kill_process(id, signal).unwrap();
     }
 
-    /// Waits until it has gone.
+    /// Waits until it has gone, and its last words have been read.
     pub async fn gone(&mut self) -> ExitStatus {
         let log = self.log.clone();
         let what = "the process to end";
         let gone = within(what, self.child.wait()).await.unwrap();
+        within("the end of its log", self.reader.wait()).await;
         // Seen only when the test fails, which is when it is needed.
         for line in all(&log) {
             std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes()).ok();
