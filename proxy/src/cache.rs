@@ -27,11 +27,13 @@ use crate::{
     identity::{Caller, Tenant},
     inspect::{self, AskBody},
     meter::unix_ms,
+    metrics::TierLabel,
     route::Route,
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method, request};
 use std::sync::Arc;
+use tokio::time::Instant;
 use tollgate_cache::{
     cache_control::RequestControl,
     canonical::{Bounds, canonicalise},
@@ -277,15 +279,23 @@ async fn look_up(
 ) -> Option<Hit> {
     let now_ms = now_ms();
     let tiers = &parts.cache.tiers;
-    if route.ttls.memory_ms.is_some()
-        && let Some(found) = tiers.look_up_now(key, check, now_ms)
-        && let Some(hit) = answer::usable(found, ask, wish, now_ms)
-    {
-        return Some(hit);
+    let took = |tier, began| {
+        parts.metrics.looked_up(tier, Instant::now().saturating_duration_since(began));
+    };
+    if route.ttls.memory_ms.is_some() {
+        let began = Instant::now();
+        let found = tiers.look_up_now(key, check, now_ms);
+        took(TierLabel::Memory, began);
+        if let Some(hit) = found.and_then(|found| answer::usable(found, ask, wish, now_ms)) {
+            return Some(hit);
+        }
     }
     route.ttls.redis_ms?;
-    let found = tiers.look_up_shared(*key, check, route.ttls, now_ms).await?;
-    answer::usable(found, ask, wish, now_ms)
+    tiers.redis()?;
+    let began = Instant::now();
+    let found = tiers.look_up_shared(*key, check, route.ttls, now_ms).await;
+    took(TierLabel::Redis, began);
+    answer::usable(found?, ask, wish, now_ms)
 }
 
 /// Looks in memory once more: for a caller that has just become the leader.

@@ -238,3 +238,15 @@ async fn two_upstreams_never_share_an_answer_and_two_routes_to_one_do() {
     // The same question to the same service, by the plain route.
     assert_hit(&ask(&world.client, &[]).await);
 }
+
+#[tokio::test]
+async fn how_long_a_look_up_took_is_told_for_each_tier_that_was_asked() {
+    let world = content(json!({})).start().await;
+    world.client.post(CHAT, &chat("a")).await;
+    assert_hit(&world.client.post(CHAT, &chat("a")).await);
+    // Before the first answer the version is not known, and nothing is looked for.
+    for (tier, asked) in [("memory", 1.0), ("redis", 0.0)] {
+        let count = format!("tollgate_cache_lookup_seconds_count{{tier=\"{tier}\"}}");
+        assert_eq!(world.metric(&count), Some(asked));
+    }
+}
