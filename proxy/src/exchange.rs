@@ -8,11 +8,13 @@
 mod contain;
 mod fetch;
 mod mark;
+mod unread;
 mod upgrade;
 
 pub(crate) use self::{
     fetch::{Fetch, Timing},
     mark::Marks,
+    unread::refuse_unread,
 };
 
 use self::contain::Contained;

@@ -30,6 +30,10 @@ pub(crate) enum BadHead {
     PathClimbs,
     #[error("the head has more fields than limits.headers")]
     TooManyFields,
+    #[error("the head is not HTTP: its first line, a field or a length is malformed")]
+    Malformed,
+    #[error("the head is longer than limits.header_bytes, or has more fields than limits.headers")]
+    TooLong,
 }
 
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

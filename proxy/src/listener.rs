@@ -5,18 +5,22 @@
 //! connection: it looks at what happened only when it fires, so that a request that
 //! comes and goes in time costs none.
 
+mod refuse;
 mod tls;
 mod watch;
 
 pub(crate) use self::tls::{TlsError, acceptor, chain_and_key, roots};
 pub(crate) use self::watch::{Active, Watch};
 
-use self::watch::{Watched, WatchedIo};
+use self::{
+    refuse::{Refuser, RefusingIo},
+    watch::{Watched, WatchedIo},
+};
 use crate::{
     app::Parts,
     exchange::{self, Served},
 };
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -184,28 +188,37 @@ async fn protocol<T>(
         listener: listener.place,
         watch: watch.clone(),
     });
-    let io = TokioIo::new(WatchedIo::new(stream, watch.clone()));
+    let io = WatchedIo::new(stream, watch.clone());
     let limits = &listener.limits;
     let header_bytes_max = usize::try_from(limits.header_bytes_max).unwrap_or(usize::MAX);
     let shutdown = parts.shutdown.clone();
+    let refuser = Refuser::new(parts.clone(), peer.clone());
     let service = service_fn(move |request: Request<Incoming>| {
+        // Here and not in the future, which is not polled before hyper may write.
+        let active = peer.watch.begin();
         let (parts, peer) = (parts.clone(), peer.clone());
-        async move { answer(parts, peer, request).await }
+        async move {
+            let response = exchange::exchange(&parts, &peer, request).await;
+            Ok::<_, Infallible>(response.map(|body| Served::new(body, active)))
+        }
     });
     let ended = if h2 {
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(H2_STREAMS_MAX)
             .max_header_list_size(u32::try_from(header_bytes_max).unwrap_or(u32::MAX))
-            .serve_connection(io, service);
+            .serve_connection(TokioIo::new(io), service);
         Watched::new(connection, watch, limits, &shutdown).await
     } else {
+        let io = RefusingIo::new(io, refuser.clone());
         let connection = http1::Builder::new()
             .max_headers(limits.headers_max)
+            // The buffer alone is no limit: one read may fill it to twice its size.
+            .max_header_size(header_bytes_max)
             .max_buf_size(header_bytes_max.max(HYPER_BUFFER_BYTES_MIN))
-            .serve_connection(io, service)
+            .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
-        Watched::new(connection, watch, limits, &shutdown).await
+        Watched::new(connection, watch, limits, &shutdown).await.inspect_err(|e| refuser.note(e))
     };
     if let Err(error) = ended {
         tracing::debug!(%error, peer = %ip, "a connection ended with an error");
@@ -214,13 +227,3 @@ async fn protocol<T>(
 
 /// hyper refuses smaller read buffers.
 const HYPER_BUFFER_BYTES_MIN: usize = 8192;
-
-async fn answer(
-    parts: Arc<Parts>,
-    peer: Arc<Peer>,
-    request: Request<Incoming>,
-) -> Result<Response<Served>, Infallible> {
-    let active = peer.watch.begin();
-    let response = exchange::exchange(&parts, &peer, request).await;
-    Ok(response.map(|body| Served::new(body, active)))
-}

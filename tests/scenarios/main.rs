@@ -32,6 +32,7 @@ mod hygiene;
 mod limits;
 mod timeouts;
 mod refusals;
+mod unread;
 mod tls;
 mod probes;
 mod drain;

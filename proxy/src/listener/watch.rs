@@ -36,6 +36,11 @@ pub(crate) struct Watch {
     in_head: AtomicBool,
     /// When the present state began, in nanoseconds after `opened`.
     since_ns: AtomicU64,
+    /// Nothing is active, and all of the answers has been handed to the system: what is
+    /// written now answers no request.
+    settled: AtomicBool,
+    /// A head was refused before it became a request.
+    refused: AtomicBool,
 }
 
 /// One request under way; dropped when its answer has ended.
@@ -50,6 +55,8 @@ impl Default for Watch {
             active: AtomicU32::new(0),
             in_head: AtomicBool::new(false),
             since_ns: AtomicU64::new(0),
+            settled: AtomicBool::new(true),
+            refused: AtomicBool::new(false),
         }
     }
 }
@@ -58,7 +65,27 @@ impl Watch {
     pub(crate) fn begin(self: &Arc<Self>) -> Active {
         self.active.fetch_add(1, Ordering::Relaxed);
         self.in_head.store(false, Ordering::Relaxed);
+        self.settled.store(false, Ordering::Relaxed);
         Active(self.clone())
+    }
+
+    /// All that was to be written has been.
+    pub(super) fn flushed(&self) {
+        if self.active.load(Ordering::Relaxed) == 0 {
+            self.settled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn refused(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 
     fn mark(&self) {
