@@ -32,7 +32,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -73,11 +73,27 @@ pub(crate) struct Peer {
     /// Which of the configured listeners it came in by.
     pub(crate) listener: usize,
     pub(crate) watch: Arc<Watch>,
+    /// Not the place itself: a flight may outlive the connection that began it.
+    pub(crate) place: Weak<Place>,
 }
 
 /// One of `limits.connections`; dropped, the place is free.
 #[derive(Debug)]
-struct Place(Arc<AtomicUsize>);
+pub(crate) struct Place(Arc<AtomicUsize>);
+
+/// Keeps a connection what it is after hyper has handed its stream to somebody else.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Stay {
+    _active: Active,
+    _place: Option<Arc<Place>>,
+}
+
+impl Peer {
+    pub(crate) fn stay(&self) -> Stay {
+        Stay { _active: self.watch.begin(), _place: self.place.upgrade() }
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -114,8 +130,8 @@ pub(crate) async fn serve(socket: TcpListener, listener: Listener, parts: Arc<Pa
         };
         let (parts, listener) = (parts.clone(), listener.clone());
         parts.connections.clone().spawn(async move {
-            connection(stream, address, listener, parts).await;
-            drop(place);
+            let place = Arc::new(place);
+            connection(stream, (address, &place), listener, parts).await;
         });
     }
 }
@@ -133,7 +149,7 @@ fn take_place(listener: &Listener) -> Option<Place> {
 
 async fn connection(
     stream: TcpStream,
-    address: SocketAddr,
+    from: (SocketAddr, &Arc<Place>),
     listener: Arc<Listener>,
     parts: Arc<Parts>,
 ) {
@@ -146,16 +162,16 @@ async fn connection(
     match &listener.tls {
         None => {
             if let Ok(Ok(h2)) = time::timeout(patience, speaks_h2(&stream)).await {
-                protocol(stream, address, h2, &listener, parts).await;
+                protocol(stream, from, h2, &listener, parts).await;
             }
         }
         Some(acceptor) => match time::timeout(patience, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                protocol(stream, address, h2, &listener, parts).await;
+                protocol(stream, from, h2, &listener, parts).await;
             }
-            Ok(Err(error)) => tracing::debug!(%error, peer = %address.ip(), "TLS handshake failed"),
-            Err(_) => tracing::debug!(peer = %address.ip(), "TLS handshake took too long"),
+            Ok(Err(error)) => tracing::debug!(%error, peer = %from.0.ip(), "TLS handshake failed"),
+            Err(_) => tracing::debug!(peer = %from.0.ip(), "TLS handshake took too long"),
         },
     }
 }
@@ -171,7 +187,7 @@ async fn speaks_h2(stream: &TcpStream) -> io::Result<bool> {
 
 async fn protocol<T>(
     stream: T,
-    address: SocketAddr,
+    (address, place): (SocketAddr, &Arc<Place>),
     h2: bool,
     listener: &Listener,
     parts: Arc<Parts>,
@@ -187,6 +203,7 @@ async fn protocol<T>(
         is_tls: listener.tls.is_some(),
         listener: listener.place,
         watch: watch.clone(),
+        place: Arc::downgrade(place),
     });
     let io = WatchedIo::new(stream, watch.clone());
     let limits = &listener.limits;

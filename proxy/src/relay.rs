@@ -125,11 +125,11 @@ impl Patience {
 
 impl Debts {
     /// A WebSocket has ended: there were bytes, and nothing that anyone bills.
-    pub(crate) fn tunnelled(mut self, bytes_in: u64, bytes_out: u64) {
+    pub(crate) fn tunnelled(mut self, bytes_in: u64, bytes_out: u64, reason: Option<&'static str>) {
         drop((self.lease, self.permit));
         self.call.sent_in(bytes_in);
         let status = http::StatusCode::SWITCHING_PROTOCOLS.as_u16();
-        self.call.answered(Answered { status, bytes_out, reason: None, bill: &Bill::default() });
+        self.call.answered(Answered { status, bytes_out, reason, bill: &Bill::default() });
     }
 }
 

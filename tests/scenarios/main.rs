@@ -33,6 +33,7 @@ mod limits;
 mod timeouts;
 mod refusals;
 mod unread;
+mod websocket;
 mod tls;
 mod probes;
 mod drain;

@@ -148,6 +148,11 @@ impl Wire {
         }
     }
 
+    /// Reads `length` bytes; fewer, if the connection ends before.
+    pub async fn take(&mut self, length: usize) -> Vec<u8> {
+        self.exactly(length).await.0
+    }
+
     async fn exactly(&mut self, length: usize) -> (Vec<u8>, bool) {
         while self.came.len() < length {
             if !self.more().await {

@@ -27,7 +27,7 @@ use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -252,6 +252,7 @@ fn peer(address: IpAddr) -> Peer {
         is_tls: false,
         listener: 0,
         watch: Arc::new(Watch::default()),
+        place: Weak::new(),
     }
 }
 

@@ -3,7 +3,11 @@
 //! It is one future that owns everything it needs, because nobody's connection owns it:
 //! a flight keeps it going while anyone listens, a call of its own awaits it in place.
 
-use super::{ExchangeError, mark::Marks, upgrade};
+use super::{
+    ExchangeError,
+    mark::Marks,
+    upgrade::{self, Sides, Tunnel},
+};
 use crate::{
     admission::{Ask as Turn, QueuedFlag},
     app::Parts,
@@ -128,13 +132,7 @@ impl Fetch {
         };
 
         let (mut answer, incoming) = response.into_parts();
-        let upgrading = answer.status == StatusCode::SWITCHING_PROTOCOLS;
-        let theirs = answer.extensions.remove::<OnUpgrade>();
-        let sides = upgrade.zip(theirs).filter(|_| upgrading);
-        if upgrading && sides.is_none() {
-            // Nobody asked for it: no upgrade was forwarded.
-            return Err(unasked_upgrade(endpoint));
-        }
+        let sides = sides(&mut answer, upgrade, endpoint)?;
         let fill = fill.and_then(|fill| fill.answered(&answer));
         let mut shared = shared_head(&mut answer, &incoming, &method, fill.as_ref(), waited);
         let counter = (operation != Operation::Other).then(|| {
@@ -154,10 +152,11 @@ impl Fetch {
         let patience = Patience::new(upstream.timeouts.idle, until);
         let answer = match sides {
             None => Answer::new(incoming, status, debts, patience),
-            Some((ours, theirs)) => {
+            Some(sides) => {
                 upgrade::say(&mut shared.headers);
+                let (stay, idle) = (peer.stay(), upstream.timeouts.idle);
                 let cut = parts.shutdown.cut.clone();
-                parts.connections.spawn(upgrade::tunnel(ours, theirs, debts, cut));
+                parts.connections.spawn(Tunnel { sides, debts, stay, idle, cut }.run());
                 Answer::elsewhere(incoming, status, patience)
             }
         };
@@ -257,9 +256,23 @@ async fn send(
     Ok((response, lease))
 }
 
-fn unasked_upgrade(endpoint: &Endpoint) -> ExchangeError {
-    tracing::warn!(endpoint = &*endpoint.name, "101 without an upgrade having been asked for");
-    ExchangeError::Upstream(UpstreamError::Unasked { endpoint: endpoint.name.clone() })
+/// Both ends of the WebSocket that an answer opens, if it does.
+fn sides(
+    answer: &mut http::response::Parts,
+    asked: Option<OnUpgrade>,
+    endpoint: &Endpoint,
+) -> Result<Option<Sides>, ExchangeError> {
+    if answer.status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(None);
+    }
+    let theirs = answer.extensions.remove::<OnUpgrade>();
+    let Some((downstream, upstream)) = asked.zip(theirs) else {
+        // Nobody asked for it: no upgrade was forwarded.
+        tracing::warn!(endpoint = &*endpoint.name, "101 without an upgrade having been asked for");
+        let endpoint = endpoint.name.clone();
+        return Err(ExchangeError::Upstream(UpstreamError::Unasked { endpoint }));
+    };
+    Ok(Some(Sides { downstream, upstream }))
 }
 
 fn shared_head(
