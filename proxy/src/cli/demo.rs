@@ -48,12 +48,30 @@ impl Demo {
 
     async fn show(self) -> Result<(), Failure> {
         let interrupted = interrupted()?;
-        let mut interrupted = std::pin::pin!(interrupted);
         let stage = Stage::set().await?;
-        print_line(&page::opening(&stage, &Load::default_for(LENGTH)));
+        self.play_on(stage, Load::default_for(LENGTH), interrupted, print_line).await
+    }
+
+    /// Plays the load, and stays up until `interrupted` or told over HTTP to go.
+    async fn play_on(
+        self,
+        stage: Stage,
+        load: Load,
+        interrupted: impl Future<Output = ()>,
+        tell: impl Fn(&str) + Copy,
+    ) -> Result<(), Failure> {
+        let drain_asked = stage.drain_asked();
+        let over = async {
+            tokio::select! {
+                () = interrupted => {}
+                () = drain_asked => {}
+            }
+        };
+        let mut over = std::pin::pin!(over);
+        tell(&page::opening(&stage, &load));
         let played = tokio::select! {
-            played = play(&stage, Load::default_for(LENGTH), print_line) => played,
-            () = &mut interrupted => {
+            played = play(&stage, load, tell) => played,
+            () = &mut over => {
                 stage.strike().await;
                 return Ok(());
             }
@@ -65,11 +83,11 @@ impl Demo {
                 return Err(failure);
             }
         };
-        print_line(&page::tables(&tally));
-        print_line(&page::audit(&books));
+        tell(&page::tables(&tally));
+        tell(&page::audit(&books));
         if !self.exit {
-            print_line(&page::invitation(&stage));
-            interrupted.await;
+            tell(&page::invitation(&stage));
+            over.await;
         }
         stage.strike().await;
         books.verdict().map_err(Failure::Environment)

@@ -23,6 +23,7 @@ const PAGE: usize = 10_000;
 
 /// What the demo runs: a configuration as an operator would write it.
 const CONFIGURATION: &str = "
+drain: { quiet: 0s, deadline: 1s }
 upstreams:
   provider:
     endpoints: [{ url: 'PROVIDER' }]
@@ -148,9 +149,15 @@ impl Stage {
         self.dir.path().to_owned()
     }
 
+    /// Ends when somebody asks for the drain over HTTP.
+    pub(super) fn drain_asked(&self) -> impl Future<Output = ()> + use<> {
+        let app = self.app.clone();
+        async move { app.drain_asked().await }
+    }
+
     /// Takes everything down; the ledger's directory goes with it.
     pub(super) async fn strike(self) {
-        self.app.drain_within(Duration::ZERO, Duration::from_secs(1)).await;
+        self.app.drain().await;
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;

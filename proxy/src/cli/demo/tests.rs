@@ -1,6 +1,7 @@
 //! The demo with a few calls: its books agree, and what it prints fits a terminal.
 
 use super::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_books_of_callers_ledger_and_provider_agree() {
@@ -40,4 +41,38 @@ fn books_that_differ_are_no_success() {
     assert_eq!(said, "demo: tokens in: the ledger has 5, the provider 6");
     assert!(Books { limit_exceeded: 1, ..good.clone() }.verdict().is_err());
     assert!(Books { failures: 1, ..good }.verdict().is_err());
+}
+
+/// Goal: `POST /api/drain` ends the demo as it ends `tollgate run`, whenever it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_asked_for_over_http_ends_the_demo() {
+    // After the load, and in the middle of it.
+    for (calls, waits) in [(1, true), (1_000_000, false)] {
+        let stage = Stage::set().await.unwrap();
+        let (console, dir) = (stage.console().unwrap(), stage.dir());
+        let demo = Demo { exit: false };
+        let still_up = tokio::sync::Notify::new();
+        let tell = |page: &str| {
+            if page.contains("still up") {
+                still_up.notify_one();
+            }
+        };
+        let shown = demo.play_on(stage, Load::of_calls(calls), std::future::pending(), tell);
+        let asked = async {
+            if waits {
+                still_up.notified().await;
+            }
+            let mut stream = tokio::net::TcpStream::connect(console).await.unwrap();
+            let order = "POST /api/drain HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+                         content-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+            stream.write_all(order.as_bytes()).await.unwrap();
+            let mut said = String::new();
+            stream.read_to_string(&mut said).await.unwrap();
+            said
+        };
+        let both = async { tokio::join!(shown, asked) };
+        let (shown, said) = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+        assert!(said.starts_with("HTTP/1.1 202 ") && said.contains("\"deadline_s\":1.0"), "{said}");
+        assert!(shown.is_ok() && !dir.exists());
+    }
 }
