@@ -15,6 +15,7 @@ mod purge;
 mod query;
 mod reading;
 mod state;
+mod tries;
 mod usage;
 
 #[cfg(test)]
@@ -23,15 +24,16 @@ mod tests;
 pub(crate) use self::{
     control::ConfigSource,
     guard::{Session, is_token, session_cookie},
-    problem::{CHALLENGE, Problem},
+    problem::{CHALLENGE, Problem, whole_seconds},
     query::Query,
     reading::read_ledger,
+    tries::{Judged, Tries},
     usage::report_query,
 };
 
 use crate::{
     app::Parts,
-    aside::{self, Answer},
+    aside::{self, Answer, PeerIp},
     console, telemetry,
 };
 use bytes::Bytes;
@@ -61,6 +63,8 @@ pub(crate) struct AdminParts {
     pub(crate) drain_asked: CancellationToken,
     /// Where the configuration can be read again.
     pub(crate) source: std::sync::OnceLock<ConfigSource>,
+    /// Wrong tokens of the last minute.
+    tries: Tries,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,18 +120,19 @@ impl Default for AdminParts {
             ledger_reads: Arc::new(Semaphore::new(reading::READS_MAX)),
             drain_asked: CancellationToken::new(),
             source: std::sync::OnceLock::new(),
+            tries: Tries::default(),
         }
     }
 }
 
 /// Answers a request on the admin address.
-pub(crate) async fn answer<B>(parts: Arc<Parts>, request: Request<B>) -> Answer
+pub(crate) async fn answer<B>(parts: Arc<Parts>, from: PeerIp, request: Request<B>) -> Answer
 where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let config = parts.snapshot.load().config.clone();
-    let mut answer = serve(&parts, &config, request).await.unwrap_or_else(Answer::from);
+    let mut answer = serve(&parts, &config, from, request).await.unwrap_or_else(Answer::from);
     guard::harden(answer.headers_mut());
     answer
 }
@@ -135,6 +140,7 @@ where
 async fn serve<B>(
     parts: &Arc<Parts>,
     config: &Config,
+    from: PeerIp,
     request: Request<B>,
 ) -> Result<Answer, Problem>
 where
@@ -149,15 +155,16 @@ where
     let path = head.uri.path();
     if path == "/login" && head.method == Method::POST {
         let ask = Ask { body: read(body).await?, head };
-        return Ok(console::log_in(&config.admin, &ask));
+        return Ok(console::log_in(&config.admin, &parts.admin.tries, from, &ask));
     }
     if path == "/console.css" && reads(&head.method) {
         return Ok(console::style());
     }
-    if !guard::is_known(&config.admin, &head) {
+    if let Err(problem) = guard::check_known(&config.admin, &parts.admin.tries, from, &head) {
+        let is_stranger = problem.status == StatusCode::UNAUTHORIZED;
         return match path {
-            "/" if reads(&head.method) => Ok(console::login_page(StatusCode::UNAUTHORIZED, None)),
-            _ => Err(Problem::unauthenticated()),
+            "/" if is_stranger && reads(&head.method) => Ok(console::login_page(None)),
+            _ => Err(problem),
         };
     }
     if let Some(answer) = console::answer(parts, config, &head).await {

@@ -6,7 +6,9 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, fs, future::Future, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, fs, future::Future, io, net::IpAddr, path::Path, sync::Arc, time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -22,6 +24,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An answer of our own.
 pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// The address that a request came from; `None`: by a socket in the file system.
+pub(crate) type PeerIp = Option<IpAddr>;
 
 /// Where it is served.
 #[derive(Debug)]
@@ -51,7 +56,7 @@ pub(crate) async fn serve<F, A>(
     over: CancellationToken,
     answer: A,
 ) where
-    A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    A: Fn(PeerIp, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -59,7 +64,9 @@ pub(crate) async fn serve<F, A>(
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let connection = async {
             match &socket {
-                Socket::Tcp(socket) => socket.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
+                Socket::Tcp(socket) => {
+                    socket.accept().await.map(|(stream, from)| Stream::Tcp(stream, from.ip()))
+                }
                 Socket::Unix(socket) => {
                     socket.accept().await.map(|(stream, _)| Stream::Unix(stream))
                 }
@@ -71,16 +78,16 @@ pub(crate) async fn serve<F, A>(
         };
         let (answer, over) = (answer.clone(), over.clone());
         match stream {
-            Ok(Stream::Tcp(stream)) => {
+            Ok(Stream::Tcp(stream, from)) => {
                 stream.set_nodelay(true).ok();
                 tasks.spawn(async move {
-                    connection_of(stream, over, answer).await;
+                    connection_of(stream, over, |request| answer(Some(from), request)).await;
                     drop(place);
                 });
             }
             Ok(Stream::Unix(stream)) => {
                 tasks.spawn(async move {
-                    connection_of(stream, over, answer).await;
+                    connection_of(stream, over, |request| answer(None, request)).await;
                     drop(place);
                 });
             }
@@ -93,7 +100,7 @@ pub(crate) async fn serve<F, A>(
 }
 
 enum Stream {
-    Tcp(tokio::net::TcpStream),
+    Tcp(tokio::net::TcpStream, IpAddr),
     Unix(tokio::net::UnixStream),
 }
 

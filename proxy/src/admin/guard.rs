@@ -9,7 +9,8 @@
 //! bearer had it: cookies know no ports, so a browser sends them to whatever else runs
 //! on the same host, the proxied upstream included.
 
-use super::Problem;
+use super::{Judged, Problem, Tries};
+use crate::aside::PeerIp;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request, uri::Authority};
 use std::net::IpAddr;
 use tollgate_config::{Admin, AdminAddress, Secret};
@@ -100,15 +101,30 @@ fn is_loopback_name(host: &Option<Authority>) -> bool {
         || name.to_ascii_lowercase().ends_with(".localhost")
 }
 
-/// Whether the caller may do everything.
-pub(super) fn is_known(admin: &Admin, head: &request::Parts) -> bool {
-    match &admin.token {
-        Some(token) => {
-            bearer(&head.headers).is_some_and(|claim| token.is_known_to(claim))
-                || Session::of(&head.headers, token).is_some()
-        }
+/// Refuses who may not do everything.
+pub(super) fn check_known(
+    admin: &Admin,
+    tries: &Tries,
+    from: PeerIp,
+    head: &request::Parts,
+) -> Result<(), Problem> {
+    let Some(token) = &admin.token else {
         // The configuration refuses anything else; should it ever slip, nobody gets in.
-        None => is_on_loopback(admin) || matches!(admin.address, AdminAddress::Unix(_)),
+        let is_near = is_on_loopback(admin) || matches!(admin.address, AdminAddress::Unix(_));
+        return if is_near { Ok(()) } else { Err(Problem::unauthenticated()) };
+    };
+    // A session first: a forged one is no guess at the token, and one that is over is what
+    // a browser left open sends every few seconds.
+    if Session::of(&head.headers, token).is_some() {
+        return Ok(());
+    }
+    match bearer(&head.headers).filter(|claim| !claim.is_empty()) {
+        None => Err(Problem::unauthenticated()),
+        Some(claim) => match tries.judge(from, token.is_known_to(claim)) {
+            Judged::Right => Ok(()),
+            Judged::Wrong => Err(Problem::unauthenticated()),
+            Judged::Later(wait) => Err(Problem::too_many_tries(wait)),
+        },
     }
 }
 

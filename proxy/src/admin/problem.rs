@@ -3,6 +3,7 @@
 use crate::aside::{self, Answer};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
+use std::time::Duration;
 
 /// How to be known.
 pub(crate) const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"tollgate\"");
@@ -22,7 +23,7 @@ pub(crate) struct Problem {
 enum Also {
     Challenge,
     Allow(&'static str),
-    RetryLater,
+    RetryAfter(u64),
 }
 
 impl Problem {
@@ -56,13 +57,25 @@ impl Problem {
     /// It may work a moment later.
     pub(crate) fn busy(detail: impl Into<String>) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-        Self { also: Some(Also::RetryLater), ..problem }
+        Self { also: Some(Also::RetryAfter(1)), ..problem }
+    }
+
+    /// Of wrong tokens.
+    pub(crate) fn too_many_tries(wait: Duration) -> Self {
+        let detail = "too many wrong tokens came from this address; none is looked at for a while";
+        let also = Also::RetryAfter(whole_seconds(wait));
+        Self { also: Some(also), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
     }
 
     pub(crate) fn with_problems(mut self, problems: Vec<String>) -> Self {
         self.problems = problems;
         self
     }
+}
+
+/// For `retry-after`: never too early.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 impl From<Problem> for Answer {
@@ -82,7 +95,7 @@ impl From<Problem> for Answer {
         let also = also.map(|also| match also {
             Also::Challenge => (header::WWW_AUTHENTICATE, CHALLENGE),
             Also::Allow(allowed) => (header::ALLOW, HeaderValue::from_static(allowed)),
-            Also::RetryLater => (header::RETRY_AFTER, HeaderValue::from_static("1")),
+            Also::RetryAfter(seconds) => (header::RETRY_AFTER, HeaderValue::from(seconds)),
         });
         answer.headers_mut().extend(also);
         answer

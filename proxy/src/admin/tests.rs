@@ -79,6 +79,18 @@ impl House {
         fields: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Told {
+        self.ask_from("127.0.0.1", method, target, fields, body).await
+    }
+
+    async fn ask_from(
+        &self,
+        from: &str,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Told {
+        let from = Some(from.parse().unwrap());
         let mut request = Request::builder().method(method).uri(target);
         if !self.host.is_empty() && fields.iter().all(|(name, _)| *name != "host") {
             request = request.header("host", self.host);
@@ -87,7 +99,7 @@ impl House {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body.into())).unwrap();
-        let (head, body) = answer(self.app.parts.clone(), request).await.into_parts();
+        let (head, body) = answer(self.app.parts.clone(), from, request).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(body.to_vec()).unwrap();
         Told { status: head.status, headers: head.headers, text }

@@ -204,13 +204,13 @@ impl Sockets {
         let over = parts.shutdown.over.clone();
         let telemetry = {
             let parts = parts.clone();
-            move |request| telemetry::answer(parts.clone(), request)
+            move |_, request| telemetry::answer(parts.clone(), request)
         };
         let tasks = parts.tasks.clone();
         parts.tasks.spawn(aside::serve(Socket::Tcp(self.metrics), tasks, over.clone(), telemetry));
         let admin = {
             let parts = parts.clone();
-            move |request| crate::admin::answer(parts.clone(), request)
+            move |from, request| crate::admin::answer(parts.clone(), from, request)
         };
         parts.tasks.spawn(aside::serve(self.admin, parts.tasks.clone(), over, admin));
     }

@@ -292,7 +292,7 @@ mod tests {
         let file = dir.path().join("admin.sock");
         let socket: Socket = aside::bind_unix(&file).unwrap();
         let (tasks, over) = (TaskTracker::new(), CancellationToken::new());
-        let answer = |request: Request<hyper::body::Incoming>| async move {
+        let answer = |_, request: Request<hyper::body::Incoming>| async move {
             let token = request.headers().get(header::AUTHORIZATION);
             let problem = |detail| json!({ "detail": detail }).to_string();
             match (token.map(|token| token.as_bytes()), request.uri().path()) {

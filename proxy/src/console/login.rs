@@ -2,16 +2,34 @@
 
 use super::{html, see_console};
 use crate::{
-    admin::{Ask, CHALLENGE, Query, Session, is_token, session_cookie},
-    aside::Answer,
+    admin::{
+        Ask, CHALLENGE, Judged, Query, Session, Tries, is_token, session_cookie, whole_seconds,
+    },
+    aside::{Answer, PeerIp},
 };
 use http::{StatusCode, header};
-use maud::{DOCTYPE, html};
+use maud::{DOCTYPE, Markup, html};
+use std::time::Duration;
 use tollgate_config::Admin;
 
 /// The form. `why` it is shown again.
-pub(crate) fn login_page(status: StatusCode, why: Option<&str>) -> Answer {
-    let page = html! {
+pub(crate) fn login_page(why: Option<&str>) -> Answer {
+    let mut answer = html(StatusCode::UNAUTHORIZED, form(why));
+    answer.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
+    answer
+}
+
+/// The form, to somebody whose tokens are not looked at before `wait` is over.
+fn wait_page(wait: Duration) -> Answer {
+    let seconds = whole_seconds(wait);
+    let why = format!("Too many wrong tokens. Try again in {seconds} s.");
+    let mut answer = html(StatusCode::TOO_MANY_REQUESTS, form(Some(&why)));
+    answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    answer
+}
+
+fn form(why: Option<&str>) -> Markup {
+    html! {
         (DOCTYPE)
         html lang="en" {
             head {
@@ -37,22 +55,21 @@ pub(crate) fn login_page(status: StatusCode, why: Option<&str>) -> Answer {
                 }
             }
         }
-    };
-    let mut answer = html(status, page);
-    if status == StatusCode::UNAUTHORIZED {
-        answer.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
     }
-    answer
 }
 
 /// `POST /login`: a session for the token.
-pub(crate) fn log_in(admin: &Admin, ask: &Ask) -> Answer {
+pub(crate) fn log_in(admin: &Admin, tries: &Tries, from: PeerIp, ask: &Ask) -> Answer {
     let Some(token) = &admin.token else { return see_console() };
     let form = Query::form(&ask.body).ok();
     let claim = form.as_ref().and_then(|form| form.get("token")).unwrap_or_default();
-    if !is_token(admin, claim.trim().as_bytes()) {
-        tracing::warn!("somebody tried to sign in to the console with a wrong token");
-        return login_page(StatusCode::UNAUTHORIZED, Some("That is not the admin token."));
+    match tries.judge(from, is_token(admin, claim.trim().as_bytes())) {
+        Judged::Right => {}
+        Judged::Wrong => {
+            tracing::warn!("somebody tried to sign in to the console with a wrong token");
+            return login_page(Some("That is not the admin token."));
+        }
+        Judged::Later(wait) => return wait_page(wait),
     }
     let mut answer = see_console();
     if let Some(cookie) = session_cookie(Some(Session::begin()), token) {

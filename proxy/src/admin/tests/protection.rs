@@ -87,12 +87,14 @@ async fn with_a_token_a_stranger_gets_probes_and_the_login_page() {
     let others =
         [("GET", "/console.js"), ("POST", "/logout"), ("GET", "/api/nothing"), ("GET", "/x")];
     let endpoints = ENDPOINTS.iter().map(|(method, path, _)| (*method, *path));
-    for (method, path) in endpoints.chain(others) {
+    for (n, (method, path)) in endpoints.chain(others).enumerate() {
+        // Wrong tokens of one address have a limit.
+        let from = format!("192.0.2.{n}");
         for claim in
             ["", "Bearer ", "Bearer wrong", "Bearer correct-horse-batterz", "Basic Og==", TOKEN]
         {
             let fields = [("content-type", "application/json"), ("authorization", claim)];
-            let told = house.ask(method, path, &fields, "{}").await;
+            let told = house.ask_from(&from, method, path, &fields, "{}").await;
             told.problem(401);
             assert!(told.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
         }
@@ -178,6 +180,56 @@ async fn a_wrong_token_gets_no_cookie() {
         assert!(told.headers.get("set-cookie").is_none());
         assert!(told.text.contains("role=\"alert\""));
     }
+}
+
+/// Goal: guessing is slow by either door, and hinders nobody else.
+#[tokio::test]
+async fn ten_wrong_tokens_close_both_doors_to_their_address() {
+    let house = open_house("127.0.0.1:0", "localhost:9900", Some(TOKEN)).await;
+    let cookie = log_in(&house, TOKEN).await.headers["set-cookie"].to_str().unwrap().to_owned();
+    let session = [("cookie", cookie.split(';').next().unwrap())];
+    let right = format!("Bearer {TOKEN}");
+    let right = [("authorization", right.as_str())];
+    time::pause();
+    for _ in 0..5 {
+        assert_eq!(log_in(&house, "wrong").await.status, StatusCode::UNAUTHORIZED);
+        let wrong = [("authorization", "Bearer wrong")];
+        house.ask("GET", "/api/queue", &wrong, "").await.problem(401);
+    }
+    time::advance(Duration::from_millis(19_500)).await;
+
+    let told = log_in(&house, TOKEN).await;
+    assert_eq!(told.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(told.text.contains("Try again in 41 s") && told.text.contains("role=\"alert\""));
+    assert_eq!(told.headers["retry-after"], "41");
+    assert!(told.headers.get("set-cookie").is_none());
+    let told = house.ask("GET", "/api/queue", &right, "").await;
+    assert!(told.problem(429).contains("wrong tokens"));
+    assert_eq!(told.headers["retry-after"], "41");
+    house.get("/api/queue").await.problem(401);
+    assert_eq!(house.get("/").await.status, StatusCode::UNAUTHORIZED, "the form is shown");
+
+    let told = house.ask("GET", "/api/queue", &session, "").await;
+    assert_eq!(told.status, StatusCode::OK, "a session goes on");
+    let told = house.ask_from("192.0.2.7", "GET", "/api/queue", &right, "").await;
+    assert_eq!(told.status, StatusCode::OK, "another address does not notice");
+
+    time::advance(Duration::from_millis(40_500)).await;
+    assert_eq!(house.ask("GET", "/api/queue", &right, "").await.status, StatusCode::OK);
+    assert_eq!(log_in(&house, TOKEN).await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn what_a_browser_left_open_sends_is_no_guess() {
+    let house = open_house("127.0.0.1:0", "localhost:9900", Some(TOKEN)).await;
+    for _ in 0..20 {
+        house
+            .ask("GET", "/api/queue", &[("cookie", "tollgate_session=1.0")], "")
+            .await
+            .problem(401);
+        house.get("/").await;
+    }
+    assert_eq!(log_in(&house, TOKEN).await.status, StatusCode::SEE_OTHER);
 }
 
 #[tokio::test]
