@@ -25,6 +25,7 @@ mod aside;
 mod body;
 pub mod cli;
 mod console;
+mod gather;
 mod head;
 pub mod metrics;
 pub mod scaling;

@@ -19,6 +19,7 @@ use self::{
 use crate::{
     app::Parts,
     exchange::{self, Served},
+    gather::Gathered,
 };
 use http::{HeaderValue, Request};
 use hyper::{
@@ -205,7 +206,7 @@ async fn protocol<T>(
         watch: watch.clone(),
         place: Arc::downgrade(place),
     });
-    let io = WatchedIo::new(stream, watch.clone());
+    let io = WatchedIo::new(Gathered::new(stream), watch.clone());
     let limits = &listener.limits;
     let header_bytes_max = usize::try_from(limits.header_bytes_max).unwrap_or(usize::MAX);
     let shutdown = parts.shutdown.clone();

@@ -5,11 +5,15 @@
 //! word (the caller hung up, a task was cancelled) it writes the record itself, as
 //! aborted, with what had been seen. So no path through the exchange can lose one.
 
+mod record;
 mod seat;
 
 pub(crate) use self::seat::Seat;
 
-use self::seat::Left;
+use self::{
+    record::{ledger_cost, ledger_outcome, ledger_tokens, log_access},
+    seat::Left,
+};
 use crate::{
     identity::Caller,
     metrics::{CacheOutcome, CallEnd, QueueOutcome, RouteMetrics, SavedHow, Spending, TierLabel},
@@ -24,7 +28,7 @@ use tokio::time::Instant;
 use tollgate_core::{
     class::ClassId,
     money::PicoUsd,
-    price::{Cost, PriceBook},
+    price::{Cost, Price, PriceBook},
     usage::{Quality, Reading, Usage},
 };
 use tollgate_ledger::{
@@ -67,6 +71,8 @@ struct Draft {
     class: ClassId,
     record: UsageRecord,
     model: Option<Arc<str>>,
+    /// Of `model`; looked up when the call was dispatched.
+    price: Option<Arc<Price>>,
     cache: CacheOutcome,
     tier: TierLabel,
     queue: Option<(Duration, QueueOutcome)>,
@@ -113,10 +119,16 @@ impl Meter {
     pub(crate) fn bill(&self, reading: Reading, call: &Call) -> Bill {
         let (asked, at_ms) = (call.model(), call.started_ms());
         let reading = reading.fill_gaps(call.bytes_in());
+        // Nearly always the name that was asked for, whose price was looked up then.
+        let answered: Option<Arc<str>> = match (reading.model, asked) {
+            (Some(name), Some(asked)) if *name == **asked => Some(asked.clone()),
+            (name, _) => name.map(Arc::from),
+        };
+        let other = answered.as_ref().filter(|name| Some(*name) != asked);
         let prices = self.prices.load();
-        let answered: Option<Arc<str>> = reading.model.map(Arc::from);
-        let price_of = |model: Option<&Arc<str>>| prices.resolve(model?, at_ms);
-        let price = price_of(answered.as_ref()).or_else(|| price_of(asked));
+        let price_of = |model: &Arc<str>| prices.resolve(model, at_ms);
+        let price = other.and_then(price_of).or(call.price());
+        let price = price.or_else(|| price_of(asked?));
         Bill {
             cost: price.map(|price| price.cost(&reading.usage)),
             usage: reading.usage,
@@ -138,6 +150,7 @@ impl Call {
             class: lane.class_default,
             record: UsageRecord::new(id, now_ms, dims),
             model: None,
+            price: None,
             cache: CacheOutcome::Bypass,
             tier: TierLabel::None,
             queue: None,
@@ -213,6 +226,10 @@ impl Call {
         self.0.as_ref()?.model.as_ref()
     }
 
+    fn price(&self) -> Option<&Arc<Price>> {
+        self.0.as_ref()?.price.as_ref()
+    }
+
     pub(crate) fn sent_in(&mut self, bytes_in: u64) {
         if let Some(draft) = &mut self.0 {
             draft.record.bytes_in = bytes_in;
@@ -258,7 +275,9 @@ impl Call {
         let usage = Usage { input, ..Usage::default() };
         let at_ms = draft.record.started_at_ms;
         let prices = draft.meter.prices.load();
-        let price = draft.model.as_ref().and_then(|model| prices.resolve(model, at_ms));
+        let model = draft.model.as_ref();
+        draft.price = model.and_then(|model| prices.resolve(model, at_ms)).cloned();
+        let price = draft.price.as_ref();
         draft.meter.ledger.open_call(&OpenCall {
             id: draft.record.id,
             started_at_ms: at_ms,
@@ -424,62 +443,6 @@ impl Draft {
             cache: self.cache,
             tier: self.tier,
         });
-    }
-}
-
-/// `telemetry.logs.access`: what an operator looks for in nginx's access log. Names and
-/// numbers, never content.
-fn log_access(record: &UsageRecord, route: &str, model: Option<&str>) {
-    let times = &record.times;
-    tracing::info!(
-        target: "access",
-        record = %record.id,
-        route,
-        model,
-        status = record.status,
-        reason = record.reason.name(),
-        cache = record.outcome.name(),
-        tier = record.tier.name(),
-        bytes_in = record.bytes_in,
-        bytes_out = record.bytes_out,
-        queue_us = times.queue_us,
-        upstream_us = times.upstream_us,
-        total_us = times.total_us,
-        "call"
-    );
-}
-
-fn ledger_outcome(outcome: CacheOutcome) -> ledger::CacheOutcome {
-    match outcome {
-        CacheOutcome::Hit => ledger::CacheOutcome::Hit,
-        CacheOutcome::Stale => ledger::CacheOutcome::Stale,
-        CacheOutcome::Collapsed => ledger::CacheOutcome::Collapsed,
-        CacheOutcome::Miss => ledger::CacheOutcome::Miss,
-        CacheOutcome::Bypass => ledger::CacheOutcome::Bypass,
-    }
-}
-
-fn ledger_tokens(usage: &Usage) -> ledger::Tokens {
-    let count = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
-    ledger::Tokens {
-        input: count(usage.input),
-        cached_input: count(usage.cached_input),
-        cache_write: count(usage.cache_write),
-        cache_write_1h: count(usage.cache_write_1h),
-        audio_input: count(usage.audio_input),
-        output: count(usage.output),
-        reasoning: count(usage.reasoning),
-        audio_output: count(usage.audio_output),
-    }
-}
-
-fn ledger_cost(cost: &Cost) -> ledger::Cost {
-    ledger::Cost {
-        input: cost.input.to_record(),
-        cached_input: cost.cached_input.to_record(),
-        cache_write: cost.cache_write.to_record(),
-        output: cost.output.to_record(),
-        request: cost.request.to_record(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Makes a connection to an endpoint: TCP, TLS where asked for, then HTTP/1.1.
 
-use crate::body::Outgoing;
+use crate::{body::Outgoing, gather::Gathered};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -32,11 +32,11 @@ impl Connector {
         // Else the last piece of a request waits for the upstream's delayed ACK (41 ms).
         stream.set_nodelay(true)?;
         match &self.tls {
-            None => self.handshake(TokioIo::new(stream)).await,
+            None => self.handshake(TokioIo::new(Gathered::new(stream))).await,
             Some((config, name)) => {
                 let connector = TlsConnector::from(config.clone());
                 let stream = connector.connect(name.clone(), stream).await?;
-                self.handshake(TokioIo::new(stream)).await
+                self.handshake(TokioIo::new(Gathered::new(stream))).await
             }
         }
     }
