@@ -25,28 +25,17 @@ use std::{
 use tokio::time::{self, Instant};
 use tollgate_core::{
     class::ClassId,
-    scheduler::{self, Arrival, ClassRules, Grant, Scheduler, Turn, WaiterId},
+    scheduler::{self, Arrival, Grant, Scheduler, Turn, WaiterId},
 };
 
-pub use tollgate_core::scheduler::{ClassCounts, Shed};
-
-/// What a class is entitled to at one upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClassLimits {
-    /// Goes before everybody else; honoured for the first class only.
-    pub strict: bool,
-    /// The share of a class that is not strict; 0 counts as 1.
-    pub weight: u32,
-    /// How many calls may wait; 0: none ever waits.
-    pub queue_max: usize,
-    /// How long one may wait.
-    pub max_wait: Duration,
-}
+pub use tollgate_core::scheduler::{ClassCounts, ClassLimits, Classes, Shed};
 
 /// A call that wants to run.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct Ask<'a> {
     pub class: ClassId,
+    /// The list that `class` is a place in.
+    pub classes: &'a Arc<Classes>,
     /// A hash of the tenant, alike for all its calls.
     pub tenant: u64,
     /// What the call takes from its class's share; 1 to share by calls.
@@ -88,13 +77,17 @@ pub struct Snapshot {
     pub waiting: usize,
     /// How long the one waits that waits longest.
     pub oldest_wait: Option<Duration>,
-    /// Most important first, as configured.
-    pub classes: Vec<ClassCounts>,
+    /// The list in force.
+    pub classes: Arc<Classes>,
+    /// Of each class of the list.
+    pub counts: Vec<ClassCounts>,
 }
 
 #[derive(Debug)]
 struct State {
     scheduler: Scheduler,
+    /// What the scheduler's places mean.
+    classes: Arc<Classes>,
     /// By [`WaiterId::idx`].
     parked: Vec<Parked>,
 }
@@ -111,11 +104,15 @@ struct Place {
     admission: Arc<Admission>,
     /// `None` once it was told what became of it.
     waiter: Option<WaiterId>,
+    /// As it was told last.
     expires_ns: u64,
 }
 
 /// Those to wake, and wakers to drop, once the lock is free.
 type Wakers = SmallVec<[Waker; 4]>;
+
+/// For a moment that no clock can name.
+const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl QueuedFlag {
     /// Raises and lowers a flag that somebody else already looks at.
@@ -133,18 +130,16 @@ impl QueuedFlag {
 }
 
 impl Admission {
-    /// `limit`: how many run at once; without one nothing queues, but all is
-    /// counted. `classes`: most important first; a call of a class beyond them is
-    /// treated as of the last.
-    pub fn new(limit: Option<NonZeroU32>, classes: &[ClassLimits]) -> Arc<Self> {
-        let rules: Vec<_> = classes.iter().copied().map(ClassRules::from).collect();
-        let scheduler = Scheduler::new(limit, &rules);
-        let state = Mutex::new(State { scheduler, parked: Vec::new() });
-        Arc::new(Self { epoch: Instant::now(), state })
+    /// `limit`: how many run at once; without one nothing queues, but all is counted.
+    pub fn new(limit: Option<NonZeroU32>, classes: &Arc<Classes>) -> Arc<Self> {
+        let mut scheduler = Scheduler::new(limit, &[]);
+        scheduler.set_rules(&classes.after(None), classes.default_class(), 0);
+        let state = State { scheduler, classes: classes.clone(), parked: Vec::new() };
+        Arc::new(Self { epoch: Instant::now(), state: Mutex::new(state) })
     }
 
     /// Waits until the call may run. Dropped before that, it leaves its place.
-    pub async fn admit(self: &Arc<Self>, ask: Ask) -> Result<Permit, Shed> {
+    pub async fn admit(self: &Arc<Self>, ask: Ask<'_>) -> Result<Permit, Shed> {
         let mut place = match self.arrive(ask) {
             Arrival::Granted(grant) => return Ok(self.permit(grant, None)),
             Arrival::Shed(shed) => return Err(shed),
@@ -152,14 +147,23 @@ impl Admission {
                 Place { admission: self.clone(), waiter: Some(waiter), expires_ns }
             }
         };
-        let patience = place.expires_ns.saturating_sub(self.now_ns());
-        let mut time_is_up = pin!(time::sleep(Duration::from_nanos(patience)));
+        let mut rings_ns = place.expires_ns;
+        let mut time_is_up = pin!(time::sleep_until(self.moment(rings_ns)));
         std::future::poll_fn(|context| {
-            if let Poll::Ready(settled) = place.poll(context, false) {
-                return Poll::Ready(settled);
+            loop {
+                if let Poll::Ready(settled) = place.poll(context, false) {
+                    return Poll::Ready(settled);
+                }
+                if rings_ns != place.expires_ns {
+                    rings_ns = place.expires_ns;
+                    time_is_up.as_mut().reset(self.moment(rings_ns));
+                }
+                std::task::ready!(time_is_up.as_mut().poll(context));
+                if let Poll::Ready(settled) = place.poll(context, true) {
+                    return Poll::Ready(settled);
+                }
+                // New rules gave it more time at this very moment.
             }
-            std::task::ready!(time_is_up.as_mut().poll(context));
-            place.poll(context, true)
         })
         .await
     }
@@ -177,7 +181,8 @@ impl Admission {
                 waiting: scheduler.waiting(),
                 oldest_wait: oldest_ns
                     .map(|oldest_ns| Duration::from_nanos(now_ns.saturating_sub(oldest_ns))),
-                classes: scheduler.class_counts().collect(),
+                classes: state.classes.clone(),
+                counts: scheduler.class_counts().collect(),
             }
         })
     }
@@ -187,20 +192,39 @@ impl Admission {
         self.change(|state, now_ns| state.scheduler.set_limit(limit, now_ns));
     }
 
+    /// Puts another list of classes into force. Those that run are left alone; those that
+    /// wait do so under the new rules, in the class of the same name or else the default.
+    pub fn set_classes(&self, classes: &Arc<Classes>) {
+        let wakers = self.change(|state, now_ns| {
+            if Arc::ptr_eq(&state.classes, classes) {
+                return Wakers::new();
+            }
+            let before = std::mem::replace(&mut state.classes, classes.clone());
+            let list = classes.after(Some(&before));
+            state.scheduler.set_rules(&list, classes.default_class(), now_ns);
+            state.all_parked()
+        });
+        // Their timers ring at another time now.
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     /// From now on every new call is [`Shed::Draining`]; those that wait keep
     /// their places and run.
     pub fn drain(&self) {
         self.change(|state, _| state.scheduler.drain());
     }
 
-    fn arrive(&self, ask: Ask) -> Arrival {
-        let core_ask = scheduler::Ask {
+    fn arrive(&self, ask: Ask<'_>) -> Arrival {
+        let mut core_ask = scheduler::Ask {
             class: ask.class,
             tenant: ask.tenant,
             cost: ask.cost,
             deadline_ns: ask.deadline.map(|deadline| self.ns(deadline)),
         };
         self.change(|state, now_ns| {
+            if !Arc::ptr_eq(&state.classes, ask.classes) {
+                core_ask.class = state.classes.translate(ask.class, ask.classes);
+            }
             let arrival = state.scheduler.arrive(&core_ask, now_ns);
             if let Arrival::Waiting { waiter, .. } = &arrival {
                 state.park(*waiter, ask.queued);
@@ -231,6 +255,11 @@ impl Admission {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn moment(&self, at_ns: u64) -> Instant {
+        let since = Duration::from_nanos(at_ns);
+        self.epoch.checked_add(since).unwrap_or_else(|| Instant::now() + FAR)
+    }
+
     fn now_ns(&self) -> u64 {
         self.ns(Instant::now())
     }
@@ -238,6 +267,13 @@ impl Admission {
     fn ns(&self, moment: Instant) -> u64 {
         let since = moment.saturating_duration_since(self.epoch);
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Snapshot {
+    /// Each class in force by its name, most important first.
+    pub fn by_class(&self) -> impl Iterator<Item = (&Arc<str>, &ClassCounts)> {
+        self.classes.names().zip(&self.counts)
     }
 }
 
@@ -258,14 +294,6 @@ impl Drop for Permit {
         if let Some(grant) = self.grant.take() {
             self.admission.change(|state, now_ns| state.scheduler.release(grant, now_ns));
         }
-    }
-}
-
-impl From<ClassLimits> for ClassRules {
-    fn from(limits: ClassLimits) -> Self {
-        let ClassLimits { strict, weight, queue_max, max_wait } = limits;
-        let max_wait_ns = u64::try_from(max_wait.as_nanos()).unwrap_or(u64::MAX);
-        Self { strict, weight, queue_max, max_wait_ns }
     }
 }
 
@@ -300,6 +328,11 @@ impl State {
         parked.waker
     }
 
+    /// Everybody who waits; each parks again when it looks.
+    fn all_parked(&mut self) -> Wakers {
+        self.parked.iter_mut().filter_map(|parked| parked.waker.take()).collect()
+    }
+
     fn settled(&mut self) -> Wakers {
         let mut wakers = Wakers::new();
         while let Some(waiter) = self.scheduler.next_settled() {
@@ -312,19 +345,22 @@ impl State {
 impl Place {
     fn poll(&mut self, context: &mut Context<'_>, time_is_up: bool) -> Poll<Result<Permit, Shed>> {
         let Some(waiter) = self.waiter else { return Poll::Pending };
-        let expires_ns = self.expires_ns;
+        let rung_ns = self.expires_ns;
         let (turn, _unused_waker) = self.admission.change(|state, now_ns| {
             // A timer that rang is the proof; a coarse clock must not contradict it.
-            let now_ns = if time_is_up { now_ns.max(expires_ns) } else { now_ns };
+            let now_ns = if time_is_up { now_ns.max(rung_ns) } else { now_ns };
             let turn = state.scheduler.turn(waiter, now_ns);
             let waker = match &turn {
-                Turn::Waiting => state.wake_later(waiter, context.waker()),
+                Turn::Waiting { .. } => state.wake_later(waiter, context.waker()),
                 Turn::Granted { .. } | Turn::Shed(_) => state.unpark(waiter),
             };
             (turn, waker)
         });
         let settled = match turn {
-            Turn::Waiting => return Poll::Pending,
+            Turn::Waiting { expires_ns } => {
+                self.expires_ns = expires_ns;
+                return Poll::Pending;
+            }
             Turn::Granted { grant, waited_ns } => {
                 let queue_wait = Duration::from_nanos(waited_ns);
                 Ok(self.admission.permit(grant, Some(queue_wait)))

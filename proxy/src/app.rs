@@ -14,7 +14,7 @@ pub(crate) use self::run::{parts, with_causes};
 
 use crate::{
     admin::AdminParts,
-    admission::{Admission, ClassLimits},
+    admission::{Admission, ClassLimits, Classes},
     identity::Sources,
     inspect::BodyLimits,
     listener::Peer,
@@ -81,6 +81,7 @@ pub(crate) struct Snapshot {
     pub(crate) config: Arc<Config>,
     pub(crate) routes: Routes,
     pub(crate) destinations: Box<[Arc<Destination>]>,
+    pub(crate) classes: Arc<Classes>,
     pub(crate) sources: Sources,
     /// For calls that match no route.
     pub(crate) unrouted: Arc<Lane>,
@@ -96,8 +97,9 @@ pub(crate) enum SnapshotError {
 }
 
 impl Snapshot {
-    /// Makes a configuration ready. Upstreams that `before` had alike are kept, with
-    /// their connections and queues.
+    /// Makes a configuration ready. Upstreams that `before` had alike are kept with their
+    /// connections, and those that it had at all with their queues, which go on under the
+    /// rules of `before` until they are given these.
     pub(crate) fn new(
         config: Arc<Config>,
         meter: &Meter,
@@ -105,20 +107,14 @@ impl Snapshot {
         upstream_tasks: &TaskTracker,
         before: Option<&Self>,
     ) -> Result<Self, SnapshotError> {
-        let classes: Vec<ClassLimits> = config
-            .classes
-            .iter()
-            .map(|class| ClassLimits {
-                strict: class.strict,
-                weight: class.weight,
-                queue_max: class.queue_max,
-                max_wait: class.wait_max,
-            })
-            .collect();
-        let same_classes = before.is_some_and(|before| before.config.classes == config.classes);
+        let classes = classes_of(&config);
+        // The same list is the same one, so that nobody need compare names.
+        let classes = before
+            .map(|before| before.classes.clone())
+            .filter(|before| *before == classes)
+            .unwrap_or(classes);
         let known: HashMap<&str, &Arc<Destination>> = before
             .into_iter()
-            .filter(|_| same_classes)
             .flat_map(|before| before.destinations.iter())
             .map(|destination| (destination.config.name.as_str(), destination))
             .collect();
@@ -155,11 +151,11 @@ impl Snapshot {
         let routes = config.routes.iter().zip(handles.routes).filter_map(|(route, metrics)| {
             let destination = destinations.get(route.upstream.place())?.clone();
             let lane = lane(metrics, &route.name);
-            Some(Arc::new(Route::new(route.clone(), destination, lane, config.class_default)))
+            Some(Arc::new(Route::new(route.clone(), destination, lane, classes.clone())))
         });
         let routes = Routes::new(routes.collect());
         let sources = Sources::new(&config);
-        Ok(Self { routes, destinations, sources, unrouted, config })
+        Ok(Self { routes, destinations, classes, sources, unrouted, config })
     }
 
     /// Whether what `peer` says of itself is believed.
@@ -191,6 +187,19 @@ impl Snapshot {
 
 /// Where no listener says otherwise; nginx's `client_body_timeout`.
 const FRAME_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+
+fn classes_of(config: &Config) -> Arc<Classes> {
+    let list = config.classes.iter().map(|class| {
+        let limits = ClassLimits {
+            strict: class.strict,
+            weight: class.weight,
+            queue_max: class.queue_max,
+            max_wait: class.wait_max,
+        };
+        (Arc::from(&*class.name), limits)
+    });
+    Classes::new(list, config.class_default)
+}
 
 fn lay_out(config: &Config, metrics: &Metrics) -> Result<metrics::Handles, metrics::MetricsError> {
     let classes: Vec<String> = config.classes.iter().map(|class| class.name.clone()).collect();

@@ -12,6 +12,7 @@ use tollgate_config as config;
 use tollgate_core::{
     class::ClassId,
     dialect::{Dialect, Operation},
+    scheduler::Classes,
 };
 
 /// No configured route is for this call.
@@ -27,7 +28,8 @@ pub(crate) struct Route {
     pub(crate) destination: Arc<Destination>,
     pub(crate) lane: Arc<Lane>,
     pub(crate) ttls: TierTtls,
-    pub(crate) class_default: ClassId,
+    /// All classes; the places in it are what [`Route::class`] says.
+    pub(crate) classes: Arc<Classes>,
     class_header: Option<HeaderName>,
     pub(crate) version_headers: Box<[(Arc<str>, HeaderName)]>,
 }
@@ -72,7 +74,7 @@ impl Route {
         config: config::Route,
         destination: Arc<Destination>,
         lane: Arc<Lane>,
-        class_default: ClassId,
+        classes: Arc<Classes>,
     ) -> Self {
         let header = |name: &str| HeaderName::from_bytes(name.as_bytes()).ok();
         let class_header = config.class.header.as_deref().and_then(header);
@@ -90,7 +92,7 @@ impl Route {
             redis_ms: ttl_of(config::Tier::Redis),
         };
         let name = Arc::from(&*config.name);
-        Self { config, name, destination, lane, ttls, class_default, class_header, version_headers }
+        Self { config, name, destination, lane, ttls, classes, class_header, version_headers }
     }
 
     /// The class of a call: what its header claims, if the route's map names it and its
@@ -101,7 +103,7 @@ impl Route {
             let (_, class) = self.config.class.map.iter().find(|(known, _)| known == word)?;
             self.config.class.trust.believes(caller.tenant.as_str()).then_some(*class)
         };
-        claim().unwrap_or(self.class_default)
+        claim().unwrap_or(self.classes.default_class())
     }
 
     /// What a call asks for, as far as this route lets its dialect be read.

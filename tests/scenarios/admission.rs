@@ -1,112 +1,18 @@
 //! Who runs, who waits, who is turned away, seen from outside: by the order in which
 //! the provider is asked, by what callers are told and by what autoscalers read.
 
-use crate::ask::{self, CHAT, acquaint, cached, chat, limited, records_of, send, streamed};
-use serde_json::{Value, json};
+use crate::{
+    ask::{self, CHAT, acquaint, cached, chat, limited, records_of, send, streamed},
+    busy::{Busy, MODEL, check_rest, four_classes, one_class},
+};
+use serde_json::json;
 use std::{future::poll_fn, pin::Pin, task::Poll};
 use tokio::task::JoinSet;
 use tollgate_ledger::Reason;
 use tollgate_tests::{
-    Reply, Settings, World,
+    World,
     standin::{Gate, Options},
 };
-
-const MODEL: &str = "gpt-4o-mini";
-
-fn four_classes(settings: &mut Settings) {
-    settings.set(
-        "classes",
-        json!([
-            { "name": "emergency", "strict": true, "queue": 64, "max_wait": "60s" },
-            { "name": "vip", "weight": 8, "queue": 256, "max_wait": "60s" },
-            { "name": "normal", "weight": 4, "queue": 512, "max_wait": "60s", "default": true },
-            { "name": "batch", "weight": 1, "queue": 1024, "max_wait": "60s" },
-        ]),
-    );
-    let map = json!({ "emergency": "emergency", "vip": "vip", "batch": "batch" });
-    settings.set("routes.0.class", json!({ "header": "x-priority", "map": map }));
-}
-
-/// One class whose queue is `queue` long, with this patience.
-fn one_class(settings: &mut Settings, queue: u64, max_wait: &str) {
-    let class = json!({ "name": "only", "default": true, "queue": queue, "max_wait": max_wait });
-    settings.set("classes", json!([class]));
-}
-
-/// A world in which one call runs, held at the provider, and all others wait.
-struct Busy {
-    world: World,
-    gate: Gate,
-    calls: JoinSet<Reply>,
-    waiting: u32,
-}
-
-impl Busy {
-    async fn new(change: impl FnOnce(&mut Settings) + Send + 'static) -> Self {
-        let gate = Gate::heads();
-        let options = Options {
-            gate: Some(gate.clone()),
-            concurrency_limit: Some(1),
-            requests_max: 1000,
-            ..Options::default()
-        };
-        let world = World::builder()
-            .standin(options)
-            .config(|settings| {
-                limited(settings, 1);
-                change(settings);
-            })
-            .start()
-            .await;
-        let mut calls = ask::calls();
-        send(&mut calls, &world.client, &[], chat(MODEL, "first"));
-        world.standin.wait_for_calls(1).await;
-        Self { world, gate, calls, waiting: 0 }
-    }
-
-    /// A call that is in the queue when this returns.
-    async fn waits(&mut self, headers: &[(&'static str, &str)], text: &str) {
-        let headers: Vec<_> =
-            headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        send(&mut self.calls, &self.world.client, &headers, chat(MODEL, text));
-        self.waiting += 1;
-        self.world.metric_when("request_queue_length", f64::from(self.waiting)).await;
-    }
-
-    /// Lets all run; the texts in the order in which the provider was asked.
-    async fn run(mut self) -> Vec<String> {
-        self.gate.open();
-        while let Some(reply) = self.calls.join_next().await {
-            assert_eq!(reply.unwrap().status, 200);
-        }
-        let counts = self.world.standin.counts();
-        assert_eq!((counts.limit_exceeded, counts.max_in_flight), (0, 1));
-        check_rest(&self.world);
-        self.world.standin.last_requests().iter().map(|request| text_of(&request.body)).collect()
-    }
-}
-
-fn text_of(body: &[u8]) -> String {
-    let body: Value = serde_json::from_slice(body).unwrap();
-    body["messages"][0]["content"].as_str().unwrap().to_owned()
-}
-
-/// Nobody runs and nobody waits, and the gauges know.
-#[track_caller]
-fn check_rest(world: &World) {
-    for (series, value) in world.metrics() {
-        let is_gauge = [
-            "request_queue_length",
-            "request_concurrency",
-            "request_inflight",
-            "request_queue_oldest_seconds",
-        ]
-        .contains(&series.as_str())
-            || series.starts_with("tollgate_queue_length")
-            || series.starts_with("tollgate_permits_leaked");
-        assert!(!is_gauge || value == 0.0, "{series} {value}");
-    }
-}
 
 #[tokio::test]
 async fn an_emergency_runs_before_a_vip_and_a_vip_before_a_batch_whoever_came_first() {
@@ -380,18 +286,6 @@ async fn the_gauges_are_exact_while_calls_run_and_wait() {
     gate.open();
     calls.join_all().await;
     check_rest(&world);
-}
-
-#[tokio::test]
-async fn a_new_limit_lets_those_who_wait_run() {
-    let mut busy = Busy::new(|_| {}).await;
-    busy.waits(&[], "second").await;
-
-    busy.world.reload(|settings| limited(settings, 2)).unwrap();
-
-    busy.world.provider("the second call", |counts| counts.calls == 2).await;
-    busy.gate.open();
-    busy.calls.join_all().await;
 }
 
 /// A storm of callers of all classes, of whom many hang up somewhere on the way.

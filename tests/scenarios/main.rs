@@ -13,7 +13,9 @@
 )]
 
 mod admission;
+mod admission_reload;
 mod ask;
+mod busy;
 mod cache_content;
 mod cache_flight;
 mod cache_forms;

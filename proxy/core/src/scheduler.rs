@@ -23,42 +23,31 @@
 //! anybody; after every call that takes `now_ns`, ask [`Scheduler::next_settled`]
 //! whom to wake.
 //!
+//! The limit and the classes' rules change while calls run and wait; `rules` says how.
+//!
 //! **Invariant:** after every call, nobody waits while a slot is free.
 
+mod classes;
 mod queue;
+mod rules;
 mod waiters;
 
-use crate::class::{CLASSES_MAX, ClassId};
+use crate::class::ClassId;
 use queue::{ClassQueue, TenantKey};
+use rules::{Class, Seat};
 use std::{
     collections::{BTreeSet, VecDeque},
     num::NonZeroU32,
 };
 use waiters::{List, Stage, Waiter, Waiters};
 
+pub use classes::{ClassLimits, Classes};
+pub use rules::{ClassRules, NewClass};
 pub use waiters::WaiterId;
-
-/// One unit of cost in a class of weight 1 moves its virtual time by this much.
-/// A power of two far above any weight, so that rounding never decides an order.
-const UNIT: u64 = 1 << 32;
 
 /// The dearest call that is believed, in units of cost. At this price and weight
 /// 1 a class's virtual time has room for 2^56 calls: it never wraps.
 const COST_MAX: u64 = 1 << 40;
-
-/// What a class is entitled to at one upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClassRules {
-    /// Goes before everybody else. Honoured for the first class only: a strict
-    /// class further down would starve the ones above it.
-    pub strict: bool,
-    /// The share of a class that is not strict. 0 counts as 1.
-    pub weight: u32,
-    /// How many calls may wait. 0: none ever waits.
-    pub queue_max: usize,
-    /// How long one may wait.
-    pub max_wait_ns: u64,
-}
 
 /// A call that wants to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +77,10 @@ pub enum Arrival {
 /// What became of a call that waited.
 #[derive(Debug)]
 pub enum Turn {
-    /// Not settled yet.
-    Waiting,
+    /// Not settled yet, and at the latest at `expires_ns`: new rules change that.
+    Waiting {
+        expires_ns: u64,
+    },
     /// It runs; it waited so long.
     Granted {
         grant: Grant,
@@ -102,7 +93,7 @@ pub enum Turn {
 #[must_use = "a grant that is not released is a slot lost for ever"]
 #[derive(Debug)]
 pub struct Grant {
-    place: usize,
+    seat: usize,
 }
 
 /// Why a call was sent away without being tried.
@@ -138,6 +129,8 @@ pub struct Scheduler {
     waiting: usize,
     /// Never empty, most important first.
     classes: Vec<Class>,
+    /// Where those that run are counted; a class may be gone before its last call.
+    seats: Vec<Seat>,
     /// The virtual start of the last weighted call: where a class that was idle begins.
     virtual_now: u128,
     waiters: Waiters,
@@ -149,44 +142,28 @@ pub struct Scheduler {
     settled: VecDeque<WaiterId>,
 }
 
-#[derive(Debug)]
-struct Class {
-    strict: bool,
-    /// What a unit of cost adds to `vtime`.
-    unit: u64,
-    queue_max: usize,
-    max_wait_ns: u64,
-    inflight: u64,
-    /// The virtual start of its next call.
-    vtime: u128,
-    queue: ClassQueue,
-}
-
 impl Scheduler {
     /// `limit`: how many run at once, `None` without end. `classes`: most important
-    /// first; those beyond [`CLASSES_MAX`] are not kept (no [`ClassId`] names them).
+    /// first; those beyond [`CLASSES_MAX`](crate::class::CLASSES_MAX) are not kept (no [`ClassId`] names them).
     /// Without any class there is one in which nothing waits.
     pub fn new(limit: Option<NonZeroU32>, classes: &[ClassRules]) -> Self {
-        const NOTHING_WAITS: ClassRules =
-            ClassRules { strict: false, weight: 1, queue_max: 0, max_wait_ns: 0 };
-        let rules = if classes.is_empty() { &[NOTHING_WAITS] } else { classes };
-        let classes = rules
-            .iter()
-            .take(CLASSES_MAX)
-            .enumerate()
-            .map(|(place, rules)| Class::new(place, rules));
-        Self {
+        let mut scheduler = Self {
             limit,
             draining: false,
             inflight: 0,
             waiting: 0,
-            classes: classes.collect(),
+            classes: Vec::new(),
+            seats: Vec::new(),
             virtual_now: 0,
             waiters: Waiters::default(),
             arrivals: List::default(),
             expiry: BTreeSet::new(),
             settled: VecDeque::new(),
-        }
+        };
+        let classes: Vec<_> =
+            classes.iter().map(|rules| NewClass { rules: *rules, was: None }).collect();
+        scheduler.set_rules(&classes, ClassId::default(), 0);
+        scheduler
     }
 
     /// Lets a call in, makes it wait, or sheds it.
@@ -210,10 +187,13 @@ impl Scheduler {
     pub fn turn(&mut self, waiter: WaiterId, now_ns: u64) -> Turn {
         self.expire(now_ns);
         match self.waiters.stage(waiter) {
-            Some(Stage::Waiting) => Turn::Waiting,
-            Some(Stage::Granted { waited_ns }) => {
-                let place = self.waiters.remove(waiter).map_or(0, |waiter| waiter.place);
-                Turn::Granted { grant: Grant { place }, waited_ns }
+            Some(Stage::Waiting) => {
+                let expires_ns = self.waiters.waiter(waiter).map_or(now_ns, |it| it.expires_ns);
+                Turn::Waiting { expires_ns }
+            }
+            Some(Stage::Granted { seat, waited_ns }) => {
+                self.waiters.remove(waiter);
+                Turn::Granted { grant: Grant { seat }, waited_ns }
             }
             Some(Stage::Shed(shed)) => {
                 self.waiters.remove(waiter);
@@ -233,9 +213,9 @@ impl Scheduler {
                 self.unlink(waiter);
                 self.waiters.remove(waiter);
             }
-            Some(Stage::Granted { .. }) => {
-                let place = self.waiters.remove(waiter).map_or(0, |waiter| waiter.place);
-                self.release(Grant { place }, now_ns);
+            Some(Stage::Granted { seat, .. }) => {
+                self.waiters.remove(waiter);
+                self.release(Grant { seat }, now_ns);
             }
             Some(Stage::Shed(_)) => {
                 self.waiters.remove(waiter);
@@ -248,8 +228,8 @@ impl Scheduler {
     pub fn release(&mut self, grant: Grant, now_ns: u64) {
         debug_assert!(0 < self.inflight, "a call ended that never ran");
         self.inflight = self.inflight.saturating_sub(1);
-        if let Some(class) = self.classes.get_mut(grant.place) {
-            class.inflight = class.inflight.saturating_sub(1);
+        if let Some(seat) = self.seats.get_mut(grant.seat) {
+            seat.live = seat.live.saturating_sub(1);
         }
         self.dispatch(now_ns);
     }
@@ -306,9 +286,13 @@ impl Scheduler {
 
     /// By class, most important first.
     pub fn class_counts(&self) -> impl Iterator<Item = ClassCounts> {
-        self.classes
-            .iter()
-            .map(|class| ClassCounts { inflight: class.inflight, waiting: class.queue.waiting() })
+        self.classes.iter().enumerate().map(|(place, class)| {
+            let seats = self.seats.iter().filter(|seat| seat.place == place);
+            ClassCounts {
+                inflight: seats.map(|seat| seat.live).sum(),
+                waiting: class.queue.waiting(),
+            }
+        })
     }
 
     fn has_room(&self) -> bool {
@@ -323,21 +307,17 @@ impl Scheduler {
         if class.queue_max <= class.queue.waiting() {
             return Arrival::Shed(Shed::QueueFull);
         }
-        let patience_ns = now_ns.saturating_add(class.max_wait_ns);
-        let (expires_ns, at_end) = match ask.deadline_ns {
-            Some(deadline_ns) if deadline_ns <= patience_ns => {
-                (deadline_ns, Shed::DeadlineUnmeetable)
-            }
-            Some(_) | None => (patience_ns, Shed::QueueTimeout),
-        };
+        let (expires_ns, at_end) = class.patience(now_ns, ask.deadline_ns);
         if expires_ns <= now_ns {
             return Arrival::Shed(at_end);
         }
         let waiter = Waiter {
             place,
-            tenant: class.queue.key(ask.tenant),
+            tenant: ask.tenant,
+            line: class.queue.key(ask.tenant),
             cost: ask.cost,
             arrived_ns: now_ns,
+            deadline_ns: ask.deadline_ns,
             expires_ns,
             at_end,
         };
@@ -347,7 +327,7 @@ impl Scheduler {
         if class.queue.is_empty() {
             class.vtime = class.vtime.max(self.virtual_now);
         }
-        class.queue.push(id, waiter.tenant, &mut self.waiters);
+        class.queue.push(id, waiter.line, &mut self.waiters);
         self.waiters.append_arrival(&mut self.arrivals, id);
         self.expiry.insert((expires_ns, id));
         self.waiting += 1;
@@ -362,13 +342,13 @@ impl Scheduler {
         {
             let Some(waiter) = self.unlink(id) else { break };
             if let Some(class) = self.classes.get_mut(waiter.place) {
-                class.queue.pass_turn(waiter.tenant);
+                class.queue.pass_turn(waiter.line);
             }
             // The count lives on in the waiter's stage; `turn` or `leave` makes
             // a grant of it again.
-            let Grant { place: _ } = self.start(waiter.place, waiter.cost);
+            let Grant { seat } = self.start(waiter.place, waiter.cost);
             let waited_ns = now_ns.saturating_sub(waiter.arrived_ns);
-            self.settle(id, Stage::Granted { waited_ns });
+            self.settle(id, Stage::Granted { seat, waited_ns });
         }
     }
 
@@ -382,8 +362,9 @@ impl Scheduler {
     /// Counts a call as running and charges its class.
     fn start(&mut self, place: usize, cost: u64) -> Grant {
         self.inflight += 1;
+        let mut seat = 0;
         if let Some(class) = self.classes.get_mut(place) {
-            class.inflight += 1;
+            seat = class.seat;
             if !class.strict {
                 // Also when nobody waits: what was idle is not saved up.
                 let start = class.vtime.max(self.virtual_now);
@@ -392,7 +373,10 @@ impl Scheduler {
                 self.virtual_now = start;
             }
         }
-        Grant { place }
+        if let Some(seat) = self.seats.get_mut(seat) {
+            seat.live += 1;
+        }
+        Grant { seat }
     }
 
     /// Takes a waiter out of every order, so that it only keeps its result.
@@ -403,7 +387,7 @@ impl Scheduler {
             debug_assert!(false, "only one who waits can stop waiting");
             return None;
         };
-        class.queue.remove(id, waiter.tenant, &mut self.waiters);
+        class.queue.remove(id, waiter.line, &mut self.waiters);
         self.waiters.unlink_arrival(&mut self.arrivals, id);
         self.expiry.remove(&(waiter.expires_ns, id));
         self.waiting = self.waiting.saturating_sub(1);
@@ -413,20 +397,6 @@ impl Scheduler {
     fn settle(&mut self, waiter: WaiterId, stage: Stage) {
         self.waiters.set_stage(waiter, stage);
         self.settled.push_back(waiter);
-    }
-}
-
-impl Class {
-    fn new(place: usize, rules: &ClassRules) -> Self {
-        Self {
-            strict: rules.strict && place == 0,
-            unit: UNIT / u64::from(rules.weight.max(1)),
-            queue_max: rules.queue_max,
-            max_wait_ns: rules.max_wait_ns,
-            inflight: 0,
-            vtime: 0,
-            queue: ClassQueue::default(),
-        }
     }
 }
 

@@ -90,15 +90,14 @@ fn with_counts(mut tier: Value, counters: &TierCounters) -> Value {
 /// `GET /api/queue`.
 pub(super) fn queue(parts: &Parts) -> Value {
     let snapshot = parts.snapshot.load();
-    let names: Vec<&str> = snapshot.config.classes.iter().map(|it| it.name.as_str()).collect();
-    let upstreams = snapshot.destinations.iter().map(|to| queue_of(to, &names));
+    let upstreams = snapshot.destinations.iter().map(|to| queue_of(to));
     json!({ "upstreams": upstreams.collect::<Vec<_>>() })
 }
 
-fn queue_of(to: &Destination, names: &[&str]) -> Value {
+fn queue_of(to: &Destination) -> Value {
     let seen = to.admission.snapshot();
-    let classes = names.iter().zip(&seen.classes).map(|(name, class)| {
-        json!({ "class": name, "inflight": class.inflight, "waiting": class.waiting })
+    let classes = seen.by_class().map(|(name, class)| {
+        json!({ "class": &**name, "inflight": class.inflight, "waiting": class.waiting })
     });
     json!({
         "upstream": to.config.name,

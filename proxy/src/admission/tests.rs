@@ -3,7 +3,10 @@
 use super::*;
 use std::{
     pin::Pin,
-    sync::atomic::{AtomicU32, AtomicU64},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, AtomicU64},
+    },
     task::Wake,
 };
 use tokio::task::{JoinSet, yield_now};
@@ -15,19 +18,32 @@ const NORMAL: ClassLimits =
 const BATCH: ClassLimits =
     ClassLimits { strict: false, weight: 1, queue_max: 8, max_wait: Duration::from_secs(10) };
 
-fn admission(limit: u32) -> Arc<Admission> {
-    Admission::new(NonZeroU32::new(limit), &[EMERGENCY, NORMAL, BATCH])
+static CLASSES: LazyLock<Arc<Classes>> =
+    LazyLock::new(|| classes(&[("emergency", EMERGENCY), ("normal", NORMAL), ("batch", BATCH)]));
+
+/// The second, or the only one, is the default.
+fn classes(list: &[(&str, ClassLimits)]) -> Arc<Classes> {
+    let default = ClassId::new(usize::from(1 < list.len())).unwrap();
+    Classes::new(list.iter().map(|(name, limits)| (Arc::from(*name), *limits)), default)
 }
 
-fn ask(class: usize) -> Ask {
+fn admission(limit: u32) -> Arc<Admission> {
+    Admission::new(NonZeroU32::new(limit), &CLASSES)
+}
+
+fn ask(class: usize) -> Ask<'static> {
+    ask_of(&CLASSES, class)
+}
+
+fn ask_of(classes: &Arc<Classes>, class: usize) -> Ask<'_> {
     let class = ClassId::new(class).unwrap();
-    Ask { class, tenant: 1, cost: 1, deadline: None, queued: None }
+    Ask { class, classes, tenant: 1, cost: 1, deadline: None, queued: None }
 }
 
 type Admitting<'a> = Pin<Box<dyn Future<Output = Result<Permit, Shed>> + Send + 'a>>;
 
 /// An ask that was polled once and now waits.
-async fn parked(admission: &Arc<Admission>, ask: Ask) -> Admitting<'_> {
+async fn parked<'a>(admission: &'a Arc<Admission>, ask: Ask<'a>) -> Admitting<'a> {
     let mut admitting: Admitting<'_> = Box::pin(admission.admit(ask));
     std::future::poll_fn(|context| {
         assert!(admitting.as_mut().poll(context).is_pending(), "it did not wait");
@@ -172,7 +188,8 @@ async fn the_snapshot_is_exact_without_another_call() {
         inflight: 1,
         waiting: 2,
         oldest_wait: Some(Duration::from_millis(1_500)),
-        classes: vec![class(0, 0), class(1, 1), class(0, 1)],
+        classes: CLASSES.clone(),
+        counts: vec![class(0, 0), class(1, 1), class(0, 1)],
     };
     assert_eq!(admission.snapshot(), expected);
     // Nobody polls the waiters; their time passes all the same.
@@ -217,15 +234,59 @@ async fn the_limit_changes_live() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn under_other_classes_a_call_waits_behind_the_one_that_runs() {
+    let admission = admission(1);
+    let running = admission.admit(ask(1)).await.unwrap();
+    let others = classes(&[("gold", NORMAL), ("silver", NORMAL)]);
+    admission.set_classes(&others);
+    let second = parked(&admission, ask_of(&others, 0)).await;
+    assert_eq!(counts(&admission), (1, 1));
+    drop(running);
+    drop(second.await.unwrap());
+    assert_eq!(counts(&admission), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_patience_holds_for_those_who_wait_already() {
+    for max_wait in [Duration::from_millis(500), Duration::from_secs(5)] {
+        let admission = admission(1);
+        let _running = admission.admit(ask(1)).await.unwrap();
+        let start = Instant::now();
+        let waits = admission.admit(ask(1));
+        let changes = async {
+            time::advance(Duration::from_millis(100)).await;
+            let normal = ClassLimits { max_wait, ..NORMAL };
+            admission.set_classes(&classes(&[("normal", normal)]));
+        };
+        let (shed, ()) = tokio::join!(waits, changes);
+        assert_eq!(shed.unwrap_err(), Shed::QueueTimeout);
+        assert_eq!(Instant::now() - start, max_wait);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_class_of_an_older_list_is_known_by_its_name() {
+    let admission = admission(1);
+    let _running = admission.admit(ask(1)).await.unwrap();
+    admission.set_classes(&classes(&[("batch", BATCH), ("other", NORMAL), ("emergency", NORMAL)]));
+    let mut waiting = Vec::new();
+    for (class, expected) in [(0, [0, 0, 1]), (2, [1, 0, 1]), (1, [1, 1, 1]), (7, [2, 1, 1])] {
+        waiting.push(parked(&admission, ask(class)).await);
+        let waits: Vec<_> = admission.snapshot().counts.iter().map(|it| it.waiting).collect();
+        assert_eq!(waits, expected, "{class}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_limit_nobody_waits_and_all_are_counted() {
-    let admission = Admission::new(None, &[EMERGENCY, NORMAL, BATCH]);
+    let admission = Admission::new(None, &CLASSES);
     let mut permits = Vec::new();
     for nth in 0..300 {
         permits.push(admission.admit(ask(nth % 3)).await.unwrap());
     }
     let snapshot = admission.snapshot();
     assert_eq!((snapshot.limit, snapshot.inflight, snapshot.waiting), (None, 300, 0));
-    assert!(snapshot.classes.iter().all(|class| class.inflight == 100));
+    assert!(snapshot.counts.iter().all(|class| class.inflight == 100));
     drop(permits);
     assert_eq!(counts(&admission), (0, 0));
 }
@@ -262,22 +323,27 @@ async fn a_waker_may_come_back_to_the_admission_that_wakes_or_drops_it() {
 
 /// Goal: no permit is lost and none is made up, whatever threads and cancellation do.
 /// Method: many tasks ask on real threads, some hang up after one poll, the limit
-/// changes under them; whoever runs counts how many run.
+/// and the classes change under them; whoever runs counts how many run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn after_a_storm_on_real_threads_no_permit_is_missing() {
     const LIMIT_MAX: u32 = 4;
     let patient = ClassLimits { queue_max: 1_000, max_wait: Duration::from_secs(600), ..NORMAL };
-    let classes = [ClassLimits { strict: true, ..patient }, patient, patient];
-    let admission = Admission::new(NonZeroU32::new(LIMIT_MAX), &classes);
+    let strict = ClassLimits { strict: true, ..patient };
+    let lists = [
+        classes(&[("emergency", strict), ("normal", patient), ("batch", patient)]),
+        classes(&[("batch", strict), ("new", patient)]),
+    ];
+    let admission = Admission::new(NonZeroU32::new(LIMIT_MAX), &lists[0]);
     let running = Arc::new(AtomicU32::new(0));
     let mut tasks = JoinSet::new();
     for nth in 0..64_usize {
-        let (admission, running) = (admission.clone(), running.clone());
+        let (admission, running, lists) = (admission.clone(), running.clone(), lists.clone());
         tasks.spawn(async move {
             let mut completed = 0_usize;
             for round in 0..300_usize {
                 let dice = (nth * 31 + round * 17) % 13;
-                let ask = Ask { tenant: u64::from(nth % 5 == 0), ..ask(dice % 3) };
+                let tenant = u64::from(nth % 5 == 0);
+                let ask = Ask { tenant, ..ask_of(&lists[round % 2], dice % 3) };
                 let permit = if dice < 4 {
                     tokio::select! {
                         biased;
@@ -298,6 +364,7 @@ async fn after_a_storm_on_real_threads_no_permit_is_missing() {
                 if dice == 7 {
                     let limit = u32::try_from(round).unwrap() % LIMIT_MAX + 1;
                     admission.set_limit(NonZeroU32::new(limit));
+                    admission.set_classes(&lists[nth % 2]);
                 }
             }
             completed
@@ -310,5 +377,5 @@ async fn after_a_storm_on_real_threads_no_permit_is_missing() {
     assert!(64 * 300 / 2 < completed, "most of them ran");
     let snapshot = admission.snapshot();
     assert_eq!((snapshot.inflight, snapshot.waiting), (0, 0));
-    assert_eq!(snapshot.classes, vec![ClassCounts::default(); 3]);
+    assert!(snapshot.counts.iter().all(|counts| *counts == ClassCounts::default()));
 }

@@ -64,6 +64,7 @@ impl Parts {
         self.snapshot.store(next.clone());
         // Not before it is in force: one that is refused must not change a queue.
         for destination in &next.destinations {
+            destination.admission.set_classes(&next.classes);
             destination.admission.set_limit(destination.config.concurrency_limit);
         }
         Ok(left)

@@ -37,7 +37,7 @@ use tollgate_cache::{
     versions::Versions,
 };
 use tollgate_config::{AdminAddress, Config};
-use tollgate_core::{class::CLASSES_MAX, price::PriceBook};
+use tollgate_core::price::PriceBook;
 use tollgate_ledger::{Ledger, LedgerError};
 
 /// Bodies that are remembered: some 200 bytes each, so about 3 MiB at the most.
@@ -340,12 +340,11 @@ fn report(parts: &Arc<Parts>) {
 
 fn queue_reading(to: &super::Destination) -> QueueReading {
     let seen = to.admission.snapshot();
-    let mut waiting = [0; CLASSES_MAX];
-    for (place, class) in waiting.iter_mut().zip(&seen.classes) {
-        *place = u64::try_from(class.waiting).unwrap_or(u64::MAX);
-    }
+    let waiting = seen
+        .by_class()
+        .map(|(class, counts)| (class.clone(), u64::try_from(counts.waiting).unwrap_or(u64::MAX)));
     QueueReading {
-        waiting,
+        waiting: waiting.collect(),
         inflight: seen.inflight,
         oldest: seen.oldest_wait.unwrap_or_default(),
         limit: seen.limit.map_or(0, |limit| u64::from(limit.get())),

@@ -92,7 +92,6 @@ const MODELS_MAX: usize = 20;
 /// Looks everything up. Waits for the ledger only.
 pub(super) async fn look(parts: &Parts, config: &Config) -> View {
     let snapshot = parts.snapshot.load_full();
-    let names: Vec<&str> = snapshot.config.classes.iter().map(|it| it.name.as_str()).collect();
     View {
         version: env!("CARGO_PKG_VERSION"),
         now_ms: unix_ms(),
@@ -103,7 +102,7 @@ pub(super) async fn look(parts: &Parts, config: &Config) -> View {
         rates: parts.metrics.rates(Instant::now()),
         flights: parts.flights.len(),
         tiers: tiers(parts, config),
-        queues: snapshot.destinations.iter().map(|to| queue(to, &names)).collect(),
+        queues: snapshot.destinations.iter().map(|to| queue(to)).collect(),
         endpoints: snapshot.destinations.iter().flat_map(|to| endpoints(to)).collect(),
         ledger: parts.meter.ledger.stats(),
     }
@@ -152,16 +151,16 @@ fn tiers(parts: &Parts, config: &Config) -> Vec<TierView> {
     [memory].into_iter().chain(redis).collect()
 }
 
-fn queue(to: &Destination, names: &[&str]) -> QueueView {
+fn queue(to: &Destination) -> QueueView {
     let seen = to.admission.snapshot();
-    let classes = names.iter().zip(&seen.classes);
     QueueView {
         upstream: to.config.name.clone(),
         limit: seen.limit.map(std::num::NonZeroU32::get),
         inflight: seen.inflight,
         oldest_s: seen.oldest_wait.map(|wait| wait.as_secs_f64()),
-        classes: classes
-            .map(|(name, counts)| ((*name).to_owned(), counts.inflight, counts.waiting))
+        classes: seen
+            .by_class()
+            .map(|(name, counts)| (name.to_string(), counts.inflight, counts.waiting))
             .collect(),
     }
 }

@@ -9,7 +9,7 @@ use super::{
     upgrade::{self, Sides, Tunnel},
 };
 use crate::{
-    admission::{Ask as Turn, QueuedFlag},
+    admission::{Admission, Ask as Turn, Permit, QueuedFlag},
     app::Parts,
     body::Outgoing,
     cache::{Ask, Fill},
@@ -96,23 +96,16 @@ impl Fetch {
         let Self { parts, route, peer, class, deadline, limits, caller, head, ask, .. } = *self;
         let Self { queued, fill, upgrade, .. } = *self;
         let destination = route.destination.clone();
-        call.queued();
         let turn = Turn {
             class,
+            classes: &route.classes,
             tenant: TENANTS.hash_one(caller.tenant.as_str()),
             cost: 1,
             deadline: Some(deadline),
             queued,
         };
         let began = Instant::now();
-        let permit = match destination.admission.admit(turn).await {
-            Ok(permit) => permit,
-            Err(shed) => {
-                call.shed(Instant::now().saturating_duration_since(began));
-                return Err(ExchangeError::Shed(shed));
-            }
-        };
-        call.dispatched(permit.queue_wait());
+        let permit = admit(&destination.admission, turn, call).await?;
 
         let upstream = &destination.upstream;
         let Some(endpoint) = upstream.pick() else { return Err(ExchangeError::Internal) };
@@ -161,6 +154,26 @@ impl Fetch {
             }
         };
         Ok((AnswerHead { shared: Arc::new(shared) }, answer))
+    }
+}
+
+/// Waits for the call's turn, and writes down for how long.
+async fn admit(
+    admission: &Arc<Admission>,
+    turn: Turn<'_>,
+    call: &mut Call,
+) -> Result<Permit, ExchangeError> {
+    call.queued();
+    let began = Instant::now();
+    match admission.admit(turn).await {
+        Ok(permit) => {
+            call.dispatched(permit.queue_wait());
+            Ok(permit)
+        }
+        Err(shed) => {
+            call.shed(Instant::now().saturating_duration_since(began));
+            Err(ExchangeError::Shed(shed))
+        }
     }
 }
 

@@ -11,13 +11,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tollgate_core::class::CLASSES_MAX;
 
 /// The queue of one upstream at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct QueueReading {
-    /// Waiting calls by class.
-    pub waiting: [u64; CLASSES_MAX],
+    /// Waiting calls by class, each by its name: its place may have changed since.
+    pub waiting: Vec<(Arc<str>, u64)>,
     /// Calls holding a permit.
     pub inflight: u64,
     /// How long the oldest waiting call has waited; zero when none waits.
@@ -178,7 +177,7 @@ fn sample(of: &Family, labels: &[&str], value: f64) -> Metric {
 /// The queue's families; `classes` are the names of the classes in force.
 pub(super) fn queues(readings: &[QueueReading], classes: &[String]) -> Vec<MetricFamily> {
     let sum = |of: fn(&QueueReading) -> u64| readings.iter().map(of).sum::<u64>();
-    let waiting = sum(|queue| queue.waiting.iter().sum());
+    let waiting = sum(|queue| queue.waiting.iter().map(|(_, waiting)| waiting).sum());
     let inflight = sum(|queue| queue.inflight);
     let oldest = readings.iter().map(|queue| queue.oldest).max().unwrap_or_default();
     let one = |of, value| family(of, &[(&[], value)]);
@@ -192,9 +191,10 @@ pub(super) fn queues(readings: &[QueueReading], classes: &[String]) -> Vec<Metri
     ];
     let by_class: Vec<_> = classes
         .iter()
-        .enumerate()
-        .map(|(place, class)| {
-            let waiting: u64 = readings.iter().filter_map(|queue| queue.waiting.get(place)).sum();
+        .map(|class| {
+            let of_all = readings.iter().flat_map(|queue| &queue.waiting);
+            let of_class = of_all.filter(|(name, _)| **name == **class);
+            let waiting: u64 = of_class.map(|(_, waiting)| waiting).sum();
             ([class.as_str()], waiting as f64)
         })
         .collect();

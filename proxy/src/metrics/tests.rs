@@ -114,8 +114,7 @@ fn busy() -> Stage {
         ..Spending::default()
     });
     stage.metrics.set_queue_source(|| {
-        let mut waiting = [0; 8];
-        waiting[1] = 3;
+        let waiting = vec![("vip".into(), 0), ("normal".into(), 3)];
         let oldest = Duration::from_millis(1500);
         let limited = QueueReading { waiting, inflight: 4, oldest, limit: 4, permits_leaked: 0 };
         vec![limited, QueueReading { inflight: 2, ..QueueReading::default() }]

@@ -63,6 +63,16 @@ impl ClassQueue {
         if !has_own && (is_full || self.lines.contains_key(&shared)) { shared } else { own }
     }
 
+    /// Empties every line and leaves it standing with its turn, so that all who stood
+    /// in them can be put back, others among them, in the order they arrived in. Nobody
+    /// who stood in a line may be left out: an empty line would never go away.
+    pub(super) fn empty_lines(&mut self) {
+        self.waiting = 0;
+        for line in self.lines.values_mut() {
+            line.list = List::default();
+        }
+    }
+
     pub(super) fn push(&mut self, id: WaiterId, tenant: TenantKey, waiters: &mut Waiters) {
         let line = self.lines.entry(tenant).or_insert_with(|| {
             let turn = self.turn_next;

@@ -192,9 +192,9 @@ fn the_reason_tells_the_callers_patience_from_ours() {
     let _running = granted(scheduler.arrive(&ask(0, 0), 0));
     let ours = waiting(scheduler.arrive(&ask(0, 0), 0));
     let theirs = waiting(scheduler.arrive(&Ask { deadline_ns: Some(9), ..ask(0, 0) }, 0));
-    assert!(matches!(scheduler.turn(theirs, 8), Turn::Waiting));
+    assert!(matches!(scheduler.turn(theirs, 8), Turn::Waiting { .. }));
     assert!(matches!(scheduler.turn(theirs, 9), Turn::Shed(Shed::DeadlineUnmeetable)));
-    assert!(matches!(scheduler.turn(ours, 60 * SECOND_NS - 1), Turn::Waiting));
+    assert!(matches!(scheduler.turn(ours, 60 * SECOND_NS - 1), Turn::Waiting { .. }));
     assert!(matches!(scheduler.turn(ours, 60 * SECOND_NS), Turn::Shed(Shed::QueueTimeout)));
 }
 
@@ -301,4 +301,119 @@ fn above_the_limit_tenants_share_lines_in_order() {
         }
     }
     assert!(served.iter().all(|served| *served == [0, 1]));
+}
+
+const fn goes_on(was: usize, rules: ClassRules) -> (Option<usize>, ClassRules) {
+    (Some(was), rules)
+}
+
+fn set_rules(scheduler: &mut Scheduler, list: &[(Option<usize>, ClassRules)], now_ns: u64) {
+    let list: Vec<_> = list
+        .iter()
+        .map(|(was, rules)| NewClass { rules: *rules, was: was.and_then(ClassId::new) })
+        .collect();
+    scheduler.set_rules(&list, ClassId::default(), now_ns);
+}
+
+/// Runs all that wait, one at a time; in which order they were granted.
+fn run_all(scheduler: &mut Scheduler, mut running: Grant, now_ns: u64) -> Vec<WaiterId> {
+    let mut order = Vec::new();
+    while 0 < scheduler.waiting() {
+        scheduler.release(running, now_ns);
+        let next = scheduler.next_settled().unwrap();
+        let Turn::Granted { grant, .. } = scheduler.turn(next, now_ns) else {
+            panic!("not granted")
+        };
+        running = grant;
+        order.push(next);
+    }
+    order
+}
+
+#[test]
+fn under_new_rules_who_runs_counts_on_and_nobody_runs_beside_it() {
+    let mut scheduler = Scheduler::new(limit(1), &[WEIGHTED, WEIGHTED]);
+    let running = granted(scheduler.arrive(&ask(1, 0), 0));
+    set_rules(&mut scheduler, &[(None, WEIGHTED), (None, WEIGHTED), (None, WEIGHTED)], 0);
+    let second = waiting(scheduler.arrive(&ask(2, 0), 0));
+    let inflight: Vec<_> = scheduler.class_counts().map(|class| class.inflight).collect();
+    assert_eq!(inflight, [1, 0, 0], "the default class answers for a class that is gone");
+    scheduler.release(running, 0);
+    assert_eq!(scheduler.next_settled(), Some(second));
+    let inflight: Vec<_> = scheduler.class_counts().map(|class| class.inflight).collect();
+    assert_eq!(inflight, [0, 0, 1]);
+}
+
+#[test]
+fn who_waits_follows_its_class_and_keeps_its_turn() {
+    let mut scheduler = Scheduler::new(limit(1), &[WEIGHTED, WEIGHTED]);
+    let running = granted(scheduler.arrive(&ask(0, 9), 0));
+    // The loud one's turn has passed when the rules change.
+    let loud: Vec<_> = (0..3).map(|_| waiting(scheduler.arrive(&ask(1, 7), 0))).collect();
+    let quiet = waiting(scheduler.arrive(&ask(1, 8), 0));
+    scheduler.release(running, 0);
+    assert_eq!(scheduler.next_settled(), Some(loud[0]));
+    let Turn::Granted { grant, .. } = scheduler.turn(loud[0], 0) else { panic!("not granted") };
+
+    set_rules(&mut scheduler, &[goes_on(1, WEIGHTED), goes_on(0, WEIGHTED)], 0);
+
+    let waits: Vec<_> = scheduler.class_counts().map(|class| class.waiting).collect();
+    assert_eq!(waits, [3, 0]);
+    assert_eq!(run_all(&mut scheduler, grant, 0), [quiet, loud[1], loud[2]]);
+}
+
+#[test]
+fn who_waits_in_a_class_that_is_gone_joins_the_default_in_the_order_of_arrival() {
+    let mut scheduler = Scheduler::new(limit(1), &[WEIGHTED, WEIGHTED]);
+    let running = granted(scheduler.arrive(&ask(0, 9), 0));
+    let waiters: Vec<_> =
+        [0, 1, 1, 0, 1].map(|class| waiting(scheduler.arrive(&ask(class, 0), 0))).into();
+    set_rules(&mut scheduler, &[goes_on(0, WEIGHTED)], 0);
+    assert_eq!(run_all(&mut scheduler, running, 0), waiters);
+}
+
+#[test]
+fn a_class_that_becomes_strict_goes_first_at_once() {
+    let mut scheduler = Scheduler::new(limit(1), &[WEIGHTED, WEIGHTED]);
+    let running = granted(scheduler.arrive(&ask(0, 0), 0));
+    let [first, last] = [(); 2].map(|()| waiting(scheduler.arrive(&ask(0, 0), 0)));
+    let [urgent, urgent_too] = [(); 2].map(|()| waiting(scheduler.arrive(&ask(1, 0), 0)));
+    let strict = ClassRules { strict: true, ..WEIGHTED };
+    set_rules(&mut scheduler, &[goes_on(1, strict), goes_on(0, WEIGHTED)], 0);
+    let order = run_all(&mut scheduler, running, 0);
+    assert_eq!(order, [urgent, urgent_too, first, last]);
+}
+
+#[test]
+fn a_shorter_queue_and_less_patience_hold_for_those_who_wait_already() {
+    let mut scheduler = Scheduler::new(limit(1), &[WEIGHTED]);
+    let _running = granted(scheduler.arrive(&ask(0, 0), 0));
+    let waiters: Vec<_> = (0..4).map(|n| waiting(scheduler.arrive(&ask(0, 0), n * 10))).collect();
+    let shorter = ClassRules { queue_max: 2, max_wait_ns: 35, ..WEIGHTED };
+    set_rules(&mut scheduler, &[goes_on(0, shorter)], 40);
+    let turns: Vec<_> = waiters.iter().map(|waiter| scheduler.turn(*waiter, 40)).collect();
+    assert!(
+        matches!(
+            turns[..],
+            [
+                Turn::Shed(Shed::QueueTimeout),
+                Turn::Waiting { expires_ns: 45 },
+                Turn::Waiting { expires_ns: 55 },
+                Turn::Shed(Shed::QueueFull),
+            ]
+        ),
+        "{turns:?}"
+    );
+}
+
+/// A class that comes and goes with calls still running leaves no seat behind.
+#[test]
+fn seats_are_used_again() {
+    let mut scheduler = Scheduler::new(None, &[WEIGHTED]);
+    for _ in 0..100 {
+        let running = granted(scheduler.arrive(&ask(0, 0), 0));
+        set_rules(&mut scheduler, &[(None, WEIGHTED)], 0);
+        scheduler.release(running, 0);
+    }
+    assert!(scheduler.seats.len() <= 2, "{:?}", scheduler.seats);
 }

@@ -18,9 +18,12 @@ pub struct WaiterId {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiter {
     pub(super) place: usize,
-    pub(super) tenant: TenantKey,
+    pub(super) tenant: u64,
+    /// The line of its class's queue that it stands in.
+    pub(super) line: TenantKey,
     pub(super) cost: u64,
     pub(super) arrived_ns: u64,
+    pub(super) deadline_ns: Option<u64>,
     pub(super) expires_ns: u64,
     /// What it is told at `expires_ns`.
     pub(super) at_end: Shed,
@@ -29,7 +32,7 @@ pub(super) struct Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Waiting,
-    Granted { waited_ns: u64 },
+    Granted { seat: usize, waited_ns: u64 },
     Shed(Shed),
 }
 
@@ -121,6 +124,16 @@ impl Waiters {
 
     pub(super) fn arrived_ns(&self, id: WaiterId) -> Option<u64> {
         self.held(id).map(|held| held.waiter.arrived_ns)
+    }
+
+    pub(super) fn waiter_mut(&mut self, id: WaiterId) -> Option<&mut Waiter> {
+        self.held_mut(id).map(|held| &mut held.waiter)
+    }
+
+    /// All of the chain of arrivals, oldest first.
+    pub(super) fn arrivals(&self, arrivals: &List) -> impl Iterator<Item = WaiterId> {
+        let after = |id: &WaiterId| self.held(*id).and_then(|held| held.in_arrivals.after);
+        std::iter::successors(arrivals.head(), after)
     }
 
     pub(super) fn stage(&self, id: WaiterId) -> Option<Stage> {

@@ -83,7 +83,7 @@ fn class(snapshot: &Snapshot, way: &Way) -> String {
     let rule = &way.route.config.class;
     let why = match &rule.header {
         None => "the default; this route reads no claim".to_owned(),
-        Some(header) if way.class == way.route.class_default => {
+        Some(header) if way.class == way.route.classes.default_class() => {
             format!("the default, or {header} claims it")
         }
         Some(header) => format!("claimed by {header}"),
@@ -192,7 +192,7 @@ fn matches(route: &Route) -> String {
 
 fn claims(snapshot: &Snapshot, route: &Route) -> String {
     let name = |id| snapshot.config.class(id).map_or("?", |class| class.name.as_str());
-    let default = name(route.class_default);
+    let default = name(route.classes.default_class());
     let rule = &route.config.class;
     let Some(header) = &rule.header else { return format!("{default}, always") };
     let map = rule.map.iter().map(|(word, class)| format!("{word} = {}", name(*class)));

@@ -1,0 +1,77 @@
+//! The list of classes of one configuration, by name.
+//!
+//! Whoever asks for a permit names its class by its place in the list of the
+//! configuration it was read under; a reload may have put another list into force since.
+//! So a list goes along, and where it is not the one in force, names decide.
+
+use super::{ClassRules, NewClass};
+use crate::class::ClassId;
+use std::{sync::Arc, time::Duration};
+
+/// What a class is entitled to at one upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassLimits {
+    /// Goes before everybody else; honoured for the first class only.
+    pub strict: bool,
+    /// The share of a class that is not strict; 0 counts as 1.
+    pub weight: u32,
+    /// How many calls may wait; 0: none ever waits.
+    pub queue_max: usize,
+    /// How long one may wait.
+    pub max_wait: Duration,
+}
+
+/// All classes, most important first.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Classes {
+    list: Box<[(Arc<str>, ClassLimits)]>,
+    default: ClassId,
+}
+
+impl Classes {
+    /// `default`: of calls that claim none, or one that is in the list no more.
+    pub fn new(
+        list: impl IntoIterator<Item = (Arc<str>, ClassLimits)>,
+        default: ClassId,
+    ) -> Arc<Self> {
+        Arc::new(Self { list: list.into_iter().collect(), default })
+    }
+
+    /// Most important first.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.list.iter().map(|(name, _)| name)
+    }
+
+    pub fn default_class(&self) -> ClassId {
+        self.default
+    }
+
+    /// The class that is called here as `class` is in `other`; the default, if none is.
+    pub fn translate(&self, class: ClassId, other: &Self) -> ClassId {
+        // Beyond a list is its last.
+        let named = other.list.get(class.place()).or(other.list.last());
+        named.and_then(|(name, _)| self.find(name)).unwrap_or(self.default)
+    }
+
+    /// These, for [`super::Scheduler::set_rules`], where `before` is in force.
+    pub fn after(&self, before: Option<&Self>) -> Vec<NewClass> {
+        let list = self.list.iter();
+        list.map(|(name, limits)| {
+            let was = before.and_then(|before| before.find(name));
+            NewClass { rules: ClassRules::from(*limits), was }
+        })
+        .collect()
+    }
+
+    fn find(&self, name: &str) -> Option<ClassId> {
+        ClassId::new(self.list.iter().position(|(other, _)| **other == *name)?)
+    }
+}
+
+impl From<ClassLimits> for ClassRules {
+    fn from(limits: ClassLimits) -> Self {
+        let ClassLimits { strict, weight, queue_max, max_wait } = limits;
+        let max_wait_ns = u64::try_from(max_wait.as_nanos()).unwrap_or(u64::MAX);
+        Self { strict, weight, queue_max, max_wait_ns }
+    }
+}
