@@ -10,6 +10,7 @@
 //!
 //! A call that need not wait allocates nothing and starts no timer.
 
+use crate::meter::{Holder, Holders};
 use smallvec::SmallVec;
 use std::{
     future::Future,
@@ -56,6 +57,8 @@ pub struct Admission {
     /// What the scheduler counts its nanoseconds from.
     epoch: Instant,
     state: Mutex<State>,
+    /// The calls that permits were given to: never fewer than permits that are out.
+    holders: Holders,
 }
 
 /// The right to run. Dropped, the next one runs.
@@ -66,6 +69,7 @@ pub struct Permit {
     /// `None` only while it is dropped.
     grant: Option<Grant>,
     queue_wait: Option<Duration>,
+    holder: Option<Holder>,
 }
 
 /// How things stand at one moment, exactly.
@@ -81,6 +85,8 @@ pub struct Snapshot {
     pub classes: Arc<Classes>,
     /// Of each class of the list.
     pub counts: Vec<ClassCounts>,
+    /// Permits whose call is over and that did not come back: the most there ever were.
+    pub leaked: u64,
 }
 
 #[derive(Debug)]
@@ -90,6 +96,10 @@ struct State {
     classes: Arc<Classes>,
     /// By [`WaiterId::idx`].
     parked: Vec<Parked>,
+    /// Permits that are out.
+    permits: u64,
+    /// See [`Snapshot::leaked`].
+    leaked: u64,
 }
 
 #[derive(Debug, Default)]
@@ -134,8 +144,10 @@ impl Admission {
     pub fn new(limit: Option<NonZeroU32>, classes: &Arc<Classes>) -> Arc<Self> {
         let mut scheduler = Scheduler::new(limit, &[]);
         scheduler.set_rules(&classes.after(None), classes.default_class(), 0);
-        let state = State { scheduler, classes: classes.clone(), parked: Vec::new() };
-        Arc::new(Self { epoch: Instant::now(), state: Mutex::new(state) })
+        let classes = classes.clone();
+        let state = State { scheduler, classes, parked: Vec::new(), permits: 0, leaked: 0 };
+        let state = Mutex::new(state);
+        Arc::new(Self { epoch: Instant::now(), state, holders: Holders::default() })
     }
 
     /// Waits until the call may run. Dropped before that, it leaves its place.
@@ -172,6 +184,9 @@ impl Admission {
     /// their timer is yet to tell them.
     pub fn snapshot(&self) -> Snapshot {
         self.change(|state, now_ns| {
+            // A holder goes after its permit, and permits go under this lock.
+            let astray = state.permits.saturating_sub(self.holders.len());
+            state.leaked = state.leaked.max(astray);
             let scheduler = &mut state.scheduler;
             scheduler.expire(now_ns);
             let oldest_ns = scheduler.oldest_arrival_ns();
@@ -183,6 +198,7 @@ impl Admission {
                     .map(|oldest_ns| Duration::from_nanos(now_ns.saturating_sub(oldest_ns))),
                 classes: state.classes.clone(),
                 counts: scheduler.class_counts().collect(),
+                leaked: state.leaked,
             }
         })
     }
@@ -226,15 +242,25 @@ impl Admission {
                 core_ask.class = state.classes.translate(ask.class, ask.classes);
             }
             let arrival = state.scheduler.arrive(&core_ask, now_ns);
-            if let Arrival::Waiting { waiter, .. } = &arrival {
-                state.park(*waiter, ask.queued);
+            match &arrival {
+                Arrival::Waiting { waiter, .. } => state.park(*waiter, ask.queued),
+                Arrival::Granted(_) => self.hand_out(state),
+                Arrival::Shed(_) => {}
             }
             arrival
         })
     }
 
+    /// Counts a permit and its holder, both at once and under the lock.
+    fn hand_out(&self, state: &mut State) {
+        state.permits += 1;
+        self.holders.add();
+    }
+
+    /// Of what was counted by [`Self::hand_out`].
     fn permit(self: &Arc<Self>, grant: Grant, queue_wait: Option<Duration>) -> Permit {
-        Permit { admission: self.clone(), grant: Some(grant), queue_wait }
+        let holder = Some(self.holders.holder());
+        Permit { admission: self.clone(), grant: Some(grant), queue_wait, holder }
     }
 
     /// Every change goes through here: under the lock, then wakes whom it settled.
@@ -283,6 +309,11 @@ impl Permit {
         self.queue_wait.unwrap_or_default()
     }
 
+    /// The witness of its return, once: for the call, which is over only after it.
+    pub(crate) fn holder(&mut self) -> Option<Holder> {
+        self.holder.take()
+    }
+
     /// Whether it was in the queue at all.
     pub fn has_waited(&self) -> bool {
         self.queue_wait.is_some()
@@ -292,7 +323,10 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(grant) = self.grant.take() {
-            self.admission.change(|state, now_ns| state.scheduler.release(grant, now_ns));
+            self.admission.change(|state, now_ns| {
+                state.permits = state.permits.saturating_sub(1);
+                state.scheduler.release(grant, now_ns);
+            });
         }
     }
 }
@@ -346,10 +380,14 @@ impl Place {
     fn poll(&mut self, context: &mut Context<'_>, time_is_up: bool) -> Poll<Result<Permit, Shed>> {
         let Some(waiter) = self.waiter else { return Poll::Pending };
         let rung_ns = self.expires_ns;
-        let (turn, _unused_waker) = self.admission.change(|state, now_ns| {
+        let admission = &self.admission;
+        let (turn, _unused_waker) = admission.change(|state, now_ns| {
             // A timer that rang is the proof; a coarse clock must not contradict it.
             let now_ns = if time_is_up { now_ns.max(rung_ns) } else { now_ns };
             let turn = state.scheduler.turn(waiter, now_ns);
+            if let Turn::Granted { .. } = &turn {
+                admission.hand_out(state);
+            }
             let waker = match &turn {
                 Turn::Waiting { .. } => state.wake_later(waiter, context.waker()),
                 Turn::Granted { .. } | Turn::Shed(_) => state.unpark(waiter),

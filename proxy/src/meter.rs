@@ -5,10 +5,14 @@
 //! word (the caller hung up, a task was cancelled) it writes the record itself, as
 //! aborted, with what had been seen. So no path through the exchange can lose one.
 
+mod holder;
 mod record;
 mod seat;
 
-pub(crate) use self::seat::Seat;
+pub(crate) use self::{
+    holder::{Holder, Holders},
+    seat::Seat,
+};
 
 use self::{
     record::{ledger_cost, ledger_outcome, ledger_tokens, log_access},
@@ -77,6 +81,8 @@ struct Draft {
     tier: TierLabel,
     queue: Option<(Duration, QueueOutcome)>,
     dispatched: Option<Instant>,
+    /// Goes with the record: by then the permit must have come back.
+    holder: Option<Holder>,
     first_byte: Option<Instant>,
     reason: Option<&'static str>,
     /// What became of its caller, if that is known elsewhere.
@@ -155,6 +161,7 @@ impl Call {
             tier: TierLabel::None,
             queue: None,
             dispatched: None,
+            holder: None,
             first_byte: None,
             reason: None,
             left: None,
@@ -262,10 +269,11 @@ impl Call {
         }
     }
 
-    /// Its turn has come: it is written as open, so that it is not lost if the process
+    /// Its turn has come, and what it was given for that has `holder` for a witness. It is written as open, so that it is not lost if the process
     /// dies before it ends.
-    pub(crate) fn dispatched(&mut self, waited: Duration) {
+    pub(crate) fn dispatched(&mut self, waited: Duration, holder: Option<Holder>) {
         let Some(draft) = &mut self.0 else { return };
+        draft.holder = holder;
         draft.queue = Some((waited, QueueOutcome::Served));
         draft.dispatched = Some(Instant::now());
         let input = match &draft.model {

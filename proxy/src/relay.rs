@@ -55,9 +55,10 @@ pub(crate) struct Answer {
 /// What is owed when the answer ends.
 pub(crate) struct Debts {
     pub(crate) meter: Arc<Meter>,
+    /// Before the call, so that it is dropped before it.
+    pub(crate) permit: Permit,
     pub(crate) call: Call,
     pub(crate) lease: Lease,
-    pub(crate) permit: Permit,
     /// `None`: a call without tokens.
     pub(crate) counter: Option<Counter>,
     /// Bytes of a request body that streamed through; `None`: it was read before.

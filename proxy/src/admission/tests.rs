@@ -190,6 +190,7 @@ async fn the_snapshot_is_exact_without_another_call() {
         oldest_wait: Some(Duration::from_millis(1_500)),
         classes: CLASSES.clone(),
         counts: vec![class(0, 0), class(1, 1), class(0, 1)],
+        leaked: 0,
     };
     assert_eq!(admission.snapshot(), expected);
     // Nobody polls the waiters; their time passes all the same.
@@ -291,6 +292,27 @@ async fn without_a_limit_nobody_waits_and_all_are_counted() {
     assert_eq!(counts(&admission), (0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_permit_that_outlives_its_call_is_noticed_and_stays_noticed() {
+    let admission = admission(2);
+    let leaked = || admission.snapshot().leaked;
+    let mut kept = admission.admit(ask(1)).await.unwrap();
+    let call = kept.holder();
+    let mut lost = admission.admit(ask(1)).await.unwrap();
+    let other_call = lost.holder();
+    let waits = parked(&admission, ask(1)).await;
+    assert!(lost.holder().is_none(), "one permit, one call");
+    std::mem::forget(lost);
+    assert_eq!(leaked(), 0, "its call may yet give it back");
+
+    drop(other_call);
+    assert_eq!(leaked(), 1);
+    drop((kept, call));
+    drop(waits.await.unwrap());
+    assert_eq!(leaked(), 1);
+    assert_eq!(counts(&admission), (1, 0), "the slot is gone");
+}
+
 /// Wakers run foreign code when woken and when dropped; both may come back here.
 #[tokio::test(start_paused = true)]
 async fn a_waker_may_come_back_to_the_admission_that_wakes_or_drops_it() {
@@ -376,6 +398,6 @@ async fn after_a_storm_on_real_threads_no_permit_is_missing() {
     }
     assert!(64 * 300 / 2 < completed, "most of them ran");
     let snapshot = admission.snapshot();
-    assert_eq!((snapshot.inflight, snapshot.waiting), (0, 0));
+    assert_eq!((snapshot.inflight, snapshot.waiting, snapshot.leaked), (0, 0, 0));
     assert!(snapshot.counts.iter().all(|counts| *counts == ClassCounts::default()));
 }

@@ -348,7 +348,7 @@ fn queue_reading(to: &super::Destination) -> QueueReading {
         inflight: seen.inflight,
         oldest: seen.oldest_wait.unwrap_or_default(),
         limit: seen.limit.map_or(0, |limit| u64::from(limit.get())),
-        permits_leaked: 0,
+        permits_leaked: seen.leaked,
     }
 }
 

@@ -166,8 +166,8 @@ async fn admit(
     call.queued();
     let began = Instant::now();
     match admission.admit(turn).await {
-        Ok(permit) => {
-            call.dispatched(permit.queue_wait());
+        Ok(mut permit) => {
+            call.dispatched(permit.queue_wait(), permit.holder());
             Ok(permit)
         }
         Err(shed) => {

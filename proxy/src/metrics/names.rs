@@ -75,7 +75,7 @@ families! {
     DISPATCHED = Counter, "tollgate_dispatched_total", ["class"],
         "Calls that got a permit.";
     PERMITS_LEAKED = Counter, "tollgate_permits_leaked_total", [],
-        "Permits that were not given back by their holder; above 0 is a defect of Tollgate.";
+        "Permits that did not come back before their call was over; above 0 is a defect of Tollgate, and that much of the limit is lost until a restart.";
 
     // Cache.
     CACHE_REQUESTS = Counter, "tollgate_cache_requests_total", ["route", "tier", "outcome"],
