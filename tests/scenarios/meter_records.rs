@@ -50,6 +50,22 @@ async fn a_miss_a_hit_and_a_bypass_leave_one_record_each() {
     );
 }
 
+/// Hits take well under a millisecond, so many of them share one.
+#[tokio::test]
+async fn records_are_told_newest_first_even_within_a_millisecond() {
+    let world = World::builder().config(cached).start().await;
+    let mut ids = Vec::new();
+    for _ in 0..40 {
+        let reply = world.client.post(CHAT, &chat(MODEL, "one")).await;
+        ids.push(reply.header("tollgate-record").to_owned());
+    }
+
+    let oldest_first = world.records().await;
+
+    let told: Vec<_> = oldest_first.iter().map(|view| view.record.id.to_string()).collect();
+    assert_eq!(told, ids);
+}
+
 #[tokio::test]
 async fn the_leader_and_each_follower_leave_one_record() {
     let gate = Gate::chunks();

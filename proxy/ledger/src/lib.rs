@@ -15,6 +15,7 @@
 // Words of the trade.
 mod codes;
 mod dimension;
+mod id;
 mod record;
 mod sums;
 mod error;
@@ -42,14 +43,13 @@ pub use compute::{ComputeRow, Resource, compute_cost};
 pub use decimal::decimal;
 pub use dimension::{DIM_TEXT_BYTES_MAX, DimId};
 pub use error::LedgerError;
+pub use id::mint_id;
 pub use ledger::{Ledger, Options, Stats};
 pub use pages::RecordView;
 pub use period::{Period, Window, Zone};
 pub use query::{Dim, UsageQuery, UsageRow};
 pub use reader::Reader;
-pub use record::{
-    COST_CATEGORIES, Cost, Dims, OpenCall, TOKEN_KINDS, Times, Tokens, UsageRecord, mint_id,
-};
+pub use record::{COST_CATEGORIES, Cost, Dims, OpenCall, TOKEN_KINDS, Times, Tokens, UsageRecord};
 pub use report::{Report, ReportFormat, ReportQuery};
 pub use sums::Sums;
 pub use uuid::Uuid;

@@ -3,14 +3,6 @@
 //! Fixed size and fixed places: writing one is a run of stores, and a block of
 //! 512 is read without parsing. Counts that do not fit saturate, they never wrap.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
-};
-
 use uuid::Uuid;
 
 use crate::{
@@ -343,31 +335,6 @@ impl Cost {
     }
 }
 
-/// A new record id: a UUIDv7 of `unix_ms`, without a system call.
-///
-/// Unlike `Uuid::now_v7` it asks the kernel for randomness once per process, not
-/// once per call. Ids of one process never repeat (a counter behind a bijection);
-/// ids of two processes differ by 74 bits of a keyed stream.
-pub fn mint_id(unix_ms: u64) -> Uuid {
-    static SEED: OnceLock<u64> = OnceLock::new();
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let seed = *SEED.get_or_init(|| RandomState::new().hash_one(std::process::id()));
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let low = mix(seed ^ count);
-    let [first, second, ..] = mix(low ^ seed.rotate_left(32)).to_le_bytes();
-    let [a, b, c, d, e, f, g, h] = low.to_le_bytes();
-    uuid::Builder::from_unix_timestamp_millis(unix_ms, &[first, second, a, b, c, d, e, f, g, h])
-        .into_uuid()
-}
-
-/// `SplitMix64`'s finisher: every input has its own output.
-fn mix(mut x: u64) -> u64 {
-    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
 /// Writes from the front; what does not fit is left out (sizes are constants, and
 /// a test fills every field).
 pub(crate) struct Put<'a>(pub(crate) &'a mut [u8]);
@@ -422,8 +389,6 @@ impl Take<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -448,14 +413,6 @@ mod tests {
             };
             prop_assert_eq!(OpenCall::decode(&open.encode()), open);
         }
-    }
-
-    #[test]
-    fn ids_are_version_7_and_never_repeat() {
-        let ids: HashSet<_> = (0..10_000).map(|_| mint_id(1_700_000_000_000)).collect();
-        assert_eq!(ids.len(), 10_000);
-        assert!(ids.iter().all(|id| id.get_version_num() == 7));
-        assert!(mint_id(1_700_000_000_001) > *ids.iter().max().unwrap());
     }
 
     #[test]

@@ -10,9 +10,10 @@ use super::*;
 use crate::{
     codes::CacheOutcome,
     dimension::DIM_TEXT_BYTES_MAX,
+    id::mint_id,
     ledger::Options,
     query::Dim,
-    record::{Dims, UsageRecord, mint_id},
+    record::{Dims, UsageRecord},
     sums::tests::any_record,
 };
 
