@@ -63,7 +63,8 @@ impl Default for Options {
 pub struct Stats {
     /// Closed calls that are not in the database yet.
     pub queue_records: u64,
-    /// Bytes in the segments that are not in the database yet.
+    /// Bytes in the segments that are not in the database yet: of calls, and of words said
+    /// for the first time.
     pub wal_bytes: u64,
     /// Calls of which only the sums were kept, since the start. Their money is not lost.
     pub dropped: u64,

@@ -109,7 +109,7 @@ families! {
     LEDGER_QUEUE = Gauge, "tollgate_ledger_queue_records", [],
         "Usage records in the log that are not yet in the data base.";
     LEDGER_WAL = Gauge, "tollgate_ledger_wal_bytes", [],
-        "Bytes of the ledger's write-ahead log in use.";
+        "Bytes of the ledger's log, of calls and of new names, that are not yet in the data base; 0 once they are.";
     LEDGER_DROPPED = Counter, "tollgate_ledger_dropped_total", [],
         "Usage records lost because the ledger had no room for them.";
 

@@ -311,3 +311,20 @@ fn a_call_whose_record_is_stored_is_not_counted_again_as_unknown() {
     assert_eq!(recovered.stats().recovered_unknown, 0);
     assert_eq!(stored(copy.path()), [record(1)]);
 }
+
+/// Over many laps of small segments, so that their heads and ends would show.
+#[test]
+fn bytes_wait_until_they_are_in_the_database_and_then_none_do() {
+    let dir = TempDir::new().unwrap();
+    let ledger = Ledger::open(dir.path(), small()).unwrap();
+    let waiting = || ledger.stats().wal_bytes;
+    assert_eq!(waiting(), 0);
+    for n in 1..100 {
+        let mut record = record(n);
+        record.dims.model = ledger.dim(&format!("model {n}"));
+        ledger.open_call(&open_call(&record));
+        ledger.close(&record);
+        ledger.flush().unwrap();
+        assert_eq!(waiting(), 0, "after call {n}");
+    }
+}
