@@ -158,8 +158,8 @@ pub(crate) async fn purge(world: &World, what: Value) -> Value {
     reply.json()
 }
 
-/// The record of the call that was answered so. (Calls of one millisecond have no order
-/// in the ledger.)
+/// The record of the call that was answered so. (Calls that run beside each other have
+/// no order that a scenario could know.)
 pub(crate) async fn record_of(world: &World, reply: &Reply) -> RecordView {
     let id = reply.header("tollgate-record");
     let is_its = |record: &RecordView| record.record.id.to_string() == id;

@@ -98,7 +98,10 @@ pub struct UsageRecord {
     /// No price was known: the costs are not zero but unknown.
     pub unpriced: bool,
     pub tokens: Tokens,
+    /// Of the request's body, as the caller sent it.
     pub bytes_in: u64,
+    /// Of the answer's body, as the upstream sent it or the cache holds it: what is taken
+    /// out on the way to a caller (usage that it did not ask for) is among them.
     pub bytes_out: u64,
     pub times: Times,
     pub cost: Cost,
