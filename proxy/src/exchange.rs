@@ -40,7 +40,7 @@ use hyper::body::Incoming;
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::time;
@@ -92,12 +92,18 @@ impl ExchangeError {
 #[derive(Debug)]
 pub(crate) struct Served {
     body: Body,
+    /// A cut that is not told yet, and for how many polls more.
+    cut: Option<(BodyError, u8)>,
     _active: Active,
 }
 
+/// hyper drops what it has not written when it hears of a cut. What came before the cut is the
+/// caller's: a first poll lets hyper ask for the write, a second lets its turn come (`gather`).
+const POLLS_BEFORE_CUT: u8 = 2;
+
 impl Served {
     pub(crate) fn new(body: Body, active: Active) -> Self {
-        Self { body, _active: active }
+        Self { body, cut: None, _active: active }
     }
 }
 
@@ -109,11 +115,25 @@ impl http_body::Body for Served {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let this = self.get_mut();
+        if this.cut.is_none() {
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Err(cut)) => this.cut = Some((cut, POLLS_BEFORE_CUT)),
+                frame => return Poll::Ready(frame),
+            }
+        }
+        match this.cut.take() {
+            Some((cut, left @ 1..)) => {
+                this.cut = Some((cut, left - 1));
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            told => Poll::Ready(told.map(|(cut, _)| Err(cut))),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.cut.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
