@@ -176,6 +176,8 @@ async fn run(
 ) -> Result<Response<Body>, Failed> {
     let (mut head, body) = request.into_parts();
     head::check(&mut head, snapshot.headers_max(peer)).map_err(failed)?;
+    let upgrade = upgrade::asked(&mut head);
+    head::strip_hop_by_hop(&mut head.headers);
     if !snapshot.trusts(peer) {
         snapshot.sources.strip_claims(&mut head.headers);
     }
@@ -183,7 +185,7 @@ async fn run(
     let route = snapshot.routes.choose(&head, &path).map_err(failed)?;
     let operation = route.operation(&head.method, &path);
     *dialect = route.dialect(operation);
-    let caller = snapshot.sources.read(&head.headers, &head.uri);
+    let caller = snapshot.sources.read(&head.headers, &head.uri).map_err(failed)?;
     let class = route.class(&head.headers, &caller);
     call.routed(&route.lane, class, &caller);
 
@@ -195,7 +197,6 @@ async fn run(
     } else {
         inspect::unread(body, &limits).map_err(failed)?
     };
-    let upgrade = upgrade::asked(&mut head);
     let ask = cache::ask(parts, route, operation, &path, &head, body);
     call.asks(ask.model(), ask.bytes_in());
 

@@ -26,6 +26,8 @@ pub(crate) enum BadHead {
     Target,
     #[error("the path contains %2f, %5c, %00 or a backslash, which services decode differently")]
     PathEncoding,
+    #[error("a field that says who is asking comes twice")]
+    TwoIdentities,
     #[error("the path climbs above /")]
     PathClimbs,
     #[error("the head has more fields than limits.headers")]
@@ -57,6 +59,7 @@ pub(crate) fn check(head: &mut request::Parts, fields_max: usize) -> Result<(), 
         return Err(BadHead::Method);
     }
     check_host(head)?;
+    join_cookies(&mut head.headers);
     let mut encodings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(encoding) = encodings.next()
         && (encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked"))
@@ -103,9 +106,6 @@ fn check_host(head: &mut request::Parts) -> Result<(), BadHead> {
         (None, None) if head.version == Version::HTTP_10 => {}
         (None, None) => return Err(BadHead::Host),
     }
-    if head.version == Version::HTTP_2 {
-        join_cookies(&mut head.headers);
-    }
     Ok(())
 }
 
@@ -128,7 +128,8 @@ fn has_possible_port(authority: &str) -> bool {
     after_brackets.split_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_ok())
 }
 
-/// HTTP/2 may split `cookie` into several fields; HTTP/1.1 has one (RFC 9113 §8.2.3).
+/// HTTP/2 may split `cookie` into several fields; HTTP/1.1 has one (RFC 9113 §8.2.3). Who
+/// sends two there is the caller of both.
 fn join_cookies(headers: &mut HeaderMap) {
     let mut cookies = headers.get_all(header::COOKIE).iter();
     let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else { return };
@@ -220,7 +221,8 @@ pub(crate) fn origin_form(uri: &Uri, normal: &str) -> Uri {
 }
 
 /// Drops what is meant for one hop: what `connection` names, and the known ones.
-/// `te: trailers` may stay in a request.
+/// `te: trailers` may stay in a request. Of a request before anything is read from it:
+/// what the upstream will not see must count neither in a key nor in who is asking.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         let named: SmallVec<[HeaderName; 4]> = headers

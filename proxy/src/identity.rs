@@ -4,6 +4,7 @@
 //! digest with a derivation context of its own, so that it can stand in a ledger, a
 //! metric or a store without telling anything about the key.
 
+use crate::head::BadHead;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use std::sync::LazyLock;
 use tollgate_config::{Config, TenantSource};
@@ -14,6 +15,9 @@ const DIMENSION_BYTES_MAX: usize = 128;
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 const TENANT_LEN: usize = 20;
+
+/// The tenant of callers who have none.
+const ANONYMOUS: &str = "anonymous";
 
 /// Separates these digests from every other use of the same credential.
 static TENANT_KEY: LazyLock<[u8; 32]> =
@@ -44,6 +48,8 @@ pub(crate) struct Sources {
     business: Option<HeaderName>,
     /// What is removed from the requests of peers that are not trusted.
     claimed: Vec<HeaderName>,
+    /// What says who is asking, and so may be said once only.
+    single: Vec<HeaderName>,
 }
 
 #[derive(Debug)]
@@ -88,12 +94,19 @@ impl Sources {
             [&identity.user, &identity.tier, &identity.project, &identity.business].map(name);
         let mut claimed: Vec<HeaderName> = FORWARDED.to_vec();
         claimed.extend([&user, &tier, &project, &business].into_iter().flatten().cloned());
-        if let Some(Source::Header(name)) = &tenant {
-            claimed.push(name.clone());
+        let mut single = CREDENTIALS.to_vec();
+        single.extend([&user, &tier, &project, &business].into_iter().flatten().cloned());
+        match &tenant {
+            Some(Source::Header(name)) => {
+                claimed.push(name.clone());
+                single.push(name.clone());
+            }
+            Some(Source::ApiKey(name)) => single.push(name.clone()),
+            None => {}
         }
         let classes = config.routes.iter().filter_map(|route| route.class.header.as_deref());
         claimed.extend(classes.filter_map(parse));
-        Self { tenant, user, tier, project, business, claimed }
+        Self { tenant, user, tier, project, business, claimed, single }
     }
 
     /// Removes what a peer that is not trusted has no right to say.
@@ -103,7 +116,16 @@ impl Sources {
         }
     }
 
-    pub(crate) fn read(&self, headers: &HeaderMap, uri: &Uri) -> Caller {
+    /// # Errors
+    /// Two lines say who this is. Which of them the upstream believes is not known, and a
+    /// gateway that appends its own must not be outrun by a caller who sends one first.
+    pub(crate) fn read(&self, headers: &HeaderMap, uri: &Uri) -> Result<Caller, BadHead> {
+        // Hardly any head has a field twice, and then nothing needs to be looked for.
+        if headers.len() != headers.keys_len()
+            && self.single.iter().any(|name| headers.get_all(name).iter().nth(1).is_some())
+        {
+            return Err(BadHead::TwoIdentities);
+        }
         let tenant = match &self.tenant {
             None => first_credential(headers, uri).map_or(Tenant::Anonymous, Tenant::of_key),
             Some(Source::ApiKey(name)) => headers
@@ -111,17 +133,17 @@ impl Sources {
                 .filter(|value| !value.is_empty())
                 .map_or(Tenant::Anonymous, |value| Tenant::of_key(value.as_bytes())),
             Some(Source::Header(name)) => {
-                dimension(headers, Some(name)).map_or(Tenant::Anonymous, Tenant::Named)
+                dimension(headers, Some(name)).map_or(Tenant::Anonymous, Tenant::named)
             }
         };
-        Caller {
+        Ok(Caller {
             tenant,
             user: dimension(headers, self.user.as_ref()),
             tier: dimension(headers, self.tier.as_ref()),
             project: dimension(headers, self.project.as_ref()),
             business: dimension(headers, self.business.as_ref()),
             tenant_configured: self.tenant.is_some(),
-        }
+        })
     }
 }
 
@@ -136,13 +158,26 @@ impl Tenant {
         Self::Key(name)
     }
 
+    /// Nobody is, by a name of their own, who has none, or who is known by a credential:
+    /// in keys and in the ledger they would be one.
+    fn named(name: HeaderValue) -> Self {
+        let is_reserved = name.to_str().is_ok_and(|name| name == ANONYMOUS || is_of_key(name));
+        if is_reserved { Self::Anonymous } else { Self::Named(name) }
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         match self {
-            Self::Anonymous => "anonymous",
-            Self::Key(name) => std::str::from_utf8(name).unwrap_or("anonymous"),
-            Self::Named(name) => name.to_str().unwrap_or("anonymous"),
+            Self::Anonymous => ANONYMOUS,
+            Self::Key(name) => std::str::from_utf8(name).unwrap_or(ANONYMOUS),
+            Self::Named(name) => name.to_str().unwrap_or(ANONYMOUS),
         }
     }
+}
+
+/// Whether it reads like what [`Tenant::of_key`] makes.
+fn is_of_key(name: &str) -> bool {
+    let digits = name.strip_prefix("key-").unwrap_or_default();
+    name.len() == TENANT_LEN && digits.bytes().all(|digit| DIGITS.contains(&digit))
 }
 
 /// The value of `name`, if it is one word of visible text that a ledger can hold.
@@ -174,7 +209,8 @@ mod tests {
     fn sources(tenant: Option<Source>) -> Sources {
         let claimed = vec![HeaderName::from_static("x-user-id")];
         let user = Some(HeaderName::from_static("x-user-id"));
-        Sources { tenant, user, tier: None, project: None, business: None, claimed }
+        let single = vec![header::AUTHORIZATION, HeaderName::from_static("x-tenant")];
+        Sources { tenant, user, tier: None, project: None, business: None, claimed, single }
     }
 
     #[track_caller]
@@ -183,7 +219,7 @@ mod tests {
         for (name, value) in fields {
             headers.insert(*name, HeaderValue::from_static(value));
         }
-        let caller = sources(tenant).read(&headers, &Uri::from_static("/x?key=q"));
+        let caller = sources(tenant).read(&headers, &Uri::from_static("/x?key=q")).unwrap();
         let found = caller.tenant.as_str();
         assert!(found == expected || expected == "key-" && found.starts_with("key-"), "{found}");
         assert!(!found.contains("secret"));
@@ -201,6 +237,35 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_somebody_elses_is_none() {
+        let name = HeaderName::from_static("x-tenant");
+        let of_key = Tenant::of_key(b"secret");
+        let cases =
+            [(of_key.as_str(), "anonymous"), ("anonymous", "anonymous"), ("key-accounts", "key-")];
+        for (claimed, expected) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-tenant", HeaderValue::from_str(claimed).unwrap());
+            let caller = sources(Some(Source::Header(name.clone())));
+            let caller = caller.read(&headers, &Uri::from_static("/")).unwrap();
+            assert!(caller.tenant.as_str().starts_with(expected), "{claimed}");
+            assert_eq!(caller.tenant == Tenant::Anonymous, expected == "anonymous", "{claimed}");
+        }
+    }
+
+    #[test]
+    fn who_is_asking_is_said_once_or_not_at_all() {
+        let sources = sources(Some(Source::Header(HeaderName::from_static("x-tenant"))));
+        for (name, refused) in [("x-tenant", true), ("authorization", true), ("accept", false)] {
+            let mut headers = HeaderMap::new();
+            for value in ["a", "a"] {
+                headers.append(name, HeaderValue::from_static(value));
+            }
+            let caller = sources.read(&headers, &Uri::from_static("/"));
+            assert_eq!(caller.is_err(), refused, "{name}");
+        }
+    }
+
+    #[test]
     fn the_same_credential_is_the_same_tenant_and_another_is_not() {
         assert_eq!(Tenant::of_key(b"a"), Tenant::of_key(b"a"));
         assert_ne!(Tenant::of_key(b"a"), Tenant::of_key(b"b"));
@@ -212,7 +277,7 @@ mod tests {
         for bad in ["", long.as_str(), "caf\u{e9}"] {
             let mut headers = HeaderMap::new();
             headers.insert("x-user-id", HeaderValue::from_bytes(bad.as_bytes()).unwrap());
-            assert_eq!(sources(None).read(&headers, &Uri::from_static("/")).user, None);
+            assert_eq!(sources(None).read(&headers, &Uri::from_static("/")).unwrap().user, None);
         }
     }
 }

@@ -89,6 +89,7 @@ pub(crate) fn verdict(error: &ExchangeError) -> Verdict {
         E::BadHead(BadHead::Target)              => (BAD_REQUEST,        Downstream, "bad_request",          Never,   "the request target must be a path"),
         E::BadHead(BadHead::PathEncoding | BadHead::PathClimbs)
                                                  => (BAD_REQUEST,        Downstream, "bad_request",          Never,   "the path holds an encoded slash, backslash or NUL, or climbs above /"),
+        E::BadHead(BadHead::TwoIdentities)       => (BAD_REQUEST,        Downstream, "bad_request",          Never,   "a field that says who is asking may come once only"),
         E::BadHead(BadHead::Malformed)           => (BAD_REQUEST,        Downstream, "bad_request",          Never,   "the head of the request is not HTTP"),
         E::BadHead(BadHead::TooLong)             => (HEAD_TOO_LARGE,     Downstream, "headers_too_large",    Never,   "the head is longer, or has more fields, than is taken"),
         E::BadHead(BadHead::TooManyFields)       => (HEAD_TOO_LARGE,     Downstream, "headers_too_large",    Never,   "the head has more fields than are taken"),

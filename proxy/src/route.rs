@@ -96,14 +96,17 @@ impl Route {
     }
 
     /// The class of a call: what its header claims, if the route's map names it and its
-    /// caller is believed; else the default.
+    /// caller is believed; else the default. Of several claims the least important one.
     pub(crate) fn class(&self, headers: &HeaderMap, caller: &Caller) -> ClassId {
-        let claim = || {
-            let word = headers.get(self.class_header.as_ref()?)?.to_str().ok()?;
+        let default = self.classes.default_class();
+        let Some(name) = &self.class_header else { return default };
+        let claimed = |word: &HeaderValue| {
+            let word = word.to_str().ok()?;
             let (_, class) = self.config.class.map.iter().find(|(known, _)| known == word)?;
             self.config.class.trust.believes(caller.tenant.as_str()).then_some(*class)
         };
-        claim().unwrap_or(self.classes.default_class())
+        let claims = headers.get_all(name).iter();
+        claims.map(|word| claimed(word).unwrap_or(default)).max().unwrap_or(default)
     }
 
     /// What a call asks for, as far as this route lets its dialect be read.

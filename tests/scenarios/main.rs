@@ -21,6 +21,7 @@ mod cache_deadline;
 mod cache_flight;
 mod cache_forms;
 mod cache_http;
+mod cache_keys;
 mod cache_purge;
 mod cache_redis;
 mod cache_scope;

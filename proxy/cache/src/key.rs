@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use std::fmt;
 
 /// Bump when the meaning of a field changes, so that old entries are not found.
-const SCHEME: &[u8] = b"tollgate key 1";
+const SCHEME: &[u8] = b"tollgate key 2";
 
 /// Keys the second digest. It is no secret: it makes the second digest another function than the
 /// first, so that one collision is not both.
@@ -40,16 +40,10 @@ pub enum Scope<'a> {
     Shared,
 }
 
-/// Request headers that change an answer; `None` where absent (which is not the empty value).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct KeyHeaders<'a> {
-    pub anthropic_version: Option<&'a [u8]>,
-    pub anthropic_beta: Option<&'a [u8]>,
-    pub openai_organization: Option<&'a [u8]>,
-    pub openai_project: Option<&'a [u8]>,
-    pub openai_beta: Option<&'a [u8]>,
-    pub content_encoding: Option<&'a [u8]>,
-}
+/// One line of a field of the request's head, and what it is called in the key. A field that was
+/// sent twice has two, in the order in which they came; an absent one (which is not the empty value)
+/// has none.
+pub type Line<'a> = (&'a str, &'a [u8]);
 
 /// Everything that a key binds.
 #[derive(Clone, Copy, Debug)]
@@ -62,9 +56,10 @@ pub struct KeyParts<'a> {
     pub model: &'a str,
     pub model_version: &'a str,
     /// Named versions and included headers of the route, in configured order.
-    pub versions: &'a [(&'a str, &'a [u8])],
+    pub versions: &'a [Line<'a>],
     pub scope: Scope<'a>,
-    pub headers: KeyHeaders<'a>,
+    /// Of the request headers that change an answer.
+    pub headers: &'a [Line<'a>],
     pub body: &'a BodyDigest,
 }
 
@@ -119,11 +114,7 @@ impl KeyParts<'_> {
         fields.push_option(self.query.map(str::as_bytes));
         fields.push(self.model.as_bytes());
         fields.push(self.model_version.as_bytes());
-        fields.push_count(self.versions.len());
-        for (name, value) in self.versions {
-            fields.push(name.as_bytes());
-            fields.push(value);
-        }
+        fields.push_lines(self.versions);
         match self.scope {
             Scope::Tenant(tenant) => {
                 fields.push(b"tenant");
@@ -136,17 +127,7 @@ impl KeyParts<'_> {
             }
             Scope::Shared => fields.push(b"shared"),
         }
-        let headers = &self.headers;
-        for header in [
-            headers.anthropic_version,
-            headers.anthropic_beta,
-            headers.openai_organization,
-            headers.openai_project,
-            headers.openai_beta,
-            headers.content_encoding,
-        ] {
-            fields.push_option(header);
-        }
+        fields.push_lines(self.headers);
         fields.push(&self.body.first);
         fields.push(&self.body.second);
         fields.push(&self.body.len.to_le_bytes());
@@ -199,8 +180,13 @@ impl Fields {
         }
     }
 
-    fn push_count(&mut self, count: usize) {
-        self.0.extend_from_slice(&u64::try_from(count).unwrap_or(u64::MAX).to_le_bytes());
+    /// How many there are, and each with its name: two lines are never one that reads alike.
+    fn push_lines(&mut self, lines: &[Line<'_>]) {
+        self.0.extend_from_slice(&u64::try_from(lines.len()).unwrap_or(u64::MAX).to_le_bytes());
+        for (name, value) in lines {
+            self.push(name.as_bytes());
+            self.push(value);
+        }
     }
 }
 
@@ -226,7 +212,7 @@ mod tests {
             model_version: "",
             versions: &[],
             scope: Scope::Tenant("acme"),
-            headers: KeyHeaders::default(),
+            headers: &[],
             body: &BODY,
         }
     }
@@ -234,11 +220,7 @@ mod tests {
     #[test]
     fn every_part_makes_another_key_and_another_check() {
         let other = BodyDigest::of(b"{}");
-        let headers = |set: fn(&mut KeyHeaders<'static>)| {
-            let mut headers = KeyHeaders::default();
-            set(&mut headers);
-            KeyParts { headers, ..parts() }
-        };
+        let headers = |headers: &'static [Line<'static>]| KeyParts { headers, ..parts() };
         let variants = [
             parts(),
             KeyParts { namespace: "dev", ..parts() },
@@ -259,13 +241,18 @@ mod tests {
             KeyParts { scope: Scope::User { tenant: "acmeu", user: "" }, ..parts() },
             KeyParts { scope: Scope::Shared, ..parts() },
             KeyParts { body: &other, ..parts() },
-            headers(|h| h.anthropic_version = Some(b"x")),
-            headers(|h| h.anthropic_beta = Some(b"x")),
-            headers(|h| h.openai_organization = Some(b"x")),
-            headers(|h| h.openai_project = Some(b"x")),
-            headers(|h| h.openai_beta = Some(b"x")),
-            headers(|h| h.content_encoding = Some(b"x")),
-            headers(|h| h.content_encoding = Some(b"")),
+            KeyParts { versions: &[("kb", b"")], ..parts() },
+            KeyParts { versions: &[("kb", b"1"), ("kb", b"2")], ..parts() },
+            KeyParts { versions: &[("kb", b"2"), ("kb", b"1")], ..parts() },
+            KeyParts { versions: &[("kb", b"1, 2")], ..parts() },
+            headers(&[("anthropic-beta", b"x")]),
+            headers(&[("openai-beta", b"x")]),
+            headers(&[("content-encoding", b"x")]),
+            headers(&[("content-encoding", b"")]),
+            headers(&[("openai-beta", b"x"), ("openai-beta", b"y")]),
+            headers(&[("openai-beta", b"y"), ("openai-beta", b"x")]),
+            headers(&[("openai-beta", b"x, y")]),
+            headers(&[("openai-beta", b"x"), ("content-encoding", b"y")]),
         ];
         let keys: Vec<_> = variants.iter().map(KeyParts::key).collect();
         for (place, one) in keys.iter().enumerate() {

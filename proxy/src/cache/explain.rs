@@ -59,19 +59,8 @@ fn members(parts: &KeyParts<'_>) -> Vec<(String, String)> {
         }
         Scope::Shared => add("scope", b"shared"),
     }
-    let headers = &parts.headers;
-    let named = [
-        ("anthropic-version", headers.anthropic_version),
-        ("anthropic-beta", headers.anthropic_beta),
-        ("openai-organization", headers.openai_organization),
-        ("openai-project", headers.openai_project),
-        ("openai-beta", headers.openai_beta),
-        ("content-encoding", headers.content_encoding),
-    ];
-    for (name, value) in named {
-        if let Some(value) = value {
-            add(name, value);
-        }
+    for (name, value) in parts.headers {
+        add(name, value);
     }
     let body = format!("{}  {} bytes", parts.body.to_hex(), parts.body.form_len());
     add("body", body.as_bytes());

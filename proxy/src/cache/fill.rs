@@ -9,6 +9,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header, request, response};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use tollgate_cache::{
     entry::{Entry, Form, is_storable, storable_headers, subjects},
@@ -21,6 +22,8 @@ use tollgate_config::{TagPart, TagTemplate};
 
 /// The longest tag, filled in; a longer one is dropped.
 const TAG_BYTES_MAX: usize = 256;
+/// The most tags that one template makes of fields that came more than once.
+const TAGS_MAX: usize = 64;
 
 /// The right to store one answer. Dropped unused, nothing is stored.
 #[must_use]
@@ -214,7 +217,7 @@ pub(super) fn tags(
         _ => None,
     };
     let words = Words { ask, head, caller, body };
-    templates.iter().filter_map(|template| words.fill(template)).collect()
+    templates.iter().flat_map(|template| words.fill(template)).collect()
 }
 
 struct Words<'a> {
@@ -225,18 +228,31 @@ struct Words<'a> {
 }
 
 impl Words<'_> {
-    /// An absent part drops the tag.
-    fn fill(&self, template: &TagTemplate) -> Option<Box<str>> {
-        let mut tag = String::new();
+    /// An absent part drops the tag; a field of several lines makes one for each, so that a
+    /// purge of any of them finds the answer.
+    fn fill(&self, template: &TagTemplate) -> impl Iterator<Item = Box<str>> + use<> {
+        let mut tags = vec![String::new()];
         for part in &template.parts {
-            self.push(&mut tag, part)?;
+            let words = self.words(part);
+            let longer =
+                tags.iter().flat_map(|tag| words.iter().map(move |word| tag.clone() + word));
+            tags = longer.take(TAGS_MAX).collect();
         }
-        (!tag.is_empty() && tag.len() <= TAG_BYTES_MAX).then(|| tag.into_boxed_str())
+        tags.retain(|tag| !tag.is_empty() && tag.len() <= TAG_BYTES_MAX);
+        tags.into_iter().map(String::into_boxed_str)
     }
 
-    fn push(&self, tag: &mut String, part: &TagPart) -> Option<()> {
+    fn words(&self, part: &TagPart) -> SmallVec<[String; 1]> {
+        if let TagPart::Header(name) = part {
+            let lines = self.head.headers.get_all(name).iter();
+            return lines.filter_map(|line| line.to_str().ok().map(str::to_owned)).collect();
+        }
+        self.word(part).into_iter().collect()
+    }
+
+    fn word(&self, part: &TagPart) -> Option<String> {
         let header = |value: Option<&HeaderValue>| value?.to_str().ok().map(str::to_owned);
-        let word = match part {
+        Some(match part {
             TagPart::Literal(text) => text.clone(),
             TagPart::Header(name) => header(self.head.headers.get(name))?,
             TagPart::Query(name) => self.query(name)?.to_owned(),
@@ -256,9 +272,7 @@ impl Words<'_> {
             TagPart::User => header(self.caller.user.as_ref())?,
             TagPart::Project => header(self.caller.project.as_ref())?,
             TagPart::Model => self.ask.model()?.to_string(),
-        };
-        tag.push_str(&word);
-        Some(())
+        })
     }
 
     fn query(&self, name: &str) -> Option<&str> {

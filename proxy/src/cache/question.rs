@@ -10,7 +10,7 @@ use crate::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request};
 use smallvec::SmallVec;
 use std::sync::Arc;
-use tollgate_cache::key::{BodyDigest, CacheKey, Check, KeyHeaders, KeyParts, Scope};
+use tollgate_cache::key::{BodyDigest, CacheKey, Check, KeyParts, Line, Scope};
 
 /// Everything that makes a key, kept until the answer says which version it is of.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Asking<'_> {
             model_version: version,
             versions: &named_versions(self.route, headers, self.host),
             scope: self.scope,
-            headers: key_headers(headers),
+            headers: &key_headers(headers),
             body: self.digest,
         }
         .key()
@@ -86,8 +86,11 @@ impl Asking<'_> {
         let mut headers = HeaderMap::new();
         let versions = self.route.version_headers.iter().map(|(_, name)| name);
         for name in KEY_HEADERS.iter().chain(versions) {
-            if let Some(value) = self.head.headers.get(name) {
-                headers.insert(name.clone(), value.clone());
+            // Two named versions may be said in one field.
+            if !headers.contains_key(name) {
+                for value in self.head.headers.get_all(name) {
+                    headers.append(name.clone(), value.clone());
+                }
             }
         }
         Box::new(Question {
@@ -160,26 +163,27 @@ impl Question {
                     Scope::User { tenant, user: user.to_str().unwrap_or_default() }
                 }
             },
-            headers: key_headers(&self.headers),
+            headers: &key_headers(&self.headers),
             body: &self.digest,
         })
     }
 }
 
-/// The named versions of a route, as a call says them; an absent one is empty.
+/// The named versions of a route, as a call says them: every line of their fields.
 fn named_versions<'a>(
     route: &'a Route,
     headers: &'a HeaderMap,
     host: Option<&'a [u8]>,
-) -> SmallVec<[(&'a str, &'a [u8]); 4]> {
-    let said = |name| headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+) -> SmallVec<[Line<'a>; 4]> {
     // No configured name is empty, so the host cannot be mistaken for a version.
     let host = host.map(|host| ("", host));
-    let named = route.version_headers.iter().map(|(name, header)| (&**name, said(header)));
+    let named = route.version_headers.iter();
+    let named = named.flat_map(|(name, header)| lines(name, headers, header));
     host.into_iter().chain(named).collect()
 }
 
-const KEY_HEADERS: [HeaderName; 6] = [
+/// Fields of a request that change what a provider answers.
+static KEY_HEADERS: [HeaderName; 6] = [
     HeaderName::from_static("anthropic-version"),
     HeaderName::from_static("anthropic-beta"),
     HeaderName::from_static("openai-organization"),
@@ -188,15 +192,15 @@ const KEY_HEADERS: [HeaderName; 6] = [
     header::CONTENT_ENCODING,
 ];
 
-fn key_headers(headers: &HeaderMap) -> KeyHeaders<'_> {
-    let [version, beta, organization, project, openai_beta, encoding] =
-        KEY_HEADERS.each_ref().map(|name| headers.get(name).map(HeaderValue::as_bytes));
-    KeyHeaders {
-        anthropic_version: version,
-        anthropic_beta: beta,
-        openai_organization: organization,
-        openai_project: project,
-        openai_beta,
-        content_encoding: encoding,
-    }
+fn key_headers(headers: &HeaderMap) -> SmallVec<[Line<'_>; 4]> {
+    KEY_HEADERS.iter().flat_map(|name| lines(name.as_str(), headers, name)).collect()
+}
+
+/// Every line of a field: an upstream reads them all, so none may be left out of the key.
+fn lines<'a>(
+    name: &'a str,
+    headers: &'a HeaderMap,
+    header: &HeaderName,
+) -> impl Iterator<Item = Line<'a>> + use<'a> {
+    headers.get_all(header).into_iter().map(move |value| (name, value.as_bytes()))
 }

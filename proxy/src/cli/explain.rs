@@ -178,6 +178,7 @@ async fn walk(
 ) -> Result<Way, ExchangeError> {
     let peer = peer(from.peer);
     head::check(&mut head, snapshot.headers_max(&peer))?;
+    head::strip_hop_by_hop(&mut head.headers);
     let is_trusted = snapshot.trusts(&peer);
     if !is_trusted {
         snapshot.sources.strip_claims(&mut head.headers);
@@ -185,7 +186,7 @@ async fn walk(
     let path: Arc<str> = Arc::from(&*route::normal_path(&head)?);
     let route = snapshot.routes.choose(&head, &path)?;
     let operation = route.operation(&head.method, &path);
-    let caller = snapshot.sources.read(&head.headers, &head.uri);
+    let caller = snapshot.sources.read(&head.headers, &head.uri)?;
     let class = route.class(&head.headers, &caller);
     let now = Instant::now();
     let total = route.destination.upstream.timeouts.total;

@@ -1,7 +1,6 @@
 //! The names of one exchange: its request id, its record, its trace.
 
 use crate::{
-    head,
     listener::Peer,
     respond::{RECORD, REQUEST_ID},
 };
@@ -60,7 +59,6 @@ impl Marks {
 
     /// Makes a request's headers those that the upstream gets.
     pub(crate) fn forward(&self, headers: &mut HeaderMap, peer: &Peer, via: bool) {
-        head::strip_hop_by_hop(headers);
         headers.remove(header::EXPECT);
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(REQUEST_ID, self.request_id.clone());

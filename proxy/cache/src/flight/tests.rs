@@ -1,7 +1,7 @@
 //! What a flight promises to those who listen.
 
 use super::*;
-use crate::key::{BodyDigest, KeyHeaders, KeyParts, Scope};
+use crate::key::{BodyDigest, KeyParts, Scope};
 use std::{sync::atomic::AtomicUsize, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet, time};
 
@@ -65,7 +65,7 @@ fn key() -> CacheKey {
         model_version: "",
         versions: &[],
         scope: Scope::Tenant("t"),
-        headers: KeyHeaders::default(),
+        headers: &[],
         body: &BodyDigest::of(b"{}"),
     };
     parts.key().0

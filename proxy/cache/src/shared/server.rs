@@ -5,7 +5,7 @@
 use crate::{
     entry::{Entry, subjects, tests::entry},
     generations::Generations,
-    key::{BodyDigest, CacheKey, Check, KeyHeaders, KeyParts, Scope},
+    key::{BodyDigest, CacheKey, Check, KeyParts, Scope},
     memory::MemoryTier,
     shared::{LinkState, RedisSettings, RedisTier},
     tiers::{Found, TierTtls, Tiers},
@@ -235,7 +235,7 @@ impl Question {
             model_version: "",
             versions: &[],
             scope: Scope::Tenant("acme"),
-            headers: KeyHeaders::default(),
+            headers: &[],
             body: &BodyDigest::of(text.as_bytes()),
         };
         let (key, check) = parts.key();
