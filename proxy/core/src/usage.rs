@@ -88,7 +88,7 @@ pub mod reason {
     pub const NOT_COMPLETED: &str = "not_completed";
     /// Complete, but nothing is said in it.
     pub const EMPTY: &str = "empty";
-    /// The stream ended without the event that ends an answer.
+    /// It does not say why it ended, or the stream ended without the event that ends an answer.
     pub const NO_END: &str = "no_end";
     /// Not the JSON that the dialect has.
     pub const MALFORMED: &str = "malformed";

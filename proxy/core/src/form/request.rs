@@ -57,6 +57,8 @@ pub enum NotPure {
     Conversation,
     /// Its answer is a receipt.
     Background,
+    /// Which form it wants is said in a type that its dialect does not have.
+    Form,
 }
 
 /// The body is no JSON object.
@@ -73,10 +75,23 @@ pub fn read_request(operation: Operation, body: &[u8]) -> Result<RequestFacts<'_
     let is_anthropic =
         matches!(operation, Operation::AnthropicMessages | Operation::AnthropicCountTokens);
     let metadata_user = members.metadata.object().and_then(|metadata| metadata.user_id);
+    let form_is_clear = matches!(members.stream, Loose::Null | Loose::Bool(_))
+        && match &members.stream_options {
+            Loose::Null => true,
+            Loose::Object(options) => options.form_is_clear,
+            Loose::Bool(_)
+            | Loose::Integer(_)
+            | Loose::Float(_)
+            | Loose::String(_)
+            | Loose::Array => false,
+        };
     let options = members.stream_options.object();
     let user = members.user.string();
     Ok(RequestFacts {
-        not_pure: members.kept.why_not_pure(operation),
+        not_pure: members
+            .kept
+            .why_not_pure(operation)
+            .or((!form_is_clear).then_some(NotPure::Form)),
         model: members.model.string().filter(|model| model.len() <= MODEL_LEN_MAX),
         stream: members.stream.is_true(),
         include_usage: options.is_some_and(|options| options.include_usage),
@@ -214,9 +229,11 @@ enum Loose<'a> {
 }
 
 /// What we look for inside of members.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Nested<'a> {
     include_usage: bool,
+    /// `include_usage` is a boolean, or not there.
+    form_is_clear: bool,
     user_id: Option<Cow<'a, str>>,
 }
 
@@ -304,10 +321,14 @@ impl<'de> Visitor<'de> for LooseVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut nested = Nested::default();
+        let mut nested = Nested { include_usage: false, form_is_clear: true, user_id: None };
         while let Some(Name(name)) = map.next_key()? {
             match name.as_ref() {
-                "include_usage" => nested.include_usage = map.next_value::<Loose<'_>>()?.is_true(),
+                "include_usage" => {
+                    let wanted = map.next_value::<Loose<'_>>()?;
+                    nested.include_usage = wanted.is_true();
+                    nested.form_is_clear = matches!(wanted, Loose::Null | Loose::Bool(_));
+                }
                 "user_id" => nested.user_id = map.next_value::<Loose<'_>>()?.string(),
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -365,7 +386,11 @@ mod tests {
         let body = r#"{"model":{"a":1},"stream":"true","stream_options":[{"include_usage":true}],
             "temperature":"0","n":1.5,"max_tokens":-1,"max_output_tokens":8,"user":7,
             "priority":99999999999999999999,"service_tier":false,"metadata":"x"}"#;
-        let expected = RequestFacts { max_tokens: Some(8), ..RequestFacts::default() };
+        let expected = RequestFacts {
+            max_tokens: Some(8),
+            not_pure: Some(NotPure::Form),
+            ..RequestFacts::default()
+        };
         assert_eq!(read(Operation::OpenAiChat, body), expected);
     }
 
@@ -397,6 +422,21 @@ mod tests {
             assert_eq!(read(Operation::OpenAiChat, body).not_pure, None, "{body}");
             let other = read(Operation::Other, body);
             assert_eq!((other.not_pure, other.is_pure()), (Some(NotPure::Operation), false));
+        }
+    }
+
+    #[test]
+    fn whoever_asks_for_a_form_in_the_wrong_type_is_kept_from_the_cache() {
+        for (body, expected) in [
+            (r#"{"stream":"true"}"#, Some(NotPure::Form)),
+            (r#"{"stream":1}"#, Some(NotPure::Form)),
+            (r#"{"stream_options":"x"}"#, Some(NotPure::Form)),
+            (r#"{"stream_options":{"include_usage":"true"}}"#, Some(NotPure::Form)),
+            (r#"{"stream":null,"stream_options":null}"#, None),
+            (r#"{"stream":false,"stream_options":{"include_usage":null}}"#, None),
+            (r#"{"stream":true,"stream_options":{"include_usage":true}}"#, None),
+        ] {
+            assert_eq!(read(Operation::OpenAiChat, body).not_pure, expected, "{body}");
         }
     }
 

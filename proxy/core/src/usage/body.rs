@@ -73,5 +73,20 @@ fn fault(operation: Operation, probe: &Probe) -> Option<&'static str> {
         Operation::AnthropicCountTokens => probe.input_tokens != Count(None),
         Operation::Other => true,
     };
-    (!has_answer).then_some(reason::EMPTY)
+    if !has_answer {
+        return Some(reason::EMPTY);
+    }
+    let has_ended = match operation {
+        Operation::OpenAiChat | Operation::OpenAiCompletions => {
+            probe.choices.0.iter().all(|choice| choice.finish_reason.is_filled())
+        }
+        Operation::AnthropicMessages => probe.stop_reason.is_filled(),
+        Operation::OpenAiResponses
+        | Operation::OpenAiEmbeddings
+        | Operation::OpenAiModerations
+        | Operation::OpenAiRerank
+        | Operation::AnthropicCountTokens
+        | Operation::Other => true,
+    };
+    (!has_ended).then_some(reason::NO_END)
 }

@@ -66,6 +66,7 @@ pub(super) struct Inner {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Choice {
+    pub(super) index: Count,
     pub(super) finish_reason: Text,
     /// Completions.
     pub(super) text: Weight,
@@ -253,6 +254,10 @@ impl<T> Object<T> {
 impl Text {
     pub(super) fn is(&self, text: &str) -> bool {
         self.0.as_deref() == Some(text)
+    }
+
+    pub(super) fn is_filled(&self) -> bool {
+        self.0.as_deref().is_some_and(|text| !text.is_empty())
     }
 
     /// The text, unless it is empty.

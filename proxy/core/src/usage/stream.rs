@@ -21,7 +21,10 @@ const PARSED_FIRST_MAX: u8 = 16;
 /// The words that make an event worth parsing.
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
-static FILTER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"content_filter\""));
+/// Why a choice ended; a null until then, which is no word.
+static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\""));
+/// The same of a message.
+static REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"stop_reason\""));
 static STOP: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"message_stop\""));
 static COMPLETED: LazyLock<Finder<'static>> =
     LazyLock::new(|| Finder::new(b"\"response.completed\""));
@@ -35,8 +38,8 @@ pub(super) struct Stream {
 #[derive(Debug)]
 struct Seen {
     operation: Operation,
-    /// The word of this dialect; `USAGE` and `ERROR` are everyone's.
-    word: &'static Finder<'static>,
+    /// The words of this dialect; `USAGE` and `ERROR` are everyone's.
+    words: [Option<&'static Finder<'static>>; 2],
     /// The dialect says in `event:` what an event is, reliably.
     names_its_events: bool,
     parsed_first: u8,
@@ -46,6 +49,10 @@ struct Seen {
     service_tier: Option<String>,
     has_content: bool,
     has_ended: bool,
+    /// It has said why it ended.
+    has_reason: bool,
+    /// Places of the choices of which anything was read, and of those that have ended.
+    choices: [u64; 2],
     fault: Option<&'static str>,
     deltas: u64,
     /// Of the deltas' data: their bytes in all, and those of the smallest.
@@ -55,20 +62,19 @@ struct Seen {
 
 impl Stream {
     pub(super) fn new(operation: Operation) -> Self {
-        let word = match operation {
-            Operation::AnthropicMessages => &STOP,
-            Operation::OpenAiResponses => &COMPLETED,
-            Operation::OpenAiChat
-            | Operation::OpenAiCompletions
-            | Operation::OpenAiEmbeddings
+        let words: [Option<&Finder<'_>>; 2] = match operation {
+            Operation::AnthropicMessages => [Some(&STOP), Some(&REASON)],
+            Operation::OpenAiResponses => [Some(&COMPLETED), None],
+            Operation::OpenAiChat | Operation::OpenAiCompletions => [Some(&FINISH), None],
+            Operation::OpenAiEmbeddings
             | Operation::OpenAiModerations
             | Operation::OpenAiRerank
             | Operation::AnthropicCountTokens
-            | Operation::Other => &FILTER,
+            | Operation::Other => [None, None],
         };
         let seen = Seen {
             operation,
-            word,
+            words,
             names_its_events: matches!(
                 operation,
                 Operation::AnthropicMessages | Operation::OpenAiResponses
@@ -80,6 +86,8 @@ impl Stream {
             service_tier: None,
             has_content: false,
             has_ended: false,
+            has_reason: false,
+            choices: [0; 2],
             fault: None,
             deltas: 0,
             delta_bytes: 0,
@@ -144,7 +152,10 @@ impl Seen {
             return true;
         }
         let Event { data, .. } = event;
-        !(has_word(&USAGE, data) || has_word(&ERROR, data) || has_word(self.word, data))
+        let own = self.words.iter().flatten();
+        !(has_word(&USAGE, data)
+            || has_word(&ERROR, data)
+            || own.copied().any(|word| has_word(word, data)))
     }
 
     fn read(&mut self, event: &Event<'_>, probe: Probe) {
@@ -181,6 +192,15 @@ impl Seen {
         } else if refused || filtered {
             self.fault.get_or_insert(reason::CONTENT_FILTER);
         }
+        self.has_reason |=
+            probe.delta.0.as_ref().is_some_and(|delta| delta.stop_reason.is_filled());
+        for choice in &probe.choices.0 {
+            // Nobody asks for more than 64.
+            let bit = 1_u64 << choice.index.0.unwrap_or(0).min(63);
+            let [seen, ended] = &mut self.choices;
+            *seen |= bit;
+            *ended |= if choice.finish_reason.is_filled() { bit } else { 0 };
+        }
         match probe.kind.0.as_deref() {
             Some("message_stop") => {
                 self.has_ended |= self.operation.dialect() == Dialect::Anthropic
@@ -197,6 +217,23 @@ impl Seen {
                 self.fault.get_or_insert(reason::NOT_COMPLETED);
             }
             Some(_) | None => {}
+        }
+    }
+
+    /// Every choice, or the message, has said why it ended, in a dialect that says so.
+    fn says_why(&self) -> bool {
+        match self.operation {
+            Operation::OpenAiChat | Operation::OpenAiCompletions => {
+                let [seen, ended] = self.choices;
+                ended != 0 && seen == ended
+            }
+            Operation::AnthropicMessages => self.has_reason,
+            Operation::OpenAiResponses
+            | Operation::OpenAiEmbeddings
+            | Operation::OpenAiModerations
+            | Operation::OpenAiRerank
+            | Operation::AnthropicCountTokens
+            | Operation::Other => true,
         }
     }
 
@@ -234,6 +271,7 @@ impl Seen {
             None if !complete => Verdict::Unfinished(reason::CUT),
             None if !self.has_ended => Verdict::Unfinished(reason::NO_END),
             None if !self.has_content => Verdict::Unfinished(reason::EMPTY),
+            None if !self.says_why() => Verdict::Unfinished(reason::NO_END),
             None => Verdict::Finished,
         };
         // Anthropic's first event has a usage that is only a beginning.

@@ -16,6 +16,8 @@ const CHAT_STREAM: &str = concat!(
     "\n\n",
     r#"data: {"id":"chatcmpl-A1","object":"chat.completion.chunk","model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":" \"usage\": 7, \"error\""}}],"usage":null}"#,
     "\n\n",
+    r#"data: {"id":"chatcmpl-A1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}"#,
+    "\n\n",
     r#"data: {"id":"chatcmpl-A1","object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":1500,"completion_tokens":320,"total_tokens":1820,"prompt_tokens_details":{"cached_tokens":1024},"completion_tokens_details":{"reasoning_tokens":128}}}"#,
     "\n\ndata: [DONE]\n\n",
 );
@@ -299,8 +301,10 @@ fn only_a_finished_body_may_be_stored() {
     use Verdict::{Finished, Unfinished};
     let (chat, anthropic) = (Operation::OpenAiChat, Operation::AnthropicMessages);
     let responses = Operation::OpenAiResponses;
-    let tool =
-        r#"{"choices":[{"message":{"content":null,"tool_calls":[{"function":{"name":"f"}}]}}]}"#;
+    let tool = r#"{"choices":[{"message":{"content":null,"tool_calls":[{"function":{"name":"f"}}]},"finish_reason":"tool_calls"}]}"#;
+    let unfinished = r#"{"choices":[{"message":{"content":"x"},"finish_reason":null}]}"#;
+    let half = r#"{"choices":[{"text":"x","finish_reason":"stop"},{"text":"x"}]}"#;
+    let paused = r#"{"stop_reason":null,"content":[{"text":"x"}]}"#;
     let filtered = r#"{"choices":[{"message":{"content":"x"},"finish_reason":"content_filter"}]}"#;
     let refused = r#"{"stop_reason":"refusal","content":[{"text":"x"}]}"#;
     let incomplete = r#"{"status":"incomplete","output":["x"]}"#;
@@ -308,6 +312,9 @@ fn only_a_finished_body_may_be_stored() {
     #[rustfmt::skip] // a table
     let cases = [
         (chat, tool, Finished),
+        (chat, unfinished, Unfinished(reason::NO_END)),
+        (chat, half, Unfinished(reason::NO_END)),
+        (anthropic, paused, Unfinished(reason::NO_END)),
         (chat, filtered, Unfinished(reason::CONTENT_FILTER)),
         (chat, r#"{"error":{"message":"no"}}"#, Unfinished(reason::ERROR)),
         (chat, r#"{"object":"error","message":"no","code":400}"#, Unfinished(reason::ERROR)),
@@ -336,6 +343,7 @@ fn only_a_finished_stream_may_be_stored() {
     let said = r#"data: {"choices":[{"delta":{"content":"x"}}]}"#;
     let error = r#"data: {"error":{"message":"boom"}}"#;
     let filter = r#"data: {"choices":[{"delta":{},"finish_reason":"content_filter"}]}"#;
+    let stop = r#"data: {"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
     let done = "data: [DONE]";
     // Once content was seen, an event is parsed only for its words: past that point too.
     let model = r#"data: {"model":"m"}"#;
@@ -343,8 +351,13 @@ fn only_a_finished_stream_may_be_stored() {
         let events = events.iter().map(|event| format!("{event}\n\n"));
         check_verdict(Operation::OpenAiChat, &events.collect::<String>(), expected);
     };
-    chat(&[said, done], Verdict::Finished);
-    chat(&[model, said, said, done], Verdict::Finished);
+    chat(&[said, stop, done], Verdict::Finished);
+    chat(&[model, said, said, stop, done], Verdict::Finished);
+    // It has ended, and does not say why.
+    chat(&[said, done], Verdict::Unfinished(reason::NO_END));
+    chat(&[model, said, said, done], Verdict::Unfinished(reason::NO_END));
+    let other = stop.replace("{\"delta\"", "{\"index\":1,\"delta\"");
+    chat(&[said, &other, done], Verdict::Unfinished(reason::NO_END));
     chat(&[done], Verdict::Unfinished(reason::EMPTY));
     chat(&[model, done], Verdict::Unfinished(reason::EMPTY));
     chat(&[said, error, done], Verdict::Unfinished(reason::ERROR));
@@ -362,6 +375,11 @@ fn only_a_finished_stream_may_be_stored() {
     let foreign = format!("{delta}\n\ndata: [DONE]\n\n");
     let no_end = Verdict::Unfinished(reason::NO_END);
     check_verdict(Operation::AnthropicMessages, &foreign, no_end);
+    let no_reason = ANTHROPIC_STREAM.replace("\"end_turn\"", "null");
+    check_verdict(Operation::AnthropicMessages, &no_reason, no_end);
+    let no_usage =
+        ANTHROPIC_STREAM.replace(r#","usage":{"output_tokens":410,"input_tokens":null}"#, "");
+    check_verdict(Operation::AnthropicMessages, &no_usage, Verdict::Finished);
 }
 
 #[test]
