@@ -1,7 +1,9 @@
 //! The model epoch: which version of a model an upstream last said it runs.
 //!
 //! A key binds the model's version, but a caller does not say one: it is what the upstream last
-//! answered with. Before its first answer it is unknown, and look-ups miss.
+//! answered with. Before its first answer it is unknown, and look-ups miss. Where the upstream
+//! never says one, it is the empty string; once it has said one, an answer that says none (of
+//! another path, or of a gateway between) is no news and is of no version that could be asked for.
 //!
 //! While a rollout goes on two versions alternate. Then the newest *first seen* is the epoch, and
 //! answers of the older are not stored: else each answer would move the epoch and nothing would
@@ -12,7 +14,6 @@
 
 use smallvec::SmallVec;
 use std::{
-    borrow::Cow,
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -28,7 +29,7 @@ pub(crate) const VERSIONS_MAX: usize = 8;
 /// A newest version unseen for ten minutes was rolled back: longer than any pause between two
 /// answers that a rollout in steps makes.
 pub const ROLLED_BACK_MS: u64 = 10 * 60 * 1000;
-/// Longer or odd version names are kept as a digest.
+/// A longer version is none that could be remembered.
 const NAME_LEN_MAX: usize = 128;
 /// News for the fleet beyond this many wait for the next time the whole table is compared.
 const NEWS_MAX: usize = 1024;
@@ -41,11 +42,20 @@ pub enum Current {
     Unknown,
 }
 
+/// What an answer says of its version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said<'a> {
+    Nothing,
+    Version(&'a str),
+    /// Too long, no text, or more than one.
+    Unclear,
+}
+
 /// Whether the answer that told its version may be stored (under that version).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {
     Store,
-    /// An older version, in a rollout.
+    /// An older version, in a rollout; or nobody knows which.
     DoNotStore,
 }
 
@@ -78,6 +88,33 @@ struct Model {
     newest_said_ms: AtomicU64,
 }
 
+impl<'a> Said<'a> {
+    /// Of the lines of the field in which versions are said.
+    pub fn of(lines: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut lines = lines.into_iter();
+        let Some(first) = lines.next() else { return Self::Nothing };
+        match std::str::from_utf8(first) {
+            _ if lines.any(|line| line != first) => Self::Unclear,
+            Ok("") => Self::Nothing,
+            // What would end it in a list is no part of a version.
+            Ok(version)
+                if version.len() <= NAME_LEN_MAX && !version.chars().any(char::is_control) =>
+            {
+                Self::Version(version)
+            }
+            Ok(_) | Err(_) => Self::Unclear,
+        }
+    }
+
+    /// As it is in a key.
+    pub fn as_str(self) -> &'a str {
+        match self {
+            Self::Version(version) => version,
+            Self::Nothing | Self::Unclear => "",
+        }
+    }
+}
+
 impl Versions {
     /// The version that a key is made with. Takes a read lock, neither waits nor allocates.
     pub fn current(&self, upstream: &str, model: &str) -> Current {
@@ -88,17 +125,23 @@ impl Versions {
         }
     }
 
-    /// Takes note of what a successful answer said; `version` is empty if it said none.
-    pub fn observe(&self, upstream: &str, model: &str, version: &str, now_ms: u64) -> Observed {
-        let (id, version) = (ModelId::new(upstream, model), plain(version));
+    /// Takes note of what a successful answer said.
+    pub fn observe(&self, upstream: &str, model: &str, said: Said<'_>, now_ms: u64) -> Observed {
+        if said == Said::Unclear {
+            return Observed::DoNotStore;
+        }
+        let (id, version) = (ModelId::new(upstream, model), said.as_str());
         if let Some(model) = self.read().get(&id)
-            && model.newest_is(&version)
+            && model.newest_is(version)
         {
             model.newest_said_ms.fetch_max(now_ms, Ordering::Relaxed);
             return Observed::Store;
         }
         let mut models = self.write();
         let known = models.entry(id).or_insert_with(|| Model::new(Vec::new(), 0));
+        if version.is_empty() && known.seen.last().is_some_and(|newest| !newest.is_empty()) {
+            return Observed::DoNotStore;
+        }
         let place = known.seen.iter().position(|seen| **seen == *version);
         if let Some(place) = place {
             let newest_said_ms = known.newest_said_ms.load(Ordering::Relaxed);
@@ -124,7 +167,8 @@ impl Versions {
         }
         let mut models = self.write();
         let known = models.entry(id).or_insert_with(|| Model::new(Vec::new(), now_ms));
-        let unsaid = known.seen.last().filter(|newest| !fleet.contains(newest)).cloned();
+        let is_news = |newest: &&Arc<str>| !newest.is_empty() && !fleet.contains(newest);
+        let unsaid = known.seen.last().filter(is_news).cloned();
         if unsaid.is_none() && fleet.last() != known.seen.last() {
             known.newest_said_ms.store(now_ms, Ordering::Relaxed);
         }
@@ -133,6 +177,8 @@ impl Versions {
         seen.retain(|version| !fleet.contains(version) && Some(version) != unsaid.as_ref());
         seen.extend(fleet);
         seen.extend(unsaid.clone());
+        // An instance that had heard of no version yet may have told that there is none.
+        seen.sort_by_key(|version| !version.is_empty());
         seen.drain(..seen.len().saturating_sub(VERSIONS_MAX));
         known.seen = seen;
         forget_the_quietest(&mut models);
@@ -205,14 +251,6 @@ impl Model {
     }
 }
 
-/// A version as it is kept: short, and without what would end it in a list.
-fn plain(version: &str) -> Cow<'_, str> {
-    if version.len() <= NAME_LEN_MAX && !version.chars().any(char::is_control) {
-        return Cow::Borrowed(version);
-    }
-    Cow::Owned(format!("blake3-{}", blake3::hash(version.as_bytes()).to_hex()))
-}
-
 fn forget_the_quietest(models: &mut HashMap<ModelId, Model>) {
     while models.len() > MODELS_MAX {
         let said = |model: &Model| model.newest_said_ms.load(Ordering::Relaxed);
@@ -240,7 +278,7 @@ mod tests {
     fn it_is_unknown_until_the_upstream_answers() {
         let versions = Versions::default();
         check(&versions, None);
-        assert_eq!(versions.observe("u", "m", "", NOW), Observed::Store);
+        assert_eq!(versions.observe("u", "m", Said::Nothing, NOW), Observed::Store);
         check(&versions, Some(""));
         assert_eq!(versions.current("um", ""), Current::Unknown);
         assert_eq!(versions.current("u", "other"), Current::Unknown);
@@ -249,12 +287,15 @@ mod tests {
     #[test]
     fn while_two_alternate_the_newest_first_seen_wins() {
         let versions = Versions::default();
-        assert_eq!(versions.observe("u", "m", "1", NOW), Observed::Store);
-        assert_eq!(versions.observe("u", "m", "2", NOW + 1), Observed::Store);
+        assert_eq!(versions.observe("u", "m", Said::Version("1"), NOW), Observed::Store);
+        assert_eq!(versions.observe("u", "m", Said::Version("2"), NOW + 1), Observed::Store);
         check(&versions, Some("2"));
         for n in 0..3 {
-            assert_eq!(versions.observe("u", "m", "1", NOW + n), Observed::DoNotStore);
-            assert_eq!(versions.observe("u", "m", "2", NOW + n), Observed::Store);
+            assert_eq!(
+                versions.observe("u", "m", Said::Version("1"), NOW + n),
+                Observed::DoNotStore
+            );
+            assert_eq!(versions.observe("u", "m", Said::Version("2"), NOW + n), Observed::Store);
             check(&versions, Some("2"));
         }
     }
@@ -262,11 +303,11 @@ mod tests {
     #[test]
     fn a_rollout_rolled_back_is_believed_after_a_while() {
         let versions = Versions::default();
-        versions.observe("u", "m", "1", NOW);
-        versions.observe("u", "m", "2", NOW);
+        versions.observe("u", "m", Said::Version("1"), NOW);
+        versions.observe("u", "m", Said::Version("2"), NOW);
         let later = NOW + ROLLED_BACK_MS;
-        assert_eq!(versions.observe("u", "m", "1", later - 1), Observed::DoNotStore);
-        assert_eq!(versions.observe("u", "m", "1", later), Observed::Store);
+        assert_eq!(versions.observe("u", "m", Said::Version("1"), later - 1), Observed::DoNotStore);
+        assert_eq!(versions.observe("u", "m", Said::Version("1"), later), Observed::Store);
         check(&versions, Some("1"));
         assert!(versions.take_news().pop_back().unwrap().again);
     }
@@ -274,12 +315,12 @@ mod tests {
     #[test]
     fn what_the_fleet_saw_later_is_newer() {
         let versions = Versions::default();
-        versions.observe("u", "m", "1", NOW);
+        versions.observe("u", "m", Said::Version("1"), NOW);
         let id = ModelId::new("u", "m");
         assert_eq!(versions.learn(id, vec!["1".into(), "2".into()], NOW), None);
         check(&versions, Some("2"));
-        assert_eq!(versions.observe("u", "m", "1", NOW), Observed::DoNotStore);
-        versions.observe("u", "m", "3", NOW);
+        assert_eq!(versions.observe("u", "m", Said::Version("1"), NOW), Observed::DoNotStore);
+        versions.observe("u", "m", Said::Version("3"), NOW);
         let news = versions.learn(id, vec!["1".into(), "2".into()], NOW).expect("3 is news");
         assert_eq!(&*news.version, "3");
         check(&versions, Some("3"));
@@ -288,10 +329,10 @@ mod tests {
     #[test]
     fn an_older_version_that_the_fleet_forgot_is_not_new_again() {
         let versions = Versions::default();
-        versions.observe("u", "m", "1", NOW);
-        versions.observe("u", "m", "2", NOW);
+        versions.observe("u", "m", Said::Version("1"), NOW);
+        versions.observe("u", "m", Said::Version("2"), NOW);
         assert_eq!(versions.learn(ModelId::new("u", "m"), vec!["2".into()], NOW), None);
-        assert_eq!(versions.observe("u", "m", "1", NOW), Observed::DoNotStore);
+        assert_eq!(versions.observe("u", "m", Said::Version("1"), NOW), Observed::DoNotStore);
         check(&versions, Some("2"));
     }
 
@@ -299,15 +340,46 @@ mod tests {
     fn models_and_names_are_bounded() {
         let versions = Versions::default();
         for n in 0..=u64::try_from(MODELS_MAX).unwrap() {
-            versions.observe("u", &n.to_string(), "1", NOW + n);
+            versions.observe("u", &n.to_string(), Said::Version("1"), NOW + n);
         }
         assert_eq!(versions.read().len(), MODELS_MAX);
         assert_eq!(versions.current("u", "0"), Current::Unknown, "the quietest is forgotten");
         assert_eq!(versions.take_news().len(), NEWS_MAX);
-        let later = 2 * NOW;
-        versions.observe("u", "m", &"x".repeat(4096), later);
-        versions.observe("u", "n", "a\nb", later);
-        let Current::Known(name) = versions.current("u", "n") else { panic!("known") };
-        assert!(name.starts_with("blake3-") && name.len() <= NAME_LEN_MAX);
+    }
+
+    #[test]
+    fn an_answer_that_says_no_version_moves_none_that_was_said() {
+        let versions = Versions::default();
+        versions.observe("u", "m", Said::Nothing, NOW);
+        assert_eq!(versions.observe("u", "m", Said::Version("1"), NOW), Observed::Store);
+        for later in [0, 1, ROLLED_BACK_MS, 10 * ROLLED_BACK_MS] {
+            let now_ms = NOW + later;
+            assert_eq!(versions.observe("u", "m", Said::Nothing, now_ms), Observed::DoNotStore);
+            check(&versions, Some("1"));
+            assert_eq!(versions.observe("u", "m", Said::Version("1"), now_ms), Observed::Store);
+        }
+        // Nor one that the fleet has heard of, whoever told it that there is none.
+        versions.take_news();
+        let fleet = || vec!["1".into(), "2".into(), "".into()];
+        assert_eq!(versions.learn(ModelId::new("u", "m"), fleet(), NOW), None);
+        check(&versions, Some("2"));
+        versions.observe("u", "n", Said::Nothing, NOW);
+        assert_eq!(versions.learn(ModelId::new("u", "n"), fleet(), NOW), None);
+        assert_eq!(versions.current("u", "n"), Current::Known("2".into()));
+    }
+
+    #[test]
+    fn what_is_no_version_is_neither_remembered_nor_stored() {
+        let long = "x".repeat(NAME_LEN_MAX + 1);
+        let unclear: [&[&[u8]]; 4] = [&[long.as_bytes()], &[b"a\nb"], &[b"1", b"2"], &[b"caf\xe9"]];
+        for lines in unclear {
+            let versions = Versions::default();
+            let said = Said::of(lines.iter().copied());
+            assert_eq!(versions.observe("u", "m", said, NOW), Observed::DoNotStore, "{lines:?}");
+            check(&versions, None);
+        }
+        assert_eq!(Said::of([b"1".as_slice(), b"1"]), Said::Version("1"));
+        assert_eq!(Said::of([b"".as_slice()]), Said::Nothing);
+        assert_eq!(Said::of([]), Said::Nothing);
     }
 }

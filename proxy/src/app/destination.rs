@@ -12,6 +12,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize},
 };
 use tokio_util::task::TaskTracker;
+use tollgate_cache::versions::Said;
 use tollgate_config as config;
 
 /// An upstream with its scheduler. Outlives a reload that does not change it.
@@ -112,7 +113,13 @@ impl Destination {
         })
     }
 
-    /// The version that an answer says it is of.
+    /// What an answer says of the version it is of.
+    pub(crate) fn version_said<'a>(&self, headers: &'a HeaderMap) -> Said<'a> {
+        let lines = self.version_header.iter().flat_map(|name| headers.get_all(name));
+        Said::of(lines.map(HeaderValue::as_bytes))
+    }
+
+    /// The version that an answer says it is of, for its record.
     pub(crate) fn version_of<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
         headers.get(self.version_header.as_ref()?)?.to_str().ok()
     }

@@ -74,7 +74,7 @@ impl Fill {
         let question = &self.question;
         // Its version is news whether or not the answer itself is kept.
         let destination = &question.route.destination;
-        let said = destination.version_of(&answer.headers).unwrap_or_default();
+        let said = destination.version_said(&answer.headers);
         if answer.status != http::StatusCode::OK {
             return None;
         }
@@ -88,7 +88,7 @@ impl Fill {
                 if observed == Observed::DoNotStore {
                     return None;
                 }
-                Arc::from(said)
+                Arc::from(said.as_str())
             }
         };
         if answer.headers.contains_key(header::CONTENT_ENCODING) || has_no_store(&answer.headers) {

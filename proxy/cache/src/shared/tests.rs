@@ -5,7 +5,7 @@ use crate::{
     generations::Target,
     shared::{LinkState, RedisSettings},
     tiers::{Purged, Reach, TierName},
-    versions::{Current, Observed},
+    versions::{Current, Observed, Said},
 };
 use std::time::Duration;
 
@@ -369,24 +369,27 @@ async fn a_models_version_is_known_to_the_fleet() {
     let (a, b) = (Instance::up(server.url()).await, Instance::up(line.url()).await);
     let current = |instance: &Instance| instance.tiers.versions().current("u", "m");
     let known = |version: &str| Current::Known(version.into());
-    a.tiers.versions().observe("u", "m", "1", NOW_MS);
+    a.tiers.versions().observe("u", "m", Said::Version("1"), NOW_MS);
     wait_until(|| current(&b), |now| *now == known("1")).await;
 
     line.cut().await;
     b.wait_for(LinkState::Down).await;
-    a.tiers.versions().observe("u", "m", "2", NOW_MS);
+    a.tiers.versions().observe("u", "m", Said::Version("2"), NOW_MS);
     let newcomer = async || Instance::up(server.url()).await;
     wait_until(|| current(&a), |now| *now == known("2")).await;
     line.mend();
     wait_until(|| current(&b), |now| *now == known("2")).await;
-    assert_eq!(b.tiers.versions().observe("u", "m", "1", NOW_MS), Observed::DoNotStore);
+    assert_eq!(
+        b.tiers.versions().observe("u", "m", Said::Version("1"), NOW_MS),
+        Observed::DoNotStore
+    );
     assert_eq!(current(&newcomer().await), known("2"));
 
     // Seen while Redis was away: told when it is back.
     line.cut().await;
     b.wait_for(LinkState::Down).await;
-    b.tiers.versions().observe("u", "m", "3", NOW_MS);
-    b.tiers.versions().observe("u", "n", "", NOW_MS);
+    b.tiers.versions().observe("u", "m", Said::Version("3"), NOW_MS);
+    b.tiers.versions().observe("u", "n", Said::Nothing, NOW_MS);
     line.mend();
     wait_until(|| current(&a), |now| *now == known("3")).await;
     let other = || a.tiers.versions().current("u", "n");
