@@ -215,12 +215,17 @@ pub(crate) async fn consult(
     head: &request::Parts,
     caller: &Caller,
 ) -> Consulted {
-    match ask.mode {
+    let consulted = match ask.mode {
         Mode::Off if route.config.cache.mode == CacheMode::Off => Consulted::Bypass("off"),
         Mode::Off => Consulted::Bypass("not-pure"),
         Mode::Http => http_mode::consult(parts, route, ask, head, caller).await,
         Mode::Content => content(parts, route, ask, head, caller).await,
+    };
+    // Whatever keeps a call from the cache, its caller may want nothing else (RFC 9111 §5.2.1.7).
+    if matches!(consulted, Consulted::Bypass(_)) && wishes(&head.headers).only_if_cached {
+        return Consulted::NotCached;
     }
+    consulted
 }
 
 async fn content(
@@ -305,7 +310,7 @@ pub(crate) fn consult_now(fetch: &Fetch, question: Box<Question>) -> Result<Hit,
         return Err(question);
     }
     let now_ms = now_ms();
-    let found = fetch.parts.cache.tiers.look_up_now(&question.key, &question.check, now_ms);
+    let found = fetch.parts.cache.tiers.look_again(&question.key, &question.check, now_ms);
     let wish = wishes(&fetch.head.headers);
     found.and_then(|found| answer::usable(found, &fetch.ask, &wish, now_ms)).ok_or(question)
 }

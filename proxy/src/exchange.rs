@@ -203,7 +203,10 @@ async fn run(
     let debug = Debug::of(&head.headers);
     let question = match cache::consult(parts, route, &ask, &head, &caller).await {
         Consulted::Hit(hit) => return Ok(cache::respond(hit, &ask, call.hand_over())),
-        Consulted::NotCached => return Err(failed(ExchangeError::NotCached)),
+        Consulted::NotCached => {
+            call.cache(CacheOutcome::Miss, TierLabel::None);
+            return Err(failed(ExchangeError::NotCached));
+        }
         // An upgraded connection is nobody else's answer.
         Consulted::Miss(_) if upgrade.is_some() => Err("upgrade"),
         Consulted::Bypass(why) => Err(why),
@@ -276,7 +279,13 @@ async fn fly(
     }
     for _ in 0..LEADERS_OUTWAITED_MAX {
         let flight = question.flight_key(&parts);
-        let mut listener = match parts.flights.join(flight, fetch.class) {
+        let joined = if question.is_fresh() {
+            // Every flight there is was begun before this call.
+            Join::Lead(parts.flights.lead(flight, fetch.class))
+        } else {
+            parts.flights.join(flight, fetch.class)
+        };
+        let mut listener = match joined {
             Join::Lead(lead) => return self::lead(fetch, question, lead, call, marks, shape).await,
             Join::Follow(listener) => listener,
         };
@@ -391,7 +400,7 @@ async fn listened(
     }
     let filter = shape.hides_usage && head.shared.is_event_stream;
     let follows = call.is_some();
-    let status = respond::miss_status(&head, follows);
+    let status = respond::miss_status(follows);
     let code = head.shared.status.as_u16();
     let body = Listened::new(listener, seat, call, code, head.shared.len, filter);
     let mut response =

@@ -243,12 +243,13 @@ pub(crate) fn bypass_status(why: &'static str) -> HeaderValue {
     }
 }
 
-/// The status of an answer that the cache did not have.
-pub(crate) fn miss_status(head: &AnswerHead, collapsed: bool) -> HeaderValue {
-    HeaderValue::from_static(match (collapsed, head.shared.recorded_bytes_max.is_some()) {
-        (true, _) => "tollgate; fwd=miss; collapsed",
-        (false, true) => "tollgate; fwd=miss; stored",
-        (false, false) => "tollgate; fwd=miss",
+/// The status of an answer that the cache did not have. Not `stored`: that is only known
+/// when the answer has come to its end and turned out to be whole and finished.
+pub(crate) fn miss_status(collapsed: bool) -> HeaderValue {
+    HeaderValue::from_static(if collapsed {
+        "tollgate; fwd=miss; collapsed"
+    } else {
+        "tollgate; fwd=miss"
     })
 }
 

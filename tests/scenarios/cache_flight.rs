@@ -5,7 +5,7 @@
 //! nothing has come yet, `come_so_far` waits until all who were sent have joined.
 
 use crate::cache_stage::{
-    Asked, CHAT, COLLAPSED, STORED, Told as _, answered, assert_bypass, assert_hit, assert_miss,
+    Asked, CHAT, COLLAPSED, MISS, Told as _, answered, assert_bypass, assert_hit, assert_miss,
     chat, come_so_far, content, cost_pico, events, is_cached, marker_route, outcome, send,
     streamed,
 };
@@ -48,7 +48,7 @@ async fn equal_calls_at_one_time_are_one_upstream_call_and_each_gets_all() {
     assert!(replies.iter().all(|reply| reply.status == 200 && !reply.cut));
     assert!(replies.iter().all(|reply| reply.body == replies[0].body));
     let with = |status: &str| replies.iter().filter(|reply| reply.cache_status() == status).count();
-    assert_eq!((with(STORED), with(COLLAPSED)), (1, 19));
+    assert_eq!((with(MISS), with(COLLAPSED)), (1, 19));
 
     let records = world.records_when(21).await;
     let followers = by_outcome(&records, CacheOutcome::Collapsed);
@@ -72,7 +72,7 @@ async fn followers_of_a_stream_get_its_bytes_as_they_come() {
     let gate = Gate::chunks();
     let world = gated(&gate, |builder| builder).await;
     let mut leader = world.client.stream(CHAT, &streamed(&chat("a"))).await;
-    assert_eq!(leader.cache_status(), STORED);
+    assert_eq!(leader.cache_status(), MISS);
     gate.release_chunks(1);
     let mut seen = [leader.read_until("\n\n").await, String::new(), String::new()];
     let mut followers = Vec::new();
@@ -114,6 +114,25 @@ async fn a_follower_reads_no_further_than_the_leader_and_is_not_held_by_it() {
     let whole = follower.finish().await;
     assert_eq!(events(&whole.text()).last(), Some(&"[DONE]"));
     assert_eq!(leader.finish().await.body, whole.body);
+}
+
+#[tokio::test]
+async fn no_cache_is_not_given_what_was_begun_before_it_asked() {
+    let gate = Gate::heads();
+    let world = gated(&gate, |builder| builder).await;
+    let early = send(&world.client, CHAT, &[], &chat("a"));
+    world.provider("the first", |counts| counts.in_flight == 1).await;
+    let fresh = send(&world.client, CHAT, &[("cache-control", "no-cache")], &chat("a"));
+    world.provider("one that was begun later", |counts| counts.in_flight == 2).await;
+    let late = send(&world.client, CHAT, &[], &chat("a"));
+    come_so_far(&world).await;
+    gate.open();
+
+    let (early, fresh, late) = (answered(early).await, answered(fresh).await, answered(late).await);
+    assert_eq!((early.cache_status(), fresh.cache_status()), (MISS, MISS));
+    assert_ne!(early.json()["id"], fresh.json()["id"]);
+    assert_eq!((late.cache_status(), &late.body), (COLLAPSED, &fresh.body));
+    assert_eq!(world.standin.counts().calls, 2);
 }
 
 #[tokio::test]
@@ -271,7 +290,7 @@ async fn a_bad_key_where_all_share_is_not_the_followers() {
     gate.open();
     assert_eq!(answered(leader).await.status, 401);
     let reply = answered(follower).await;
-    assert_eq!((reply.status.as_u16(), reply.cache_status()), (200, STORED));
+    assert_eq!((reply.status.as_u16(), reply.cache_status()), (200, MISS));
     assert_eq!(world.standin.counts().calls, 2);
 }
 
@@ -304,7 +323,7 @@ async fn when_the_leaders_time_is_up_a_follower_leads() {
     assert_eq!(refused.refusal(), (504, "deadline_unmeetable"), "{refused:?}");
     gate.open();
     let reply = answered(follower).await;
-    assert_eq!((reply.status.as_u16(), reply.cache_status()), (200, STORED));
+    assert_eq!((reply.status.as_u16(), reply.cache_status()), (200, MISS));
     assert_eq!(answered(occupant).await.status, 200);
     assert_eq!(world.standin.counts().calls, 2);
 }
@@ -341,7 +360,7 @@ async fn a_more_important_caller_does_not_wait_behind_a_queued_leader() {
     world.metric_when("tollgate_queue_length{class=\"vip\"}", 1.0).await;
     gate.open();
     let vip = answered(vip).await;
-    assert_eq!((vip.status.as_u16(), vip.cache_status()), (200, STORED));
+    assert_eq!((vip.status.as_u16(), vip.cache_status()), (200, MISS));
     for asked in [occupant, normal, equal] {
         assert_eq!(answered(asked).await.status, 200);
     }
@@ -370,7 +389,7 @@ async fn no_store_neither_leads_nor_follows() {
     let alone = world.client.stream_with(CHAT, &no_store, &chat("a")).await;
     let leader = world.client.stream(CHAT, &chat("a")).await;
     let alone_too = world.client.stream_with(CHAT, &no_store, &chat("a")).await;
-    assert_eq!(leader.cache_status(), STORED);
+    assert_eq!(leader.cache_status(), MISS);
     assert_eq!(world.standin.counts().calls, 3);
     gate.open();
     for alone in [alone, alone_too] {
@@ -387,7 +406,7 @@ async fn callers_who_may_not_share_an_entry_do_not_share_a_flight() {
     gate.release(2);
     let one = world.client.stream_with(CHAT, &[("authorization", "one")], &chat("a")).await;
     let two = world.client.stream_with(CHAT, &[("authorization", "two")], &chat("a")).await;
-    assert_eq!((one.cache_status(), two.cache_status()), (STORED, STORED));
+    assert_eq!((one.cache_status(), two.cache_status()), (MISS, MISS));
     assert_eq!(world.standin.counts().calls, 2);
     gate.open();
     let (one, two) = (one.finish().await, two.finish().await);

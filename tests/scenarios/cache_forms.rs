@@ -2,7 +2,7 @@
 //! other, and nothing is lost on the way.
 
 use crate::cache_stage::{
-    CHAT, COLLAPSED, MESSAGES, STORED, Told as _, answered, assert_hit, assert_miss, chat, content,
+    CHAT, COLLAPSED, MESSAGES, MISS, Told as _, answered, assert_hit, assert_miss, chat, content,
     events, is_cached, message, send, streamed, told_text, with,
 };
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ async fn a_recorded_stream_answers_who_wants_one_body_as_the_provider_would() {
     let world = content(json!({})).start().await;
     for (path, question) in questions() {
         let stream = world.client.post(path, &streamed(&question)).await;
-        assert_eq!(stream.cache_status(), STORED);
+        assert_eq!(stream.cache_status(), MISS);
         let calls = world.standin.counts().calls;
 
         let whole = world.client.post(path, &question).await;
@@ -103,7 +103,7 @@ async fn a_recorded_body_answers_who_wants_a_stream() {
     let world = content(json!({})).start().await;
     for (path, question) in questions() {
         let whole = world.client.post(path, &question).await;
-        assert_eq!(whole.cache_status(), STORED);
+        assert_eq!(whole.cache_status(), MISS);
         let calls = world.standin.counts().calls;
 
         let stream = world.client.post(path, &streamed(&question)).await;

@@ -2,10 +2,10 @@
 //! to have its own given to others.
 
 use crate::cache_stage::{
-    CHAT, Told as _, assert_bypass, assert_hit, assert_miss, chat, content, is_cached, purge,
+    CHAT, assert_bypass, assert_hit, assert_miss, chat, content, is_cached, purge,
 };
 use serde_json::json;
-use tollgate_tests::{Client, Reply, Scripted, World, standin::Options};
+use tollgate_tests::{Client, Reply, World};
 
 async fn ask(client: &Client, headers: &[(&str, &str)]) -> Reply {
     client.post_with(CHAT, headers, &chat("a")).await

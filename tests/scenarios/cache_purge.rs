@@ -2,8 +2,8 @@
 //! what they do not name is.
 
 use crate::cache_stage::{
-    CHAT, COLLAPSED, STORED, Told as _, answered, assert_hit, assert_miss, chat, content,
-    is_cached, purge, send, streamed, with,
+    CHAT, COLLAPSED, MISS, Told as _, answered, assert_hit, assert_miss, chat, content, is_cached,
+    purge, send, streamed, with,
 };
 use serde_json::{Value, json};
 use tollgate_tests::{
@@ -127,7 +127,7 @@ async fn an_answer_that_was_under_way_at_a_purge_is_nobodys_afterwards() {
     purge(&world, json!({ "model": "gpt-4o-mini" })).await;
     // Who asks now is not given what was begun before.
     let later = world.client.stream(CHAT, &question).await;
-    assert_eq!(later.cache_status(), STORED);
+    assert_eq!(later.cache_status(), MISS);
     gate.open();
     let (leader, follower, later) =
         (leader.finish().await, follower.finish().await, later.finish().await);

@@ -1,8 +1,7 @@
 //! Who may be answered from whose entry, and what of a call's head is part of the question.
 
 use crate::cache_stage::{
-    CHAT, MESSAGES, STORED, Told as _, assert_bypass, assert_hit, assert_miss, chat, content,
-    message,
+    CHAT, MESSAGES, MISS, Told as _, assert_bypass, assert_hit, assert_miss, chat, content, message,
 };
 use serde_json::{Value, json};
 use tollgate_tests::{Client, Reply, World, standin::Options};
@@ -16,7 +15,7 @@ async fn are_apart(world: &World, callers: &[&[(&str, &str)]]) {
     let before = world.standin.counts().calls;
     for headers in callers {
         let reply = ask(&world.client, headers).await;
-        assert_eq!((reply.status.as_u16(), reply.cache_status()), (200, STORED), "{headers:?}");
+        assert_eq!((reply.status.as_u16(), reply.cache_status()), (200, MISS), "{headers:?}");
     }
     let calls = u64::try_from(callers.len()).unwrap();
     assert_eq!(world.standin.counts().calls, before + calls);
@@ -129,7 +128,7 @@ async fn scope_shared_is_for_everybody_also_for_nobody() {
         .start()
         .await;
     let first = ask(&world.client, &[("x-tenant", "acme")]).await;
-    assert_eq!(first.cache_status(), STORED);
+    assert_eq!(first.cache_status(), MISS);
     for headers in [&[("x-tenant", "other")], &[("authorization", "k")]] {
         let reply = ask(&world.client, headers).await;
         assert_hit(&reply);
@@ -205,7 +204,7 @@ async fn path_query_and_model_are_part_of_the_question() {
         (MESSAGES.to_owned(), message("a")),
     ];
     for (path, question) in &cases {
-        assert_eq!(ask(path, question).await.cache_status(), STORED, "{path}");
+        assert_eq!(ask(path, question).await.cache_status(), MISS, "{path}");
     }
     for (path, question) in &cases {
         assert_hit(&ask(path, question).await);

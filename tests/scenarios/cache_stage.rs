@@ -11,7 +11,7 @@ use tollgate_tests::{Client, Live, Reply, World, WorldBuilder, until, within};
 pub(crate) const CHAT: &str = "/v1/chat/completions";
 pub(crate) const MESSAGES: &str = "/v1/messages";
 
-pub(crate) const STORED: &str = "tollgate; fwd=miss; stored";
+pub(crate) const MISS: &str = "tollgate; fwd=miss";
 pub(crate) const COLLAPSED: &str = "tollgate; fwd=miss; collapsed";
 
 /// A world whose only route caches by what is asked, with `policy` beside the mode.

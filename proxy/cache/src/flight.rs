@@ -170,6 +170,14 @@ impl<S: Source> Flights<S> {
         Join::Lead(Lead::of(flight))
     }
 
+    /// A flight of its own, in the place of one that is under way, if there is: for a caller
+    /// who may not be given what was begun before it asked. Later callers join this one.
+    pub fn lead(&self, key: CacheKey, rank: ClassId) -> Lead<S> {
+        let flight = Flight::new(key, rank, self.table.clone());
+        self.table.insert(key, flight.clone());
+        Lead::of(flight)
+    }
+
     /// A flight that nobody else can join: for answers that may turn out to be for one
     /// caller only.
     pub fn alone(&self, key: CacheKey, rank: ClassId) -> Lead<S> {

@@ -6,7 +6,7 @@
 //! next [`MemoryTier::sweep`]. The clock is an argument.
 
 use crate::{
-    counters::TierCounters,
+    counters::{Count, TierCounters},
     entry::Entry,
     generations::Generations,
     key::{CacheKey, Check},
@@ -39,10 +39,9 @@ struct Slot {
 #[derive(Clone, Debug)]
 struct ByWeight;
 
+/// Tells [`MemoryTier::store`] what was pushed out.
 #[derive(Clone, Debug)]
-struct Evictions {
-    counters: Arc<TierCounters>,
-}
+struct Evictions;
 
 impl MemoryTier {
     /// `size_max` in bytes, overhead of the entries included.
@@ -57,13 +56,12 @@ impl MemoryTier {
             .weight_capacity(size_max / shards * shards)
             .estimated_items_capacity(to_usize((size_max / ENTRY_BYTES_GUESS).max(32 * shards)))
             .build();
-        let evictions = Evictions { counters: counters.clone() };
         let slots = match options {
             Ok(options) => {
-                Cache::with_options(options, ByWeight, DefaultHashBuilder::default(), evictions)
+                Cache::with_options(options, ByWeight, DefaultHashBuilder::default(), Evictions)
             }
             // Only for an option left out, which is none above.
-            Err(_) => Cache::with(32, size_max, ByWeight, DefaultHashBuilder::default(), evictions),
+            Err(_) => Cache::with(32, size_max, ByWeight, DefaultHashBuilder::default(), Evictions),
         };
         let weight_max = slots.shard_capacity();
         Self { slots, counters, weight_max }
@@ -77,28 +75,48 @@ impl MemoryTier {
         now_ms: u64,
         generations: &Generations,
     ) -> Option<Arc<Entry>> {
-        let Some(slot) = self.slots.get(key) else {
-            self.counters.misses.add_one();
-            return None;
-        };
+        let found = self.find(key, check, now_ms, generations);
+        let count = found.as_ref().map_or_else(|why| *why, |_| &self.counters.hits);
+        count.add_one();
+        found.ok()
+    }
+
+    /// A second look for one call, whose first has been counted: only what it finds counts.
+    pub fn look_again(
+        &self,
+        key: &CacheKey,
+        check: &Check,
+        now_ms: u64,
+        generations: &Generations,
+    ) -> Option<Arc<Entry>> {
+        let found = self.find(key, check, now_ms, generations).ok()?;
+        self.counters.hits.add_one();
+        Some(found)
+    }
+
+    /// The entry, or what its look-up counts as.
+    fn find(
+        &self,
+        key: &CacheKey,
+        check: &Check,
+        now_ms: u64,
+        generations: &Generations,
+    ) -> Result<Arc<Entry>, &Count> {
+        let counters = &self.counters;
+        let Some(slot) = self.slots.get(key) else { return Err(&counters.misses) };
         if slot.until_ms <= now_ms || slot.entry.fresh_for_ms(now_ms).is_none() {
-            self.counters.expired.add_one();
-            self.counters.evicted_expired.add(self.remove_slot(key, &slot));
-            return None;
+            counters.evicted_expired.add(self.remove_slot(key, &slot));
+            return Err(&counters.expired);
         }
-        let entry = slot.entry;
+        let entry = &slot.entry;
         if !generations.is_valid(entry.stamp, &entry.subjects, &entry.checked) {
-            self.counters.purged.add_one();
-            let gone = Slot { entry, ..slot };
-            self.counters.evicted_purged.add(self.remove_slot(key, &gone));
-            return None;
+            counters.evicted_purged.add(self.remove_slot(key, &slot));
+            return Err(&counters.purged);
         }
         if entry.check != *check {
-            self.counters.collisions.add_one();
-            return None;
+            return Err(&counters.collisions);
         }
-        self.counters.hits.add_one();
-        Some(entry)
+        Ok(slot.entry)
     }
 
     /// Keeps `entry` until `until_ms` at the latest.
@@ -110,8 +128,14 @@ impl MemoryTier {
             self.counters.dropped_large.add_one();
             return;
         }
-        self.slots.insert(key, Slot { entry, until_ms, weight });
+        // Freed after the shard's lock is: an answer may be megabytes.
+        let mut pushed_out = Vec::new();
+        self.slots.insert_with_lifecycle(key, Slot { entry, until_ms, weight }, &mut pushed_out);
         self.counters.stored.add_one();
+        // What it took the place of is among them.
+        for (pushed_out, _) in pushed_out {
+            self.counters.evicted_for_room.add(u64::from(pushed_out != key));
+        }
     }
 
     /// Takes out one entry at once (a purge by key frees its bytes without waiting for a look-up).
@@ -173,12 +197,10 @@ impl Weighter<CacheKey, Slot> for ByWeight {
 }
 
 impl Lifecycle<CacheKey, Slot> for Evictions {
-    /// What was pushed out is freed after the shard's lock is: an answer may be megabytes.
-    type RequestState = Vec<Slot>;
+    type RequestState = Vec<(CacheKey, Slot)>;
 
-    fn on_evict(&self, state: &mut Self::RequestState, _: CacheKey, slot: Slot) {
-        self.counters.evicted_for_room.add_one();
-        state.push(slot);
+    fn on_evict(&self, state: &mut Self::RequestState, key: CacheKey, slot: Slot) {
+        state.push((key, slot));
     }
 }
 
@@ -231,6 +253,29 @@ mod tests {
         }
         assert_eq!(tier.counters().collisions.value(), 2);
         assert!(tier.look_up(&key(1), &CHECK, 1_000, &generations).is_some());
+    }
+
+    #[test]
+    fn an_answer_that_takes_the_place_of_an_older_one_pushes_nothing_out() {
+        let (tier, _) = with_one();
+        tier.store(key(1), Arc::new(entry(key(1), b"{}")), 31_000);
+        assert_eq!((tier.entries(), tier.counters().evicted_for_room.value()), (1, 0));
+        for n in 2..9 {
+            let mut large = entry(key(n), b"");
+            large.body = vec![0; 300_000].into();
+            tier.store(key(n), Arc::new(large), 31_000);
+        }
+        let pushed_out = 8 - u64::try_from(tier.entries()).unwrap();
+        assert_eq!(tier.counters().evicted_for_room.value(), pushed_out);
+    }
+
+    #[test]
+    fn a_second_look_counts_only_what_it_finds() {
+        let (tier, generations) = with_one();
+        assert!(tier.look_again(&key(2), &CHECK, 1_000, &generations).is_none());
+        assert!(tier.look_again(&key(1), &CHECK, 1_000, &generations).is_some());
+        let counters = tier.counters();
+        assert_eq!((counters.misses.value(), counters.hits.value()), (0, 1));
     }
 
     #[test]

@@ -91,6 +91,12 @@ impl Tiers {
         Some(Found { entry, tier: TierName::Memory })
     }
 
+    /// As [`Self::look_up_now`], for a call that has looked before.
+    pub fn look_again(&self, key: &CacheKey, check: &Check, now_ms: u64) -> Option<Found> {
+        let entry = self.memory.look_again(key, check, now_ms, &self.generations)?;
+        Some(Found { entry, tier: TierName::Memory })
+    }
+
     /// What is in the shared tiers; copied to memory. Waits for Redis's read time-out at most.
     pub async fn look_up_shared(
         &self,

@@ -128,6 +128,11 @@ impl Question {
         self.key_of(&format!("\0flight {purges}")).0
     }
 
+    /// The caller wants an answer that was begun after it asked.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
     /// The answer is kept for everybody, whatever their credentials.
     pub(crate) fn is_for_all(&self) -> bool {
         matches!(self.scope, OwnedScope::Shared)

@@ -24,9 +24,13 @@ use crate::{
     upstream::{Endpoint, HostRule, Lease, UpstreamError},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+    request,
+};
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
+use smallvec::SmallVec;
 use std::{
     hash::{BuildHasher as _, RandomState},
     sync::{
@@ -288,6 +292,16 @@ fn sides(
     Ok(Some(Sides { downstream, upstream }))
 }
 
+/// `tollgate-*` is what this proxy says, and a caller believes it: a reason that an upstream
+/// says is none of ours. (The version's field may be named so; it is read before.)
+fn strip_own_words(headers: &mut HeaderMap) {
+    let is_ours = |name: &&HeaderName| name.as_str().starts_with("tollgate-");
+    let ours: SmallVec<[HeaderName; 4]> = headers.keys().filter(is_ours).cloned().collect();
+    for name in ours {
+        headers.remove(name);
+    }
+}
+
 fn shared_head(
     answer: &mut http::response::Parts,
     incoming: &Incoming,
@@ -297,6 +311,7 @@ fn shared_head(
 ) -> SharedHead {
     let mut headers = std::mem::take(&mut answer.headers);
     head::strip_hop_by_hop(&mut headers);
+    strip_own_words(&mut headers);
     if !head::is_bodyless(method, answer.status) {
         // Said again by hyper from the body's length, if that stays the same.
         headers.remove(header::CONTENT_LENGTH);
