@@ -1,7 +1,7 @@
 //! Callers of one answer who have different amounts of time for it.
 
 use crate::cache_stage::{
-    Asked, CHAT, STORED, Told as _, answered, assert_hit, chat, come_so_far, content, marker_route,
+    Asked, CHAT, MISS, Told as _, answered, assert_hit, chat, come_so_far, content, marker_route,
     record_of, send,
 };
 use serde_json::json;
@@ -40,7 +40,7 @@ async fn a_follower_whose_time_is_up_goes_and_the_leader_hears_nothing_of_it() {
     gate.open();
     let whole = answered(leader).await;
 
-    assert_eq!((whole.status.as_u16(), whole.cache_status()), (200, STORED));
+    assert_eq!((whole.status.as_u16(), whole.cache_status()), (200, MISS));
     assert_hit(&world.client.post(CHAT, &chat("a")).await);
     assert_eq!(world.standin.counts().calls, 1);
     let record = record_of(&world, &late).await.record;
@@ -68,7 +68,7 @@ async fn a_leader_whose_time_is_up_at_the_provider_leaves_its_followers_theirs()
     gate.open();
     let whole = answered(follower).await;
 
-    assert_eq!((whole.status.as_u16(), whole.cache_status()), (200, STORED));
+    assert_eq!((whole.status.as_u16(), whole.cache_status()), (200, MISS));
     let record = record_of(&world, &whole).await.record;
     assert_eq!((record.outcome, record.reason), (CacheOutcome::Miss, Reason::None));
     let record = record_of(&world, &late).await.record;
