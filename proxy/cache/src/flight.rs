@@ -174,7 +174,10 @@ impl<S: Source> Flights<S> {
     /// who may not be given what was begun before it asked. Later callers join this one.
     pub fn lead(&self, key: CacheKey, rank: ClassId) -> Lead<S> {
         let flight = Flight::new(key, rank, self.table.clone());
-        self.table.insert(key, flight.clone());
+        if let Some(older) = self.table.insert(key, flight.clone()) {
+            // Ending last, it would be stored over the newer answer.
+            older.lock().recording = None;
+        }
         Lead::of(flight)
     }
 

@@ -142,6 +142,28 @@ async fn everybody_gets_the_whole_answer_of_one_fill() {
     assert!(stage.flights.is_empty());
 }
 
+#[tokio::test]
+async fn an_older_flight_is_not_stored_over_the_one_that_took_its_place() {
+    let stage = Scene::new();
+    let (older, older_feed) = stage.lead(Some(1024), Duration::ZERO);
+    let (feed, pieces) = mpsc::channel(64);
+    let log = stage.log.clone();
+    let lead = stage.flights.lead(key(), rank(RANK));
+    let newer =
+        lead.start(Box::pin(async move { Ok((Some(1024), Told { pieces, log })) })).unwrap();
+    let later = stage.follow();
+
+    feed.send(Next::Last("newer".into())).await.unwrap();
+    assert_eq!(read(newer).await.as_deref(), Ok(b"newer".as_slice()));
+    assert_eq!(stage.log.stored.lock().unwrap().as_deref(), Some(b"newer".as_slice()));
+    assert_eq!(read(later).await.as_deref(), Ok(b"newer".as_slice()));
+    // Its own listeners get it all the same.
+    older_feed.send(Next::Last("older".into())).await.unwrap();
+    assert_eq!(read(older).await.as_deref(), Ok(b"older".as_slice()));
+    assert_eq!(*stage.log.stored.lock().unwrap(), None);
+    assert!(stage.flights.is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn callers_with_less_patience_than_the_fill_are_served_by_those_before() {
     let stage = Scene::new();
