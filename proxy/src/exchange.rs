@@ -45,7 +45,10 @@ use std::{
 };
 use tokio::time;
 use tollgate_cache::flight::{Join, Lead, Listener, NoHead};
-use tollgate_core::dialect::{Dialect, Operation};
+use tollgate_core::{
+    dialect::{Dialect, Operation},
+    usage::has_tokens,
+};
 
 /// Why a call ended without an answer from upstream or cache.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -198,7 +201,7 @@ async fn run(
         inspect::unread(body, &limits).map_err(failed)?
     };
     let ask = cache::ask(parts, route, operation, &path, &head, body);
-    call.asks(ask.model(), ask.bytes_in());
+    call.asks(ask.model(), ask.bytes_in(), has_tokens(operation));
 
     let debug = Debug::of(&head.headers);
     let question = match cache::consult(parts, route, &ask, &head, &caller).await {

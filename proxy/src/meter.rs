@@ -5,6 +5,7 @@
 //! word (the caller hung up, a task was cancelled) it writes the record itself, as
 //! aborted, with what had been seen. So no path through the exchange can lose one.
 
+mod draft;
 mod holder;
 mod record;
 mod seat;
@@ -15,39 +16,42 @@ pub(crate) use self::{
 };
 
 use self::{
-    record::{ledger_cost, ledger_outcome, ledger_tokens, log_access},
+    record::{ledger_cost, ledger_outcome},
     seat::Left,
 };
 use crate::{
     identity::Caller,
-    metrics::{CacheOutcome, CallEnd, QueueOutcome, RouteMetrics, SavedHow, Spending, TierLabel},
+    metrics::{CacheOutcome, QueueOutcome, RouteMetrics, TierLabel},
 };
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tollgate_core::{
     class::ClassId,
-    money::PicoUsd,
     price::{Cost, Price, PriceBook},
     usage::{Quality, Reading, Usage},
 };
-use tollgate_ledger::{
-    self as ledger, CacheTier, DimId, Dims, Ledger, OpenCall, Reason, UsageRecord, Uuid,
-};
+use tollgate_ledger::{self as ledger, DimId, Dims, Ledger, OpenCall, UsageRecord, Uuid};
 
 /// The status in a record of a call whose caller left before it was answered: nginx's
 /// word for it, which operators know how to read.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
+const SERVICE_UNAVAILABLE: u16 = 503;
+const DOWNSTREAM_GONE: &str = "downstream_gone";
 
 /// What outlives a call: where records go, and what tokens cost.
 #[derive(Debug)]
 pub(crate) struct Meter {
     pub(crate) ledger: Ledger,
     pub(crate) prices: ArcSwap<PriceBook>,
+    /// Cancelled when the drain cuts what is left: who goes then did not hang up.
+    pub(crate) cut: CancellationToken,
+    pub(crate) cut_calls: AtomicU64,
 }
 
 /// The accounting handles of one route.
@@ -85,6 +89,12 @@ struct Draft {
     holder: Option<Holder>,
     first_byte: Option<Instant>,
     reason: Option<&'static str>,
+    /// The provider charges for its kind by tokens.
+    billed: bool,
+    /// Its request was given to a connection, and nobody has said what it came to.
+    owes: bool,
+    /// Bytes of a request body that streams through.
+    passed_in: Option<Arc<AtomicU64>>,
     /// What became of its caller, if that is known elsewhere.
     left: Option<Arc<OnceLock<Left>>>,
 }
@@ -164,6 +174,9 @@ impl Call {
             holder: None,
             first_byte: None,
             reason: None,
+            billed: false,
+            owes: false,
+            passed_in: None,
             left: None,
         })))
     }
@@ -216,9 +229,11 @@ impl Call {
         draft.lane = lane.clone();
     }
 
-    pub(crate) fn asks(&mut self, model: Option<&Arc<str>>, bytes_in: u64) {
+    /// `billed`: the provider charges for this kind of call by tokens.
+    pub(crate) fn asks(&mut self, model: Option<&Arc<str>>, bytes_in: u64, billed: bool) {
         let Some(draft) = &mut self.0 else { return };
         draft.record.bytes_in = bytes_in;
+        draft.billed = billed;
         if let Some(model) = model {
             draft.record.dims.model = draft.meter.ledger.dim(model);
             draft.model = Some(model.clone());
@@ -226,7 +241,7 @@ impl Call {
     }
 
     fn bytes_in(&self) -> u64 {
-        self.0.as_ref().map_or(0, |draft| draft.record.bytes_in)
+        self.0.as_ref().map_or(0, |draft| draft.bytes_in())
     }
 
     pub(crate) fn model(&self) -> Option<&Arc<str>> {
@@ -239,7 +254,23 @@ impl Call {
 
     pub(crate) fn sent_in(&mut self, bytes_in: u64) {
         if let Some(draft) = &mut self.0 {
+            draft.passed_in = None;
             draft.record.bytes_in = bytes_in;
+        }
+    }
+
+    /// Its body streams through, and is counted there.
+    pub(crate) fn streams(&mut self, passed_in: Option<Arc<AtomicU64>>) {
+        if let Some(draft) = &mut self.0 {
+            draft.passed_in = passed_in;
+        }
+    }
+
+    /// Whether its request is in the hands of a connection: from then on the provider may
+    /// work and charge, and a call of which nothing more is heard is not free.
+    pub(crate) fn sent(&mut self, sent: bool) {
+        if let Some(draft) = &mut self.0 {
+            draft.owes = sent && draft.billed;
         }
     }
 
@@ -269,18 +300,14 @@ impl Call {
         }
     }
 
-    /// Its turn has come, and what it was given for that has `holder` for a witness. It is written as open, so that it is not lost if the process
-    /// dies before it ends.
+    /// Its turn has come, and what it was given for that has `holder` for a witness. It is
+    /// written as open, so that it is not lost if the process dies before it ends.
     pub(crate) fn dispatched(&mut self, waited: Duration, holder: Option<Holder>) {
         let Some(draft) = &mut self.0 else { return };
         draft.holder = holder;
         draft.queue = Some((waited, QueueOutcome::Served));
         draft.dispatched = Some(Instant::now());
-        let input = match &draft.model {
-            Some(_) => tollgate_core::usage::tokens_in(draft.record.bytes_in),
-            None => 0,
-        };
-        let usage = Usage { input, ..Usage::default() };
+        let usage = draft.asked_for();
         let at_ms = draft.record.started_at_ms;
         let prices = draft.meter.prices.load();
         let model = draft.model.as_ref();
@@ -291,8 +318,8 @@ impl Call {
             started_at_ms: at_ms,
             dims: draft.record.dims,
             outcome: ledger_outcome(draft.cache),
-            unpriced: draft.model.is_some() && price.is_none(),
-            input_tokens: u32::try_from(input).unwrap_or(u32::MAX),
+            unpriced: draft.billed && price.is_none(),
+            input_tokens: u32::try_from(usage.input).unwrap_or(u32::MAX),
             cost: price.map(|price| ledger_cost(&price.cost(&usage))).unwrap_or_default(),
         });
     }
@@ -348,109 +375,9 @@ impl Drop for Call {
     fn drop(&mut self) {
         if let Some(mut draft) = self.0.take() {
             draft.record.status = CLIENT_CLOSED_REQUEST;
-            draft.reason = Some("downstream_gone");
+            draft.reason = Some(DOWNSTREAM_GONE);
             draft.write();
         }
-    }
-}
-
-impl Draft {
-    fn bill(&mut self, bill: &Bill, spared: bool) {
-        let record = &mut self.record;
-        record.tokens = ledger_tokens(&bill.usage);
-        record.quality = match bill.quality {
-            BillQuality::Reported => ledger::Quality::Reported,
-            BillQuality::Partial => ledger::Quality::Partial,
-            BillQuality::Estimated => ledger::Quality::Estimated,
-            BillQuality::Absent => ledger::Quality::Absent,
-        };
-        let counted = bill.quality != BillQuality::Absent;
-        record.unpriced = counted && bill.cost.is_none();
-        if let Some(model) = &bill.model
-            && self.model.as_ref() != Some(model)
-        {
-            record.dims.model = self.meter.ledger.dim(model);
-            self.model = Some(model.clone());
-        }
-        if let Some(cost) = &bill.cost {
-            if spared {
-                record.saved_pico = cost.total().to_record();
-            } else {
-                record.cost = ledger_cost(cost);
-            }
-        }
-        if counted {
-            self.count(bill, spared);
-        }
-    }
-
-    fn count(&self, bill: &Bill, spared: bool) {
-        let Some(model) = &self.model else { return };
-        // A name that an answer was given under is one that the upstream knows.
-        let answered = (200..300).contains(&self.record.status);
-        let known = answered || bill.cost.is_some();
-        let handles = self.lane.metrics.model(model, known);
-        let cost = bill.cost.unwrap_or_default();
-        let how = match self.cache {
-            CacheOutcome::Collapsed => SavedHow::Collapsed,
-            CacheOutcome::Hit | CacheOutcome::Stale | CacheOutcome::Miss | CacheOutcome::Bypass => {
-                SavedHow::Hit
-            }
-        };
-        handles.spent(&Spending {
-            usage: if spared { Usage::default() } else { bill.usage },
-            cost: if spared { Cost::default() } else { cost },
-            compute: PicoUsd::ZERO,
-            saved: spared.then(|| (how, cost.total())),
-            unpriced: self.record.unpriced,
-            estimated: bill.quality == BillQuality::Estimated,
-        });
-    }
-
-    fn write(mut self: Box<Self>) {
-        if let Some(Left { status, reason }) = self.left.as_ref().and_then(|left| left.get()) {
-            self.record.status = *status;
-            self.reason = Some(reason);
-        }
-        let now = Instant::now();
-        let since = |from: Instant| now.saturating_duration_since(from);
-        let us = |length: Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
-        let waited = match self.queue {
-            // Left while waiting: it waited until now.
-            Some((Duration::ZERO, QueueOutcome::Cancelled)) => Some(since(self.started)),
-            Some((waited, _)) => Some(waited),
-            None => None,
-        };
-        let upstream = self.dispatched.map(since);
-        let first_byte = self.first_byte.map(|at| at.saturating_duration_since(self.started));
-        let record = &mut self.record;
-        record.times.total_us = us(since(self.started));
-        record.times.queue_us = waited.map_or(0, us);
-        record.times.upstream_us = upstream.map_or(0, us);
-        record.times.first_byte_us = first_byte.map_or(0, us);
-        record.outcome = ledger_outcome(self.cache);
-        record.tier = match self.tier {
-            TierLabel::None => CacheTier::None,
-            TierLabel::Memory => CacheTier::Memory,
-            TierLabel::Redis => CacheTier::Redis,
-        };
-        record.reason = self.reason.map_or(Reason::None, Reason::from_name);
-        if self.lane.access {
-            log_access(&self.record, self.lane.metrics.route(), self.model.as_deref());
-        }
-        self.meter.ledger.close(&self.record);
-        self.lane.metrics.ended(&CallEnd {
-            at: now,
-            class: self.class,
-            code: self.record.status,
-            total: since(self.started),
-            upstream,
-            first_byte,
-            queue: waited.zip(self.queue).map(|(waited, (_, outcome))| (waited, outcome)),
-            reason: self.reason,
-            cache: self.cache,
-            tier: self.tier,
-        });
     }
 }
 

@@ -29,10 +29,7 @@ use std::{
     fmt,
     future::Future as _,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -61,8 +58,6 @@ pub(crate) struct Debts {
     pub(crate) lease: Lease,
     /// `None`: a call without tokens.
     pub(crate) counter: Option<Counter>,
-    /// Bytes of a request body that streamed through; `None`: it was read before.
-    pub(crate) passed_in: Option<Arc<AtomicU64>>,
     pub(crate) fill: Option<Fill>,
 }
 
@@ -167,7 +162,7 @@ impl Answer {
     /// Pays what is owed, once. `recording`: the whole answer, if it was recorded.
     fn settle(&mut self, ended: Ended, recording: Option<Recording>) -> Arc<Bill> {
         let Some(debts) = self.debts.take() else { return Arc::default() };
-        let Debts { meter, mut call, lease, permit, counter, passed_in, fill } = debts;
+        let Debts { meter, call, lease, permit, counter, fill } = debts;
         let complete = ended == Ended::Complete;
         if complete {
             lease.give_back();
@@ -175,9 +170,6 @@ impl Answer {
             drop(lease);
         }
         drop(permit);
-        if let Some(passed) = passed_in {
-            call.sent_in(passed.load(Ordering::Relaxed));
-        }
         let reading = counter.map(|counter| counter.finish(complete));
         let storable = is_storable(reading.as_ref());
         let model = call.model().cloned();

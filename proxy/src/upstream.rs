@@ -268,23 +268,26 @@ impl Upstream {
     /// Sends `request` and waits for the head of the answer, until `deadline` at most.
     ///
     /// A request that never left on a kept connection (the upstream had closed it) is
-    /// sent again on another; one of which a byte may have been read is not.
+    /// sent again on another; one of which a byte may have been read is not. `sent` is told
+    /// when a connection has the request, and when it gave it back untouched.
     pub(crate) async fn send(
         &self,
         endpoint: &Arc<Endpoint>,
         mut request: Request<Outgoing>,
         deadline: Instant,
+        sent: &mut (impl FnMut(bool) + Send),
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+        let first_byte = self.timeouts.first_byte;
         for _ in 0..STALE_MAX {
             let Some(mut lease) = endpoint.take_idle(Instant::now()) else { break };
-            match lease.ask(request, deadline, self.timeouts.first_byte).await? {
+            match lease.ask(request, deadline, first_byte, sent).await? {
                 Asked::Answered(response) => return Ok((response, lease)),
                 Asked::NotSent(unsent, _) => request = *unsent,
             }
         }
         let patience = deadline.saturating_duration_since(Instant::now());
         let mut lease = endpoint.connect(self.timeouts.connect.min(patience)).await?;
-        match lease.ask(request, deadline, self.timeouts.first_byte).await? {
+        match lease.ask(request, deadline, first_byte, sent).await? {
             Asked::Answered(response) => Ok((response, lease)),
             Asked::NotSent(_, source) => {
                 endpoint.note_failure();
@@ -307,6 +310,7 @@ impl Lease {
         request: Request<Outgoing>,
         deadline: Instant,
         first_byte: Duration,
+        sent: &mut (impl FnMut(bool) + Send),
     ) -> Result<Asked, UpstreamError> {
         let endpoint = self.endpoint.clone();
         let Some(sender) = &mut self.sender else {
@@ -321,14 +325,23 @@ impl Lease {
         }
         let now = Instant::now();
         let until = deadline.min(now + first_byte);
+        sent(true);
         match time::timeout_at(until, sender.try_send_request(request)).await {
             Ok(Ok(response)) => {
                 endpoint.answered.fetch_add(1, Ordering::Relaxed);
                 Ok(Asked::Answered(response))
             }
             Ok(Err(mut failure)) => match failure.take_message() {
-                Some(unsent) => Ok(Asked::NotSent(Box::new(unsent), failure.into_error())),
-                None => Err(failed(&endpoint, failure.into_error())),
+                Some(unsent) => {
+                    sent(false);
+                    Ok(Asked::NotSent(Box::new(unsent), failure.into_error()))
+                }
+                None => {
+                    let error = failed(&endpoint, failure.into_error());
+                    // Half a request is nothing that anyone works on.
+                    sent(!matches!(error, UpstreamError::DownstreamCut | UpstreamError::TooLarge));
+                    Err(error)
+                }
             },
             Err(_elapsed) => {
                 endpoint.note_failure();

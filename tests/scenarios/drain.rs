@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use std::{fs, net::TcpListener};
 use tokio::{net::TcpStream, task::JoinSet};
-use tollgate_ledger::Reader;
+use tollgate_ledger::{Quality, Reader};
 use tollgate_tests::{
     CHAT, Client, Process, Settings, World, chat, chat_stream,
     standin::{Gate, Options},
@@ -89,6 +89,40 @@ async fn what_is_left_at_the_deadline_is_cut_and_counted() {
     assert_eq!(process.gone().await.code(), Some(0), "{:#?}", process.log());
     assert!(process.log().iter().any(|line| line.contains("cut") && line.contains(":1")));
     world.provider("the hang-up", |counts| counts.aborted == 1).await;
+}
+
+/// It was the process that went, and not the caller; and the provider had worked for it.
+#[tokio::test]
+async fn a_call_that_the_drain_cuts_is_booked_as_draining_and_not_free() {
+    let chunks = Gate::chunks();
+    for (gate, status, quality) in
+        [(Gate::heads(), 503, Quality::Estimated), (chunks.clone(), 200, Quality::Partial)]
+    {
+        let (world, mut settings) = provider(Some(gate)).await;
+        settings.set("drain", json!({ "quiet": "0s", "deadline": "300ms" }));
+        let mut process = Process::start(world.dir(), &settings).await;
+        let mut tasks = JoinSet::new();
+        let client = Client::new(process.addr);
+        tasks.spawn(async move {
+            let live = client.try_open(Method::POST, CHAT, &[], chat_stream("held").to_string());
+            if let Ok(live) = live.await {
+                live.finish().await;
+            }
+        });
+        world.provider("the call", |counts| counts.in_flight == 1).await;
+
+        process.signal(Signal::TERM);
+        process.gone().await;
+        tasks.join_all().await;
+        let log = process.log();
+        let said = |line: &&String| line.contains("calls were cut") && line.contains("\"calls\":1");
+        assert!(log.iter().any(|line| said(&line)), "{log:#?}");
+        let reader = Reader::open(&world.dir().join("process-data")).unwrap();
+        let record = reader.records(10, None).unwrap().remove(0).record;
+        assert_eq!((record.status, record.reason.name()), (status, "draining"), "{record:#?}");
+        assert_eq!(record.quality, quality, "{record:#?}");
+        assert!(record.tokens.input > 0 && record.cost.total() > 0, "{record:#?}");
+    }
 }
 
 #[tokio::test]

@@ -250,6 +250,68 @@ async fn a_caller_that_leaves_before_the_head_leaves_one_record() {
     }
 }
 
+/// What the ledger owns up to of a call whose answer never came.
+fn estimated(record: &RecordView, question: &serde_json::Value) {
+    let record = record.record;
+    let input = question.to_string().len().div_ceil(4);
+    assert_eq!((record.quality, record.unpriced), (Quality::Estimated, false), "{record:#?}");
+    assert_eq!((record.tokens.input as usize, record.tokens.output), (input, 0));
+    // The built-in book: 0.15 dollars a million.
+    assert_eq!(record.cost.total(), input as i128 * 150_000);
+}
+
+/// The provider works for a call that it was sent, whether or not somebody waits.
+#[tokio::test]
+async fn a_call_that_was_sent_and_not_answered_is_estimated_never_free() {
+    for cache in ["off", "content"] {
+        let world = World::builder()
+            .config(move |settings| {
+                settings.set("routes.0.cache", json!({ "mode": cache }));
+            })
+            .start()
+            .await;
+        let question = chat(MODEL, &"x".repeat(400));
+        world.standin.fault_next(Fault::Hang, 1);
+        let mut leaves = ask::calls();
+        send(&mut leaves, &world.client, &[], question.clone());
+        world.standin.wait_for_calls(1).await;
+        leaves.shutdown().await;
+        world.records_when(1).await;
+
+        world.standin.fault_next(Fault::Hang, 1);
+        let hurried = [("tollgate-timeout", "100ms")];
+        let late = world.client.post_with(CHAT, &hurried, &question).await;
+        assert_eq!(late.refusal(), (504, "upstream_timeout"));
+        world.standin.fault_next(Fault::Reset, 1);
+        let reset = world.client.post(CHAT, &question).await;
+        assert_eq!(reset.refusal(), (502, "upstream_reset"));
+
+        let records = world.records_when(3).await;
+        assert_eq!(records.len(), 3, "{cache}");
+        for record in &records {
+            estimated(record, &question);
+        }
+        assert_eq!(world.metric("tollgate_estimated_calls_total"), Some(3.0));
+        let input =
+            format!("tollgate_tokens_total{{kind=\"input\",model=\"{MODEL}\",route=\"all\"}}");
+        let tokens: u32 = records.iter().map(|record| record.record.tokens.input).sum();
+        assert_eq!(world.metric(&input), Some(f64::from(tokens)));
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_was_never_sent_or_was_refused_by_the_provider_costs_nothing() {
+    let nowhere = World::before("http://127.0.0.1:1").await;
+    nowhere.client.post(CHAT, &chat(MODEL, "one")).await;
+    let world = World::new().await;
+    world.client.post(CHAT, &chat("gpt-4o-mini+fail-503", "two")).await;
+    for record in [nowhere.record().await, world.record().await] {
+        let record = record.record;
+        assert_eq!((record.quality, record.cost.total()), (Quality::Absent, 0), "{record:#?}");
+        assert_eq!((record.tokens.input, record.unpriced), (0, false));
+    }
+}
+
 #[tokio::test]
 async fn a_record_says_who_asked_for_what() {
     let world = World::builder()

@@ -298,7 +298,7 @@ pub fn tokens_in(bytes: u64) -> u64 {
 }
 
 /// The provider charges by tokens. (Moderations and counting are free.)
-fn has_tokens(operation: Operation) -> bool {
+pub fn has_tokens(operation: Operation) -> bool {
     match operation {
         Operation::OpenAiChat
         | Operation::OpenAiCompletions

@@ -21,7 +21,10 @@ use std::{
     fs, io,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{net::TcpListener, time::Instant};
@@ -135,6 +138,10 @@ impl App {
         let parts = &self.parts;
         let cut = parts.shutdown.drain(&parts.connections, quiet, deadline).await;
         parts.connections.wait().await;
+        let calls = parts.meter.cut_calls.load(Ordering::Relaxed);
+        if calls > 0 {
+            tracing::warn!(calls, "calls were cut at drain.deadline; they are booked as draining");
+        }
         let meter = parts.meter.clone();
         if let Err(error) = blocking(move || meter.ledger.shutdown()).await {
             // The records are in the mapping all the same: the next start stores them.
@@ -236,12 +243,13 @@ pub(crate) async fn parts(config: Arc<Config>) -> Result<Parts, StartError> {
         .unwrap_or_else(|error| Err(LedgerError::Thread(error.into())))
         .map_err(StartError::Ledger)?;
     let prices = ArcSwap::from_pointee(prices(&config)?);
-    let meter = Arc::new(Meter { ledger, prices });
+    let shutdown = Shutdown::default();
+    let (cut, cut_calls) = (shutdown.cut.clone(), AtomicU64::new(0));
+    let meter = Arc::new(Meter { ledger, prices, cut, cut_calls });
     let metrics = Arc::new(Metrics::new(Instant::now())?);
     let tasks = TaskTracker::new();
     let snapshot = Snapshot::new(config.clone(), &meter, &metrics, &tasks, None)
         .map_err(|error: SnapshotError| StartError::Snapshot(with_causes(&error)))?;
-    let shutdown = Shutdown::default();
     Ok(Parts {
         snapshot: ArcSwap::from_pointee(snapshot),
         meter,

@@ -121,8 +121,8 @@ impl Fetch {
             upgrade::say(&mut prepared.head.headers);
         }
         let sent = Instant::now();
-        let passed_in = prepared.passed_in.clone();
-        let (response, lease) = send(prepared, &destination, endpoint, deadline).await?;
+        call.streams(prepared.passed_in.take());
+        let (response, lease) = send(prepared, &destination, endpoint, deadline, call).await?;
         let waited = Timing {
             queue: permit.queue_wait(),
             upstream: Instant::now().saturating_duration_since(sent),
@@ -142,7 +142,7 @@ impl Fetch {
         let status = shared.status.as_u16();
         let meter = parts.meter.clone();
         let call = call.hand_over();
-        let debts = Debts { meter, call, lease, permit, counter, passed_in, fill };
+        let debts = Debts { meter, call, lease, permit, counter, fill };
         // From here on it is the upstream's pace that counts; a caller who waits no longer
         // hangs up.
         let until = began + upstream.timeouts.total;
@@ -249,19 +249,21 @@ async fn send(
     destination: &crate::app::Destination,
     endpoint: &Arc<Endpoint>,
     deadline: Instant,
+    call: &mut Call,
 ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+    let mut sent = |sent| call.sent(sent);
     let upstream = &destination.upstream;
     let Prepared { head, body, plain, passed_in: _, _held } = prepared;
     let again = plain.map(|plain| (head.clone(), plain));
     let request = Request::from_parts(head, body);
-    let (response, lease) = upstream.send(endpoint, request, deadline).await?;
+    let (response, lease) = upstream.send(endpoint, request, deadline, &mut sent).await?;
     let Some((head, plain)) = again else { return Ok((response, lease)) };
     if !NOT_UNDERSTOOD.contains(&response.status()) {
         return Ok((response, lease));
     }
     drop((response, lease));
     let request = Request::from_parts(head, Outgoing::Whole(plain));
-    let (response, lease) = upstream.send(endpoint, request, deadline).await?;
+    let (response, lease) = upstream.send(endpoint, request, deadline, &mut sent).await?;
     if response.status().is_success() {
         tracing::warn!(
             upstream = &*upstream.name,

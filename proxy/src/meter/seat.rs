@@ -3,7 +3,7 @@
 //! An answer that many listen to is one upstream call and one debt; whether the caller
 //! that began it was still there at the end is only known where it is served.
 
-use super::CLIENT_CLOSED_REQUEST;
+use super::{CLIENT_CLOSED_REQUEST, DOWNSTREAM_GONE};
 use std::sync::{Arc, OnceLock};
 
 /// What became of a caller whose answer goes on, or ended, without it.
@@ -50,7 +50,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         if !self.stayed {
-            self.left.set(Left { status: self.status, reason: "downstream_gone" }).ok();
+            self.left.set(Left { status: self.status, reason: DOWNSTREAM_GONE }).ok();
         }
     }
 }
