@@ -1,8 +1,11 @@
 //! What the service behind the proxy costs by the hour, shared among its routes.
 //!
-//! A route's share is the part of the capacity it kept busy: Σ time its calls held
-//! a permit ÷ (period × concurrency). What nobody used is shown as idle, not
-//! spread over those who did. Shares are rounded by largest remainder, so the
+//! It is paid for the time in which Tollgate ran, and no other. A route's share is the
+//! part of the capacity it kept busy: Σ time its calls held a permit ÷ (that time ×
+//! concurrency). Where there is no limit to measure by, it is busy while anything runs,
+//! and calls that run at once share the moment (`busy`). What nobody used is shown as
+//! idle, not spread over those who did. Which upstream a resource serves is not said
+//! anywhere: the calls of all of them share it. Shares are rounded by largest remainder, so the
 //! rows of a resource add up to its cost exactly.
 
 /// Something paid by the hour.
@@ -27,10 +30,11 @@ pub struct ComputeRow {
 
 const HOUR_MS: i128 = 3_600_000;
 
-/// Shares the cost of `period_ms` of every resource. `busy` is Σ permit-held time
-/// per route in microseconds; `concurrency` is the permits of the service, 0 for
-/// unlimited: then there is no capacity to be idle, and all is shared by use.
-/// More busy time than capacity (a limit that changed) is shared by use as well.
+/// Shares the cost of `period_ms` of every resource, the time it was paid for. `busy` is
+/// Σ permit-held time per route in microseconds, and `concurrency` the permits of the
+/// service; or, where it has no limit, 1 and shares of the time in which anything ran.
+/// More busy time than capacity (a limit that changed) is shared by use: the price of
+/// the time is all there is to be charged.
 pub fn compute_cost(
     period_ms: u64,
     resources: &[Resource],
@@ -124,7 +128,7 @@ mod tests {
 
     #[test]
     fn an_hour_that_nobody_used_is_all_idle() {
-        for concurrency in [0, 8] {
+        for concurrency in [1, 8] {
             let rows = compute_cost(3_600_000, &[gpu()], &[], concurrency);
             assert_eq!(rows.len(), 1);
             assert_eq!((rows[0].route.as_deref(), rows[0].cost), (None, 5 * i128::from(DOLLAR)));
@@ -132,10 +136,12 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_all_is_shared_by_use() {
-        let busy = [("a".to_owned(), 3), ("b".to_owned(), 1)];
-        let rows = compute_cost(3_600_000, &[gpu()], &busy, 0);
+    fn more_use_than_there_was_capacity_is_not_charged_more_than_it_cost() {
+        let hour_us = 3_600_000_000;
+        let busy = [("a".to_owned(), 3 * hour_us), ("b".to_owned(), hour_us)];
+        let rows = compute_cost(3_600_000, &[gpu()], &busy, 1);
         assert_eq!(rows[0].cost, 3 * rows[1].cost);
+        assert_eq!(rows[0].cost + rows[1].cost, 5 * i128::from(DOLLAR));
         assert_eq!(rows[2].cost, 0);
     }
 

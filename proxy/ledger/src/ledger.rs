@@ -143,6 +143,7 @@ impl Ledger {
                 "ledger: the last run ended with open calls; they are closed as unknown"
             );
         }
+        store.begin_run()?;
         let (words, next) = store.dictionary(options.words_max / 2)?;
         let wake = Arc::new(Wake::default());
         let bytes = options.segment_bytes;

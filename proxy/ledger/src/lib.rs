@@ -26,6 +26,7 @@ mod overflow;
 mod wake;
 mod recovery;
 mod batch;
+mod runs;
 mod store;
 mod writer;
 mod ledger;
@@ -35,6 +36,7 @@ mod reader;
 mod decimal;
 mod pages;
 mod period;
+mod busy;
 mod compute;
 mod report;
 

@@ -12,11 +12,12 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::{
+    busy::{self, Ran},
     dimension::{DimId, OTHER_TEXT},
     error::LedgerError,
     ledger::{self, Ledger, SEGMENT_FILES},
     query::{self, Facts, Piece, UsageQuery, UsageRow},
-    recovery,
+    recovery, runs,
     store::{self, DATABASE_FILE, Store},
     sums::Sums,
 };
@@ -25,12 +26,17 @@ use crate::{
 const ROWS_MAX: usize = 50_000;
 /// Words kept between queries of one reader.
 const WORDS_MAX: usize = 65_536;
+/// Calls whose times are compared at once: 40 MB. They come in the order they ended, so
+/// that of longer lists only those count twice that ran where two parts meet.
+const RAN_MAX: usize = 1_000_000;
 
 /// Reads a ledger. Every method blocks on the disk; none waits for the writer.
 #[derive(Debug)]
 pub struct Reader {
     connection: Connection,
     words: RefCell<HashMap<DimId, String>>,
+    /// A process is writing to it.
+    is_live: bool,
 }
 
 impl Reader {
@@ -48,24 +54,24 @@ impl Reader {
                 let [first, second] = SEGMENT_FILES.map(|file| dir.join(file));
                 recovery::recover(&mut store, [&first, &second])?;
                 // Opened while the writing side is: so the log's files are there.
-                return Self::read_only(dir);
+                return Self::read_only(dir, false);
             }
-            Err(LedgerError::Locked { .. }) => {}
+            Err(LedgerError::Locked { .. }) => return Self::read_only(dir, true),
             Err(error) => {
                 tracing::debug!(%error, "ledger: read as it is, the directory cannot be written");
             }
         }
-        Self::read_only(dir)
+        Self::read_only(dir, false)
     }
 
     /// Beside a ledger of this process: no look at the lock, nothing to recover.
     pub fn of(ledger: &Ledger) -> Result<Self, LedgerError> {
-        Self::read_only(ledger.dir())
+        Self::read_only(ledger.dir(), true)
     }
 
-    fn read_only(dir: &Path) -> Result<Self, LedgerError> {
+    fn read_only(dir: &Path, is_live: bool) -> Result<Self, LedgerError> {
         let connection = store::open_for_reading(dir)?;
-        Ok(Self { connection, words: RefCell::default() })
+        Ok(Self { connection, words: RefCell::default(), is_live })
     }
 
     /// Sums of the calls that started in the query's time, dearest rows first
@@ -105,6 +111,46 @@ impl Reader {
         let dear = |row: &UsageRow| (row.sums.cost_known().unwrap_or(0), row.sums.calls);
         rows.sort_by(|one, two| one.at_ms.cmp(&two.at_ms).then(dear(two).cmp(&dear(one))));
         Ok(rows)
+    }
+
+    /// How many milliseconds of a time some process ran in, until `now_ms` at most.
+    pub(crate) fn run_ms(&self, from_ms: i64, to_ms: i64, now_ms: i64) -> Result<u64, LedgerError> {
+        let until_ms = self.is_live.then_some(now_ms);
+        runs::time_ms(&self.connection, (from_ms, to_ms.min(now_ms)), until_ms)
+    }
+
+    /// The time in which calls that started in `from_ms..to_ms` ran at the upstream, in
+    /// microseconds by route; calls that ran at once share it. Reads every record.
+    pub(crate) fn shared_busy(
+        &self,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<(String, u64)>, LedgerError> {
+        let sql = "SELECT records FROM block WHERE to_ms >= ?1 AND from_ms < ?2 ORDER BY seq";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params![from_ms, to_ms])?;
+        let mut owners: Vec<DimId> = Vec::new();
+        let (mut ran, mut shares) = (Vec::new(), Vec::new());
+        while let Some(row) = rows.next()? {
+            let block = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+            let records = store::decode_block(block);
+            for record in records.filter(|it| (from_ms..to_ms).contains(&it.started_at_ms)) {
+                let route = record.dims.route;
+                let place = owners.iter().position(|owner| *owner == route);
+                let place = place.unwrap_or_else(|| {
+                    owners.push(route);
+                    owners.len() - 1
+                });
+                ran.push(Ran::of(&record, u32::try_from(place).unwrap_or(u32::MAX)));
+            }
+            if ran.len() >= RAN_MAX {
+                busy::add_shares(&mut ran, &mut shares);
+            }
+        }
+        busy::add_shares(&mut ran, &mut shares);
+        let named = owners.into_iter().zip(shares);
+        let busy = named.filter(|(_, share)| *share > 0);
+        busy.map(|(route, share)| Ok((self.word(route)?, busy::micros(share)))).collect()
     }
 
     pub(crate) fn connection(&self) -> &Connection {

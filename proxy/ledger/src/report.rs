@@ -27,9 +27,10 @@ pub struct ReportQuery {
     pub zone: Zone,
     /// Of the price book, such as `USD`.
     pub currency: String,
-    /// What is paid by the hour; its cost counts until `now_ms` at most.
+    /// What is paid by the hour; it costs for the time that an instance ran, until
+    /// `now_ms` at most.
     pub resources: Vec<Resource>,
-    /// Permits of the service, for the share that is idle; 0 = unlimited.
+    /// Permits of all upstreams, for the share that is idle; 0 = one of them is unlimited.
     pub concurrency: u64,
     pub now_ms: i64,
 }
@@ -66,14 +67,16 @@ impl Report {
         }
         let mut compute = Vec::new();
         if !query.resources.is_empty() {
-            let busy: Vec<(String, u64)> = usage(vec![Dim::Route], None)?
-                .into_iter()
-                .filter(|row| row.sums.busy_us > 0)
-                .map(|row| (row.dims.concat(), row.sums.busy_us))
-                .collect();
-            let elapsed = to_ms.min(query.now_ms).saturating_sub(from_ms);
-            let period_ms = u64::try_from(elapsed).unwrap_or(0);
-            compute = compute_cost(period_ms, &query.resources, &busy, query.concurrency);
+            let busy: Vec<(String, u64)> = match query.concurrency {
+                0 => reader.shared_busy(from_ms, to_ms)?,
+                _ => usage(vec![Dim::Route], None)?
+                    .into_iter()
+                    .filter(|row| row.sums.busy_us > 0)
+                    .map(|row| (row.dims.concat(), row.sums.busy_us))
+                    .collect(),
+            };
+            let run_ms = reader.run_ms(from_ms, to_ms, query.now_ms)?;
+            compute = compute_cost(run_ms, &query.resources, &busy, query.concurrency.max(1));
         }
         Ok(Self { query, rows, total, compute })
     }
@@ -319,8 +322,24 @@ mod tests {
         for record in [miss, hit, unpriced] {
             ledger.close(&record);
         }
-        ledger.flush().unwrap();
-        let query = ReportQuery {
+        drop(ledger);
+        ran(&dir, &[(NOON_MS, NOON_MS + 3_600_000)]);
+        let query = hour(by);
+        Report::build(&Reader::open(dir.path()).unwrap(), query).unwrap()
+    }
+
+    /// Says of a ledger that its process ran then, and at no other time.
+    fn ran(dir: &TempDir, runs: &[(i64, i64)]) {
+        let path = dir.path().join(crate::store::DATABASE_FILE);
+        let database = rusqlite::Connection::open(path).unwrap();
+        database.execute("DELETE FROM run", []).unwrap();
+        for (start_ms, end_ms) in runs {
+            database.execute("INSERT INTO run VALUES (?1, ?2)", [start_ms, end_ms]).unwrap();
+        }
+    }
+
+    fn hour(by: &str) -> ReportQuery {
+        ReportQuery {
             window: Window { from_ms: NOON_MS, to_ms: NOON_MS + 3_600_000 },
             by: Dim::parse_list(by).unwrap(),
             step_ms: None,
@@ -333,8 +352,97 @@ mod tests {
             }],
             concurrency: 1,
             now_ms: NOON_MS + 3_600_000,
-        };
-        Report::build(&Reader::open(dir.path()).unwrap(), query).unwrap()
+        }
+    }
+
+    const MINUTE_MS: i64 = 60_000;
+
+    /// A month of which half an hour was run in, with two routes' calls of ten minutes.
+    #[track_caller]
+    fn check_month(concurrency: u64, expected: &[(Option<&str>, u64, &str)]) {
+        let dir = TempDir::new().unwrap();
+        let ledger = Ledger::open(dir.path(), Options::default()).unwrap();
+        for (n, route, minute) in [(1, "chat", 0), (2, "embed", 5)] {
+            let dims = Dims { route: ledger.dim(route), ..Dims::default() };
+            let started_ms = NOON_MS + minute * MINUTE_MS;
+            let mut record = UsageRecord::new(Uuid::from_u128(n), started_ms, dims);
+            record.times.upstream_us = 600_000_000;
+            // A minute in the queue is no work of the machines.
+            record.times.total_us = record.times.upstream_us + 60_000_000;
+            ledger.close(&record);
+        }
+        drop(ledger);
+        ran(
+            &dir,
+            &[
+                (NOON_MS, NOON_MS + 20 * MINUTE_MS),
+                (NOON_MS + 40 * MINUTE_MS, NOON_MS + 50 * MINUTE_MS),
+            ],
+        );
+        let month = Window { from_ms: NOON_MS - 86_400_000, to_ms: NOON_MS + 30 * 86_400_000 };
+        let now_ms = NOON_MS + 86_400_000;
+        let query = ReportQuery { window: month, concurrency, now_ms, ..hour("") };
+        let report = Report::build(&Reader::open(dir.path()).unwrap(), query).unwrap();
+        let found: Vec<_> = report
+            .compute
+            .iter()
+            .map(|row| (row.route.as_deref(), row.busy_us / 1_000_000, decimal(row.cost)))
+            .collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(route, busy_s, cost)| (*route, *busy_s, (*cost).to_owned()))
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn machines_cost_the_time_that_an_instance_ran_and_no_more() {
+        // Two dollars an hour, half an hour: one dollar.
+        check_month(
+            2,
+            &[
+                (Some("chat"), 600, "0.166666666667"),
+                (Some("embed"), 600, "0.166666666667"),
+                (None, 2400, "0.666666666666"),
+            ],
+        );
+    }
+
+    #[test]
+    fn without_a_limit_calls_of_one_moment_share_its_price_and_the_rest_is_idle() {
+        // Five minutes alone and five shared, each.
+        check_month(
+            0,
+            &[(Some("chat"), 450, "0.25"), (Some("embed"), 450, "0.25"), (None, 900, "0.5")],
+        );
+    }
+
+    #[test]
+    fn a_ledger_that_is_being_written_counts_until_now() {
+        let dir = TempDir::new().unwrap();
+        let ledger = Ledger::open(dir.path(), Options::default()).unwrap();
+        ran(&dir, &[(NOON_MS, NOON_MS + 1)]);
+        for (reader, run_ms) in
+            [(Reader::of(&ledger).unwrap(), 5000), (Reader::open(dir.path()).unwrap(), 5000)]
+        {
+            assert_eq!(reader.run_ms(NOON_MS, NOON_MS * 2, NOON_MS + 5000).unwrap(), run_ms);
+        }
+        drop(ledger);
+        ran(&dir, &[(NOON_MS, NOON_MS + 1)]);
+        let reader = Reader::open(dir.path()).unwrap();
+        assert_eq!(reader.run_ms(NOON_MS, NOON_MS * 2, NOON_MS + 5000).unwrap(), 1);
+    }
+
+    #[test]
+    fn an_orderly_end_is_remembered_though_nothing_was_stored() {
+        let dir = TempDir::new().unwrap();
+        let before_ms = crate::runs::now_ms();
+        let ledger = Ledger::open(dir.path(), Options::default()).unwrap();
+        let database = rusqlite::Connection::open(dir.path().join("ledger.sqlite")).unwrap();
+        database.execute("UPDATE run SET end_ms = 0", []).unwrap();
+        drop(ledger);
+        let end_ms = database.query_row("SELECT end_ms FROM run", [], |row| row.get::<_, i64>(0));
+        assert!(end_ms.unwrap() >= before_ms);
     }
 
     #[test]

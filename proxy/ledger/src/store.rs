@@ -15,6 +15,7 @@ use crate::{
     dimension::DimId,
     error::LedgerError,
     record::{OPEN_BYTES, OpenCall, RECORD_BYTES, UsageRecord},
+    runs,
     sums::{RollupKey, Sums},
 };
 
@@ -40,6 +41,8 @@ CREATE TABLE open_call(id BLOB PRIMARY KEY, call BLOB NOT NULL) WITHOUT ROWID;
 #[derive(Debug)]
 pub(crate) struct Store {
     connection: Connection,
+    /// The row of this process among those that ran; a mere reader has none.
+    run: Option<i64>,
     /// Lets a test fill the disk: pages beyond which SQLite says that it is full.
     #[cfg(test)]
     pub(crate) pages_max: std::sync::Arc<std::sync::atomic::AtomicI64>,
@@ -86,8 +89,10 @@ impl Store {
         } else if found != SCHEMA_VERSION {
             return Err(LedgerError::ForeignSchema { path, found, expected: SCHEMA_VERSION });
         }
+        connection.execute_batch(runs::TABLE)?;
         Ok(Self {
             connection,
+            run: None,
             #[cfg(test)]
             pages_max: std::sync::Arc::new(i64::from(u32::MAX / 2).into()),
         })
@@ -170,6 +175,24 @@ impl Store {
             i64::try_from(epoch).unwrap_or(i64::MAX),
             i64::try_from(offset).unwrap_or(i64::MAX)
         ])?;
+        if let Some(run) = self.run {
+            runs::go_on(&transaction, run, runs::now_ms())?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// From here on the time counts that this process runs.
+    pub(crate) fn begin_run(&mut self) -> Result<(), LedgerError> {
+        self.run = Some(runs::begin(&self.connection, runs::now_ms())?);
+        Ok(())
+    }
+
+    /// The process ends now, and not with the last thing it stored.
+    pub(crate) fn end_run(&mut self) -> Result<(), LedgerError> {
+        let Some(run) = self.run.take() else { return Ok(()) };
+        let transaction = self.connection.transaction()?;
+        runs::go_on(&transaction, run, runs::now_ms())?;
         transaction.commit()?;
         Ok(())
     }

@@ -68,6 +68,9 @@ impl Writer {
             }
             self.rest(asked);
         }
+        if let Err(error) = self.store.end_run() {
+            tracing::warn!(%error, "ledger: when this run ended is not known");
+        }
         if let Err(error) = self.store.checkpoint() {
             tracing::warn!(%error, "ledger: the database's log was not folded in; the next start does it");
         }

@@ -74,7 +74,7 @@ pub(crate) fn report_query(config: &Config, window: Window, now_ms: i64) -> Repo
         hourly_pico: i64::try_from(resource.hourly_pico_usd).unwrap_or(i64::MAX),
         replicas: resource.replicas,
     });
-    // One upstream without a limit: there is no capacity that could be idle.
+    // One upstream without a limit: its calls are measured by the time they took.
     let limits = config.upstreams.iter().map(|upstream| upstream.concurrency_limit);
     let concurrency = limits.map(|limit| limit.map(|limit| u64::from(limit.get()))).sum();
     ReportQuery {

@@ -20,7 +20,11 @@ const LATER: [&str; 3] = ["md", "html", "focus"];
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     tollgate report -c tollgate.yaml --period month --by model,tenant\n  \
-    tollgate report --data-dir ./tollgate-data --from 2026-11-01 --to 2026-11-08 --format csv")]
+    tollgate report --data-dir ./tollgate-data --from 2026-11-01 --to 2026-11-08 --format csv\n\n\
+Resources (with -c):\n  \
+    They cost for the time that an instance ran, as the ledger knows it. Calls of all upstreams\n  \
+    share that: by the time they held a place, where every upstream has a concurrency limit;\n  \
+    else by the time they ran, those of one moment sharing it. What nobody used is idle.")]
 pub(super) struct Report {
     #[command(flatten)]
     config: ConfigFile,
