@@ -22,7 +22,7 @@ use crate::{
     admission::{QueuedFlag, Shed},
     app::{Parts, Snapshot},
     body::{Body, BodyError},
-    cache::{self, Consulted, Fill, Question},
+    cache::{self, Ask, Consulted, Fill, Hit, Question},
     head::{self, BadHead},
     inspect::{self, InspectError},
     listener::{Active, Peer},
@@ -203,9 +203,12 @@ async fn run(
     let ask = cache::ask(parts, route, operation, &path, &head, body);
     call.asks(ask.model(), ask.bytes_in(), has_tokens(operation));
 
-    let debug = Debug::of(&head.headers);
-    let question = match cache::consult(parts, route, &ask, &head, &caller).await {
-        Consulted::Hit(hit) => return Ok(cache::respond(hit, &ask, call.hand_over())),
+    let mut debug = Debug::of(&head.headers);
+    let asked = time::Instant::now();
+    let consulted = cache::consult(parts, route, &ask, &head, &caller).await;
+    debug.looked_up(asked);
+    let question = match consulted {
+        Consulted::Hit(hit) => return Ok(hit_response(hit, &ask, call, debug)),
         Consulted::NotCached => {
             call.cache(CacheOutcome::Miss, TierLabel::None);
             return Err(failed(ExchangeError::NotCached));
@@ -235,6 +238,12 @@ async fn run(
         Err(why) => direct(fetch, call, marks, why, shape).await,
         Ok(question) => Box::pin(fly(fetch, question, call, marks, shape)).await,
     }
+}
+
+fn hit_response(hit: Hit, ask: &Ask, call: &mut Call, debug: Debug) -> Response<Body> {
+    let mut response = cache::respond(hit, ask, call.hand_over());
+    debug.tell(response.headers_mut(), None);
+    response
 }
 
 /// What this caller is to be given of an answer that others may share.
@@ -309,7 +318,7 @@ async fn fly(
                 drop(listener);
                 match cache::consult_again(&fetch, question) {
                     Ok(hit) => {
-                        return Ok(cache::respond(hit, &fetch.ask, call.hand_over()));
+                        return Ok(hit_response(hit, &fetch.ask, call, shape.debug));
                     }
                     Err(same) => question = same,
                 }
@@ -334,7 +343,7 @@ async fn lead(
 ) -> Result<Response<Body>, Failed> {
     // Another leader may have stored between our look and our lead.
     let question = match cache::consult_now(&fetch, question) {
-        Ok(hit) => return Ok(cache::respond(hit, &fetch.ask, call.hand_over())),
+        Ok(hit) => return Ok(hit_response(hit, &fetch.ask, call, shape.debug)),
         Err(question) => question,
     };
     fetch.queued = Some(QueuedFlag::over(lead.queued()));

@@ -9,6 +9,7 @@
 //!
 //! To add a metric: a line in `names`, a field in `Families` or a reading, the snapshot.
 
+mod exemplar;
 mod histogram;
 mod labels;
 mod model;
@@ -239,7 +240,8 @@ impl Metrics {
         let mut families = self.gather(now);
         families.extend(process::families());
         families.sort_by(|a, b| a.name().cmp(b.name()));
-        (format.content_type(), text::write(format, &families))
+        let exemplars = self.families.request_seconds.exemplars();
+        (format.content_type(), text::write(format, &families, &exemplars))
     }
 
     /// How busy the proxy is at `now`.

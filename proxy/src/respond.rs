@@ -4,7 +4,7 @@
 use crate::{
     admission::Shed,
     body::Body,
-    exchange::ExchangeError,
+    exchange::{ExchangeError, Timing},
     head::BadHead,
     inspect::InspectError,
     relay::{AnswerHead, SharedHead},
@@ -19,6 +19,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::time::Instant;
 use tollgate_core::dialect::Dialect;
 
 pub(crate) const REASON: HeaderName = HeaderName::from_static("tollgate-reason");
@@ -191,12 +192,42 @@ fn problem(verdict: &Verdict) -> serde_json::Value {
 
 /// Whether a peer that may ask wants to know where the time went.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Debug(bool);
+pub(crate) struct Debug {
+    asked: bool,
+    /// How long the cache was asked.
+    cache: Duration,
+}
 
 impl Debug {
     /// The field was removed before if the peer is not trusted.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        Self(headers.get(DEBUG).is_some_and(|wish| wish == "1"))
+        let asked = headers.get(DEBUG).is_some_and(|wish| wish == "1");
+        Self { asked, cache: Duration::ZERO }
+    }
+
+    /// The cache has said what it has, to a question of that moment.
+    pub(crate) fn looked_up(&mut self, since: Instant) {
+        if self.asked {
+            self.cache = Instant::now().saturating_duration_since(since);
+        }
+    }
+
+    /// Says in an answer where the time went; `upstream`: where one was asked.
+    pub(crate) fn tell(self, headers: &mut HeaderMap, upstream: Option<&Timing>) {
+        if !self.asked {
+            return;
+        }
+        let ms = |length: Duration| {
+            let us = length.as_micros();
+            format!("{}.{:03}", us / 1000, us % 1000)
+        };
+        let mut text = format!("cache;dur={}", ms(self.cache));
+        if let Some(Timing { queue, upstream }) = upstream {
+            text = format!("queue;dur={}, {text}, upstream;dur={}", ms(*queue), ms(*upstream));
+        }
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.append(SERVER_TIMING, value);
+        }
     }
 }
 
@@ -213,17 +244,7 @@ pub(crate) fn from_upstream(
     *response.status_mut() = shared.status;
     *response.headers_mut() = shared.headers;
     append_cache_status(response.headers_mut(), cache_status);
-    if debug.0 {
-        let ms = |length: Duration| {
-            let us = length.as_micros();
-            format!("{}.{:03}", us / 1000, us % 1000)
-        };
-        let (queue, upstream) = (ms(shared.timing.queue), ms(shared.timing.upstream));
-        let text = format!("queue;dur={queue}, upstream;dur={upstream}");
-        if let Ok(value) = HeaderValue::from_str(&text) {
-            response.headers_mut().append(SERVER_TIMING, value);
-        }
-    }
+    debug.tell(response.headers_mut(), Some(&shared.timing));
     response
 }
 

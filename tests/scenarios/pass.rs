@@ -382,6 +382,18 @@ async fn where_the_time_went_is_told_to_who_may_ask() {
     let not_told = world.client.get("/echo").await;
     assert_eq!(not_told.header("server-timing"), "");
 
+    let caching = json!({ "mode": "content" });
+    let world = World::builder().set("routes.0.cache", caching).start().await;
+    for parts in [&["queue", "cache", "upstream"][..], &["cache"]] {
+        let reply = world.client.post_with(CHAT, &[("tollgate-debug", "1")], &chat("a")).await;
+        let told = reply.header("server-timing");
+        let told: Vec<_> =
+            told.split(", ").map(|part| part.split(";dur=").next().unwrap()).collect();
+        assert_eq!(told, parts, "{reply:?}");
+        let reply = world.client.post(CHAT, &chat("a")).await;
+        assert_eq!(reply.header("server-timing"), "", "to who did not ask");
+    }
+
     let world = World::builder().set("listeners.0.trusted", json!(["10.0.0.0/8"])).start().await;
     let stranger = [("tollgate-debug", "1"), ("x-forwarded-for", "1.2.3.4")];
     let reply = world.client.send(Method::GET, "/echo", &stranger, "").await;

@@ -140,6 +140,7 @@ impl Draft {
         self.meter.ledger.close(&self.record);
         self.lane.metrics.ended(&CallEnd {
             at: now,
+            record: self.record.id,
             class: self.class,
             code: self.record.status,
             total: since(self.started),

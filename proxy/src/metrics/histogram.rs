@@ -8,6 +8,7 @@
 
 use super::{
     MetricsError,
+    exemplar::{Exemplar, Slot},
     names::{Family, Kind},
     readings::pairs,
 };
@@ -23,10 +24,11 @@ use std::{
     },
     time::Duration,
 };
+use tollgate_ledger::Uuid;
 
 /// Sums are kept in tenths of a microsecond: at ten thousand calls at a time
 /// they last five years, and a hit of 30 µs still counts exactly enough.
-const TICKS_PER_SECOND: u64 = 10_000_000;
+pub(super) const TICKS_PER_SECOND: u64 = 10_000_000;
 const NANOS_PER_TICK: u32 = 100;
 
 /// One series.
@@ -37,22 +39,49 @@ pub(super) struct Histogram {
     /// One more than bounds: the last is for what exceeds them all.
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
+    /// One a bucket, for the families whose calls have records.
+    slots: Box<[Slot]>,
+}
+
+/// The calls that stand for the buckets of one family: by the values of its labels in the
+/// order of their names, then by bucket, the one without a bound last.
+#[derive(Debug, Default)]
+pub(super) struct Exemplars {
+    pub(super) family: &'static str,
+    pub(super) series: BTreeMap<Vec<String>, Vec<Option<Exemplar>>>,
 }
 
 impl Histogram {
     fn new(bounds: Arc<[u64]>) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { bounds, counts, sum: AtomicU64::new(0) }
+        let slots = (0..=bounds.len()).map(|_| Slot::default()).collect();
+        Self { bounds, counts, sum: AtomicU64::new(0), slots }
     }
 
     /// Counts one call that took `took`.
     pub(super) fn observe(&self, took: Duration) {
+        self.count(ticks(took));
+    }
+
+    /// As [`Self::observe`], for a call that may stand for its bucket. A record without an
+    /// id does not.
+    pub(super) fn observe_record(&self, took: Duration, now_ms: u64, record: Uuid) {
         let ticks = ticks(took);
+        let place = self.count(ticks);
+        if let Some(slot) = self.slots.get(place).filter(|_| !record.is_nil()) {
+            slot.show(now_ms, Exemplar { record, ticks });
+        }
+    }
+
+    /// Gives the place of the bucket.
+    fn count(&self, ticks: u64) -> usize {
         let place = self.bounds.iter().position(|bound| ticks <= *bound);
-        if let Some(count) = self.counts.get(place.unwrap_or(self.bounds.len())) {
+        let place = place.unwrap_or(self.bounds.len());
+        if let Some(count) = self.counts.get(place) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         self.sum.fetch_add(ticks, Ordering::Relaxed);
+        place
     }
 
     #[expect(clippy::float_arithmetic, reason = "ticks to seconds, for the metric's text")]
@@ -106,6 +135,17 @@ impl Histograms {
                 .collect(),
             series: Arc::default(),
         })
+    }
+
+    /// What stands for the buckets now.
+    pub(super) fn exemplars(&self) -> Exemplars {
+        let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = series.iter().map(|(labels, histogram)| {
+            let pairs = pairs(self.of, labels);
+            let values = pairs.iter().map(|pair| pair.value().to_owned()).collect();
+            (values, histogram.slots.iter().map(Slot::shown).collect())
+        });
+        Exemplars { family: self.of.name, series: shown.collect() }
     }
 
     /// The series with these label values, in the order of the family's labels.

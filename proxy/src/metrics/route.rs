@@ -19,12 +19,15 @@ use std::{
 };
 use tokio::time::Instant;
 use tollgate_core::class::ClassId;
+use tollgate_ledger::Uuid;
 
 /// A call that has ended, as the metrics see it.
 #[derive(Clone, Debug)]
 pub struct CallEnd {
     /// When it ended.
     pub at: Instant,
+    /// Its usage record; nil where there is none to show.
+    pub record: Uuid,
     pub class: ClassId,
     /// The status the caller got; 0 = no answer was begun.
     pub code: u16,
@@ -121,7 +124,7 @@ impl RouteMetrics {
         // A class of an older configuration that has more of them counts as the last one.
         let place = call.class.place().min(self.classes.len().saturating_sub(1));
         if let Some(class) = self.classes.get(place) {
-            class.ended(&self.route, call);
+            class.ended(&self.route, call, ms_since(self.start, call.at));
         }
         if let Some(took) = call.upstream {
             self.upstream.observe(took);
@@ -178,10 +181,10 @@ impl ClassMetrics {
         Ok(metrics)
     }
 
-    fn ended(&self, route: &str, call: &CallEnd) {
+    fn ended(&self, route: &str, call: &CallEnd, now_ms: u64) {
         let place = code_place(call.code);
         self.requests.inc(place, |count| count(&[route, &self.class, &code_label(place)]));
-        self.duration.observe(call.total);
+        self.duration.observe_record(call.total, now_ms, call.record);
         if let Some((waited, outcome)) = call.queue {
             if let Some(wait) = self.queue.get(outcome.place()) {
                 wait.observe(waited);

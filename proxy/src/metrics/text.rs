@@ -2,9 +2,13 @@
 //!
 //! The encoder of the `prometheus` crate knows only the classic format. Both are
 //! alike enough for one writer: OpenMetrics names a counter's family without
-//! `_total`, has UNIT lines, floats in `le` and an end mark.
+//! `_total`, has UNIT lines, floats in `le`, exemplars and an end mark.
 
-use super::names::stem;
+use super::{
+    exemplar::Exemplar,
+    histogram::{Exemplars, TICKS_PER_SECOND},
+    names::stem,
+};
 use prometheus::proto::{Histogram, LabelPair, MetricFamily, MetricType};
 use std::{borrow::Cow, fmt::Write};
 
@@ -58,8 +62,8 @@ impl Format {
 }
 
 /// The whole text of `families`.
-pub(super) fn write(format: Format, families: &[MetricFamily]) -> String {
-    let mut writer = Writer { format, text: String::with_capacity(16 * 1024) };
+pub(super) fn write(format: Format, families: &[MetricFamily], exemplars: &Exemplars) -> String {
+    let mut writer = Writer { format, exemplars, text: String::with_capacity(16 * 1024) };
     for family in families {
         writer.family(family);
     }
@@ -70,12 +74,13 @@ pub(super) fn write(format: Format, families: &[MetricFamily]) -> String {
 }
 
 /// The text so far. Writing to a `String` cannot fail, hence the `.ok()`s below.
-struct Writer {
+struct Writer<'a> {
     format: Format,
+    exemplars: &'a Exemplars,
     text: String,
 }
 
-impl Writer {
+impl<'a> Writer<'a> {
     fn family(&mut self, family: &MetricFamily) {
         let kind = match family.get_field_type() {
             MetricType::COUNTER => "counter",
@@ -109,7 +114,9 @@ impl Writer {
     }
 
     fn histogram(&mut self, name: &str, labels: &[LabelPair], histogram: &Histogram) {
-        for bucket in histogram.get_bucket() {
+        let shown = self.exemplars_of(name, labels);
+        let mut before = 0;
+        for (place, bucket) in histogram.get_bucket().iter().enumerate() {
             let bound = match self.format {
                 Format::Classic => bucket.upper_bound().to_string(),
                 // OpenMetrics wants a float even where it is whole.
@@ -119,11 +126,39 @@ impl Writer {
                 }
             };
             self.sample(name, "_bucket", labels, Some(&bound), bucket.cumulative_count() as f64);
+            // The counts were read earlier: a call may be shown that is not counted yet.
+            let counted = bucket.cumulative_count() > before;
+            before = bucket.cumulative_count();
+            self.exemplar(shown.and_then(|shown| *shown.get(place)?).filter(|_| counted));
         }
         let count = histogram.get_sample_count() as f64;
         self.sample(name, "_bucket", labels, Some("+Inf"), count);
+        let counted = histogram.get_sample_count() > before;
+        self.exemplar(shown.and_then(|shown| *shown.last()?).filter(|_| counted));
         self.sample(name, "_sum", labels, None, histogram.get_sample_sum());
         self.sample(name, "_count", labels, None, count);
+    }
+
+    /// Only OpenMetrics has a place for them.
+    fn exemplars_of(&self, name: &str, labels: &[LabelPair]) -> Option<&'a [Option<Exemplar>]> {
+        if self.format != Format::OpenMetrics || name != self.exemplars.family {
+            return None;
+        }
+        let values: Vec<String> = labels.iter().map(|pair| pair.value().to_owned()).collect();
+        self.exemplars.series.get(&values).map(Vec::as_slice)
+    }
+
+    /// Behind the sample that was just written: the record that stands for its bucket, how
+    /// long it took, and when it ended.
+    #[expect(clippy::float_arithmetic, reason = "ticks to seconds, for the metric's text")]
+    fn exemplar(&mut self, exemplar: Option<Exemplar>) {
+        let Some(Exemplar { record, ticks }) = exemplar else { return };
+        self.text.truncate(self.text.trim_end_matches('\n').len());
+        let seconds = ticks as f64 / TICKS_PER_SECOND as f64;
+        // A record's id begins with the millisecond of its call.
+        let ended_ms = (record.as_u128() >> 80) + u128::from(ticks * 1000 / TICKS_PER_SECOND);
+        let (whole, rest) = (ended_ms / 1000, ended_ms % 1000);
+        writeln!(self.text, " # {{record=\"{record}\"}} {seconds} {whole}.{rest:03}").ok();
     }
 
     fn sample(

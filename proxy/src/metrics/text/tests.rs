@@ -57,7 +57,19 @@ pub(in crate::metrics) fn parse(format: Format, text: &str) -> Result<Series, St
                 return Err(at("a unit out of place"));
             }
         } else {
+            let (line, exemplar) = match line.split_once(" # ") {
+                // A label may hold the mark: then what is behind it is no exemplar.
+                Some((line, behind)) if sample(line).is_some() => (line, Some(behind)),
+                _ => (line, None),
+            };
             let (name, labels, value) = sample(line).ok_or_else(|| at("not a sample"))?;
+            if let Some(exemplar) = exemplar
+                && !(format == Format::OpenMetrics
+                    && name.ends_with("_bucket")
+                    && is_exemplar(exemplar, &labels))
+            {
+                return Err(at("a bad exemplar, or one out of place"));
+            }
             if !reading.allows(format, &name, &labels, value) {
                 return Err(at("a sample out of place"));
             }
@@ -153,6 +165,23 @@ fn sample(line: &str) -> Option<Sample> {
     Some((name.to_owned(), labels, value.parse().ok()?))
 }
 
+/// `{label="value",…} value timestamp`, for a bucket with these labels.
+fn is_exemplar(text: &str, bucket: &[(String, String)]) -> bool {
+    let Some((rest, at)) = text.rsplit_once(' ') else { return false };
+    let Some((_, labels, value)) = sample(&format!("exemplar{rest}")) else { return false };
+    let length: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let bound = bucket.iter().find(|(label, _)| label == "le").map(|(_, bound)| bound.as_str());
+    let in_bucket = match bound {
+        Some("+Inf") => true,
+        Some(bound) => bound.parse().is_ok_and(|bound: f64| value <= bound),
+        None => false,
+    };
+    let is_time = at.split_once('.').is_some_and(|(whole, rest)| {
+        [whole, rest].iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    !labels.is_empty() && length <= 128 && value >= 0.0 && in_bucket && is_time
+}
+
 /// Reads up to the closing quote; what is behind it is the second part.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
@@ -202,6 +231,24 @@ fn the_strict_parser_is_strict() {
     assert!(histogram("h_bucket{le=\"1\"} 3\nh_bucket{le=\"+Inf\"} 2\n").is_err());
     assert!(histogram("h_bucket{le=\"+Inf\"} 2\nh_bucket{le=\"1\"} 2\n").is_err());
     assert!(histogram("h_bucket{le=\"1\"} 2\n").is_err());
+    let shown = |exemplar: &str| {
+        let last = "h_bucket{le=\"+Inf\"} 2\nh_sum 1\nh_count 2\n# EOF\n";
+        let text =
+            format!("# HELP h x\n# TYPE h histogram\nh_bucket{{le=\"1.0\"}} 2{exemplar}\n{last}");
+        parse(Format::OpenMetrics, &text)
+    };
+    assert!(shown("").is_ok());
+    assert!(shown(" # {record=\"a\"} 0.5 1700000000.123").is_ok());
+    for wrong in
+        ["{record=\"a\"} 1.5 1.0", "{} 0.5 1.0", "{record=\"a\"} 0.5", "{record=\"a\"} -1 1.0"]
+    {
+        assert!(shown(&format!(" # {wrong}")).is_err(), "{wrong}");
+    }
+    assert!(shown(&format!(" # {{record=\"{}\"}} 0.5 1.0", "x".repeat(123))).is_err());
+    assert!(
+        histogram("h_bucket{le=\"1\"} 1 # {record=\"a\"} 0.5 1.0\nh_bucket{le=\"+Inf\"} 2\n")
+            .is_err()
+    );
 }
 
 #[test]
@@ -239,7 +286,7 @@ proptest! {
             prometheus::Opts::new("calls_total", "Said \"x\\y\"."), &["route"]).unwrap();
         registry.register(Box::new(family.clone())).unwrap();
         family.with_label_values(&[&value]).inc();
-        let series = parse(format, &write(format, &registry.gather())).unwrap();
+        let series = parse(format, &write(format, &registry.gather(), &Exemplars::default())).unwrap();
         prop_assert_eq!(series.len(), 1);
         let expected = format!("calls_total{{route={value}}}");
         prop_assert_eq!(series.get(&expected), Some(&1.0));
