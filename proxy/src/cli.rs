@@ -129,6 +129,11 @@ fn in_a_line(text: &str) -> String {
     format!("{what}; see --help")
 }
 
+/// A file that was named cannot be read: what was typed is wrong.
+pub(crate) fn unreadable(what: &str, error: &std::io::Error) -> Failure {
+    Failure::Input(vec![format!("{what}: {error}")])
+}
+
 /// A line on stderr; if that is closed, there is nobody to tell.
 fn eprint_line(line: &str) {
     use std::io::Write as _;

@@ -160,12 +160,16 @@ async fn connection(
         return;
     }
     let patience = listener.limits.header_timeout;
+    let speaks = tokio::select! {
+        // What was sent before the drain is answered.
+        biased;
+        speaks = time::timeout(patience, speaks_h2(&stream)) => speaks,
+        // Who has said nothing when connections leave is not waited for.
+        () = parts.shutdown.leave.cancelled() => return,
+    };
+    let Ok(Ok(h2)) = speaks else { return };
     match &listener.tls {
-        None => {
-            if let Ok(Ok(h2)) = time::timeout(patience, speaks_h2(&stream)).await {
-                protocol(stream, from, h2, &listener, parts).await;
-            }
-        }
+        None => protocol(stream, from, h2, &listener, parts).await,
         Some(acceptor) => match time::timeout(patience, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");

@@ -16,7 +16,7 @@ pub(crate) use self::{
 };
 
 use self::{
-    record::{ledger_cost, ledger_outcome},
+    record::{ledger_cost, ledger_outcome, log_disbelieved},
     seat::Left,
 };
 use crate::{
@@ -134,6 +134,9 @@ impl Meter {
     /// What `reading` costs: by the model that answered, else by the one that was asked.
     pub(crate) fn bill(&self, reading: Reading, call: &Call) -> Bill {
         let (asked, at_ms) = (call.model(), call.started_ms());
+        if reading.disbelieved {
+            log_disbelieved(call);
+        }
         let reading = reading.fill_gaps(call.bytes_in());
         // Nearly always the name that was asked for, whose price was looked up then.
         let answered: Option<Arc<str>> = match (reading.model, asked) {

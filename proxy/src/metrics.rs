@@ -23,7 +23,7 @@ mod text;
 pub use labels::{
     CacheOutcome, CostCategory, QueueOutcome, REASONS, SavedHow, TierLabel, TokenKind,
 };
-pub use model::{MODELS_MAX, ModelMetrics, Spending};
+pub use model::{FOREIGN_MAX, MODELS_MAX, ModelMetrics, Naming, Spending};
 pub use rates::{HitRatio, Rates, RouteRates};
 pub use readings::{
     CacheHeld, CacheReading, LedgerReading, LookupCounts, QueueReading, StoreReading,

@@ -125,6 +125,22 @@ async fn a_call_that_the_drain_cuts_is_booked_as_draining_and_not_free() {
     }
 }
 
+/// With nothing in flight there is nothing to wait for.
+#[tokio::test]
+async fn a_connection_that_has_said_nothing_does_not_hold_up_the_drain() {
+    let (world, mut settings) = provider(None).await;
+    settings.set("drain", json!({ "quiet": "0s", "deadline": "60s" }));
+    settings.set("listeners.0.limits", json!({ "header_timeout": "60s" }));
+    let mut process = Process::start(world.dir(), &settings).await;
+    let silent = TcpStream::connect(process.addr).await.unwrap();
+    // Connections are taken in their order: when this is answered, the one before was taken.
+    assert_eq!(Client::new(process.addr).get("/health").await.status, StatusCode::OK);
+
+    process.signal(Signal::TERM);
+    assert_eq!(process.gone().await.code(), Some(0), "{:#?}", process.log());
+    drop(silent);
+}
+
 #[tokio::test]
 async fn a_second_signal_goes_at_once() {
     let (world, settings) = provider(Some(Gate::heads())).await;

@@ -129,6 +129,11 @@ impl PriceBook {
         Ok(problems)
     }
 
+    /// Whether `name` stands in the book, as it is written: one of a bounded set.
+    pub fn names(&self, name: &str) -> bool {
+        [&self.own, &self.builtin].iter().any(|layer| layer.by_name.contains_key(name))
+    }
+
     /// The price of `model` for a call that started at `at_unix_ms`. `None` is
     /// unpriced. A few hash look-ups: call it once per call.
     pub fn resolve(&self, model: &str, at_unix_ms: i64) -> Option<&Arc<Price>> {
@@ -144,6 +149,14 @@ impl PriceBook {
 }
 
 impl Price {
+    /// What every call costs, if that is how the row charges.
+    pub fn per_request(&self) -> Option<PicoUsd> {
+        match &self.charge {
+            Charge::Request(fixed) => Some(*fixed),
+            Charge::Tokens(_) => None,
+        }
+    }
+
     /// The name in the book: one of a bounded set, so fit for a metric's label.
     pub fn model(&self) -> &str {
         &self.model

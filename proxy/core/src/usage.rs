@@ -34,6 +34,11 @@ use crate::dialect::Operation;
 /// tokenizer. Too few tokens are assumed for Chinese, too many for JSON and base64.
 const BYTES_PER_TOKEN: u64 = 4;
 
+/// The most tokens of one call that are believed: the largest contexts there are hold
+/// ten million. More is a defect of the server; believed, it would fill the counts and
+/// the money of a record and say something else in each.
+pub const TOKENS_BELIEVED_MAX: u64 = 100_000_000;
+
 /// Tokens, each in exactly one bucket: their sum is all that was read and written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -110,6 +115,8 @@ pub struct Reading {
     /// How many events brought a piece of the answer; 0 for a body.
     pub content_deltas: u64,
     pub verdict: Verdict,
+    /// It named more than [`TOKENS_BELIEVED_MAX`] tokens, and was not believed.
+    pub disbelieved: bool,
     gaps: Gaps,
 }
 
@@ -219,6 +226,8 @@ impl AnswerReader {
             (true, 0) => Verdict::Unfinished(reason::EMPTY),
             (true, _) => Verdict::Finished,
         });
+        let mut heard = heard;
+        let disbelieved = heard.disbelieve(operation);
         let (usage, quality, gaps) = heard.settle(operation, verdict, complete);
         Reading {
             usage,
@@ -228,6 +237,7 @@ impl AnswerReader {
             output_bytes,
             content_deltas: heard.content_deltas,
             verdict,
+            disbelieved,
             gaps,
         }
     }
@@ -252,6 +262,17 @@ impl Reading {
 }
 
 impl Heard {
+    /// Forgets numbers that cannot be; says whether it did.
+    fn disbelieve(&mut self, operation: Operation) -> bool {
+        let counts = self.counts.as_ref();
+        let total = counts.map_or(0, |counts| normal::buckets(operation, counts).0.total());
+        let is_absurd = total > TOKENS_BELIEVED_MAX;
+        if is_absurd {
+            self.counts = None;
+        }
+        is_absurd
+    }
+
     fn settle(
         &self,
         operation: Operation,

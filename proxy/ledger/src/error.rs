@@ -26,6 +26,8 @@ pub enum LedgerError {
     Thread(io::Error),
     #[error("not a dimension: {name:?}: use one of {known}")]
     UnknownDimension { name: String, known: &'static str },
+    #[error("{name} stands there twice: name every dimension once")]
+    RepeatedDimension { name: &'static str },
     #[error(
         "a step must be a whole number of milliseconds, at least 1, and give at most {rows_max} rows"
     )]

@@ -70,16 +70,23 @@ impl Dim {
         }
     }
 
-    /// `"model,user"`; the empty text is no dimension. A name that comes twice counts once.
+    /// `"model,user"`; the empty text is no dimension.
+    ///
+    /// # Errors
+    /// A name that is none, or that comes twice.
     pub fn parse_list(names: &str) -> Result<Vec<Self>, LedgerError> {
         let mut dims = Vec::new();
-        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        if names.trim().is_empty() {
+            return Ok(dims);
+        }
+        for name in names.split(',').map(str::trim) {
             let dim = Self::ALL.into_iter().find(|dim| dim.name() == name).ok_or_else(|| {
                 LedgerError::UnknownDimension { name: name.to_owned(), known: NAMES }
             })?;
-            if !dims.contains(&dim) {
-                dims.push(dim);
+            if dims.contains(&dim) {
+                return Err(LedgerError::RepeatedDimension { name: dim.name() });
             }
+            dims.push(dim);
         }
         Ok(dims)
     }
@@ -277,8 +284,12 @@ mod tests {
 
     #[test]
     fn dimensions_are_read_by_name_and_an_unknown_one_is_refused_with_the_list() {
-        assert_eq!(Dim::parse_list("model, user,model").unwrap(), [Dim::Model, Dim::User]);
+        assert_eq!(Dim::parse_list("model, user").unwrap(), [Dim::Model, Dim::User]);
         assert_eq!(Dim::parse_list("").unwrap(), []);
+        for (names, part) in [("model,user,model", "twice"), ("model,", "\"\""), (",", "\"\"")] {
+            let error = Dim::parse_list(names).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
         let error = Dim::parse_list("modle").unwrap_err().to_string();
         assert!(error.contains("modle") && error.contains("cache_tier"), "{error}");
         for dim in Dim::ALL {

@@ -136,7 +136,7 @@ impl Report {
         let mut lines = vec![header];
         for row in &self.rows {
             let at = row.at_ms.map(|at_ms| zone.format_ms(at_ms));
-            let words = row.dims.iter().map(|word| visible(word));
+            let words = row.dims.iter().map(|word| shortened(&visible(word)));
             lines.push(at.into_iter().chain(words).chain(table_cells(&row.sums)).collect());
         }
         if labels > 0 {
@@ -264,6 +264,16 @@ fn visible(word: &str) -> String {
     }
     let escaped = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
     word.chars().map(escaped).collect()
+}
+
+/// A word longer than this is cut in the table; JSON and CSV have it whole.
+const TABLE_WORD_CHARS_MAX: usize = 48;
+
+fn shortened(word: &str) -> String {
+    match word.char_indices().nth(TABLE_WORD_CHARS_MAX) {
+        None => word.to_owned(),
+        Some(_) => word.chars().take(TABLE_WORD_CHARS_MAX - 1).chain(['…']).collect(),
+    }
 }
 
 /// RFC 4180. A word that a spreadsheet would run as a formula gets an apostrophe.
@@ -459,6 +469,12 @@ mod tests {
         gpu       chat       900   0.5
         gpu       (idle)    2700   1.5
         ");
+    }
+
+    #[test]
+    fn a_long_word_does_not_widen_the_table() {
+        assert_eq!(shortened(&"ä".repeat(48)), "ä".repeat(48));
+        assert_eq!(shortened(&"ä".repeat(49)), "ä".repeat(47) + "…");
     }
 
     #[test]

@@ -31,8 +31,7 @@ const TARGETS: &str = "key, tag, route, model, tenant or all";
 
 /// Purges, here at once and elsewhere as far as the answer says.
 pub(super) async fn purge(parts: &Parts, body: &Bytes) -> Result<Value, Problem> {
-    let order: Order =
-        serde_json::from_slice(body).map_err(|error| Problem::bad(format!("body: {error}")))?;
+    let order = Order::read(body)?;
     let (kind, name, target) = order.target()?;
     let Purged { reach, pending } = parts.cache.tiers.purge(target).await;
     let reach = match reach {
@@ -44,6 +43,14 @@ pub(super) async fn purge(parts: &Parts, body: &Bytes) -> Result<Value, Problem>
 }
 
 impl Order {
+    fn read(body: &[u8]) -> Result<Self, Problem> {
+        if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+            // serde takes a list for the members in their order.
+            return Err(Problem::bad("body: not a JSON object"));
+        }
+        serde_json::from_slice(body).map_err(|error| Problem::bad(format!("body: {error}")))
+    }
+
     /// The kind, the name and the target of the purge: exactly one.
     fn target(&self) -> Result<(&'static str, &str, Target<'_>), Problem> {
         let later =
@@ -103,6 +110,15 @@ mod tests {
             (Err(detail), Err(part)) => assert!(detail.contains(part), "{body}: {detail}"),
             _ => panic!("{body}: {found:?}"),
         }
+    }
+
+    #[test]
+    fn a_list_is_not_taken_for_an_order() {
+        for body in ["[]", " [null]", "7", "\"all\""] {
+            let Err(problem) = Order::read(body.as_bytes()) else { panic!("{body}") };
+            assert_eq!(problem.detail, "body: not a JSON object", "{body}");
+        }
+        assert!(Order::read(b" {}").is_ok());
     }
 
     #[test]

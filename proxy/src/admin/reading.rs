@@ -41,7 +41,9 @@ pub(crate) async fn read_ledger<T: Send + 'static>(
 /// Whose fault a failed read is.
 pub(super) fn problem(error: &LedgerError) -> Problem {
     match error {
-        LedgerError::UnknownDimension { .. } => Problem::bad(format!("by: {error}")),
+        LedgerError::UnknownDimension { .. } | LedgerError::RepeatedDimension { .. } => {
+            Problem::bad(format!("by: {error}"))
+        }
         LedgerError::BadStep { .. } => Problem::bad(format!("step: {error}")),
         LedgerError::BadTime { .. } => Problem::bad(error.to_string()),
         LedgerError::Io { .. }

@@ -63,8 +63,8 @@ pub enum StartError {
     Tls(String),
     #[error("{0}")]
     Snapshot(String),
-    #[error("{path}: {what}")]
-    Prices { path: String, what: String },
+    #[error("{0}")]
+    Prices(String),
     #[error("data_dir: the ledger cannot be opened")]
     Ledger(#[source] LedgerError),
     #[error("stores.redis: {0}")]
@@ -272,16 +272,16 @@ pub(super) fn prices(config: &Config) -> Result<PriceBook, StartError> {
     for file in &config.prices.files {
         let path = file.display().to_string();
         let text = fs::read_to_string(file)
-            .map_err(|error| StartError::Prices { path: path.clone(), what: error.to_string() })?;
+            .map_err(|error| StartError::Prices(format!("{path}: {error}")))?;
         match book.with_csv(&path, &text) {
             Ok(odd) => {
                 for problem in odd {
-                    tracing::warn!(%problem, "a price looks like a slip of its unit");
+                    tracing::warn!(%problem, "a price may not be what was meant");
                 }
             }
             Err(problems) => {
                 let what: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                return Err(StartError::Prices { path, what: what.join("; ") });
+                return Err(StartError::Prices(what.join("; ")));
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Talks to the admin API of a running instance: one call, one connection.
 
-use super::{Failure, settings::ConfigFile};
+use super::{Failure, settings::ConfigFile, unreadable};
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header, uri::Authority};
+use http::{HeaderValue, Method, Request, StatusCode, header, uri::Authority};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -11,7 +11,7 @@ use std::{
     fmt, fs,
     future::pending,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 use tokio::{
@@ -73,17 +73,24 @@ impl AdminAt {
         };
         let configured = config.and_then(|config| config.admin.token);
         let token = match (&self.token_file, configured) {
-            (Some(file), _) => {
-                let read = fs::read_to_string(file).map_err(|error| {
-                    Failure::Environment(format!("--token-file {}: {error}", file.display()))
-                });
-                Some(read?.trim().to_owned())
-            }
+            (Some(file), _) => Some(token_in(file)?),
             (None, Some(token)) if !token.is_missing() => Some(token.expose().to_owned()),
             (None, Some(_) | None) => ProcessEnvironment.var("TOLLGATE_ADMIN_TOKEN"),
         };
         Ok(Admin { place, token: token.filter(|token| !token.is_empty()) })
     }
+}
+
+/// The one line of a token file.
+fn token_in(file: &Path) -> Result<String, Failure> {
+    let name = format!("--token-file {}", file.display());
+    let text = fs::read_to_string(file).map_err(|error| unreadable(&name, &error))?;
+    let token = text.trim();
+    if HeaderValue::from_str(token).is_err() {
+        let line = format!("{name}: must hold one line, the token, in visible characters");
+        return Err(Failure::Input(vec![line]));
+    }
+    Ok(token.to_owned())
 }
 
 impl Place {
@@ -329,6 +336,30 @@ mod tests {
         assert!(lines[0].contains("not this instance's"), "{lines:?}");
         assert!(matches!(answered(Some("good"), "/busy").await, Err(Failure::Environment(_))));
         assert!(matches!(answered(Some("good"), "/odd").await, Err(Failure::Environment(_))));
+    }
+
+    #[test]
+    fn a_token_file_that_is_no_token_is_named_as_a_wrong_input() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        for (text, expected) in [
+            (Some("good\n"), Ok("good")),
+            (Some("good\nbad\n"), Err("one line")),
+            (Some("g\u{0}d"), Err("one line")),
+            (None, Err("No such file")),
+        ] {
+            fs::remove_file(&file).ok();
+            if let Some(text) = text {
+                fs::write(&file, text).unwrap();
+            }
+            match (token_in(&file), expected) {
+                (Ok(token), Ok(expected)) => assert_eq!(token, expected),
+                (Err(Failure::Input(lines)), Err(part)) => {
+                    assert!(lines[0].contains(part) && lines[0].contains("token:"), "{lines:?}");
+                }
+                (found, _) => panic!("{text:?}: {found:?}"),
+            }
+        }
     }
 
     #[tokio::test]

@@ -8,7 +8,9 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use super::{Failure, block_on, scratch::Scratch, settings::ConfigFile, warn_line, write_text};
+use super::{
+    Failure, block_on, scratch::Scratch, settings::ConfigFile, unreadable, warn_line, write_text,
+};
 use crate::{
     app::{self, Parts, Snapshot, with_causes},
     cache::{self, Ask, Consulted, Explained},
@@ -71,7 +73,7 @@ impl Explain {
             None => None,
             Some(file) => {
                 let text = read(file).map_err(|error| {
-                    Failure::Environment(format!("--request {}: {error}", file.display()))
+                    unreadable(&format!("--request {}", file.display()), &error)
                 })?;
                 let request = request::read(&text).map_err(|what| {
                     Failure::Input(vec![format!("--request {}: {what}", file.display())])
@@ -163,9 +165,17 @@ struct Keyed {
 struct Price {
     model: String,
     provider: String,
-    /// Dollars per million tokens, in and out.
-    input: String,
-    output: String,
+    charge: Charge,
+}
+
+/// In dollars.
+enum Charge {
+    Request(String),
+    /// Per million.
+    Tokens {
+        input: String,
+        output: String,
+    },
 }
 
 /// The way of `exchange`, up to where something would be sent.
@@ -266,7 +276,12 @@ fn price(parts: &Parts, model: &str) -> Option<Price> {
     Some(Price {
         model: price.model().to_owned(),
         provider: price.provider().to_owned(),
-        input: of(Usage { input: MILLION, ..Usage::default() }),
-        output: of(Usage { output: MILLION, ..Usage::default() }),
+        charge: match price.per_request() {
+            Some(fixed) => Charge::Request(fixed.to_string()),
+            None => Charge::Tokens {
+                input: of(Usage { input: MILLION, ..Usage::default() }),
+                output: of(Usage { output: MILLION, ..Usage::default() }),
+            },
+        },
     })
 }

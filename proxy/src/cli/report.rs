@@ -73,7 +73,7 @@ impl Report {
         let zone = Zone::parse(&self.tz).map_err(|error| wrong("--tz", &error))?;
         Ok(ReportQuery {
             window: self.window(&zone, now_ms)?,
-            by: Dim::parse_list(&self.by).map_err(|error| wrong("--by", &error))?,
+            by: self.dims()?,
             step_ms: None,
             zone,
             currency: "USD".to_owned(),
@@ -81,6 +81,15 @@ impl Report {
             concurrency: config.map_or(0, permits),
             now_ms,
         })
+    }
+
+    fn dims(&self) -> Result<Vec<Dim>, Failure> {
+        if self.by.trim().is_empty() {
+            return Err(Failure::Input(vec![
+                "--by: empty: name a dimension, such as model".to_owned(),
+            ]));
+        }
+        Dim::parse_list(&self.by).map_err(|error| wrong("--by", &error))
     }
 
     fn window(&self, zone: &Zone, now_ms: i64) -> Result<Window, Failure> {
@@ -202,6 +211,8 @@ mod tests {
         check("--from yesterday", Err("--from: "));
         check("--tz Atlantis/Capital", Err("--tz: "));
         check("--by colour", Err("--by: not a dimension"));
+        check("--by model,model", Err("--by: model stands there twice"));
+        check("--by=", Err("--by: empty"));
     }
 
     #[test]

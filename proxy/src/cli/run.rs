@@ -124,7 +124,7 @@ fn reload(app: &App, source: &Source) {
 fn failure(error: &StartError) -> Failure {
     let text = crate::app::with_causes(error);
     match error {
-        StartError::Tls(_) | StartError::Prices { .. } | StartError::Snapshot(_) => {
+        StartError::Tls(_) | StartError::Prices(_) | StartError::Snapshot(_) => {
             Failure::Input(vec![text])
         }
         StartError::Bind { .. }

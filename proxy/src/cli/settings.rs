@@ -1,7 +1,7 @@
 //! Where a configuration comes from: a file, standard input, the environment, or
 //! `--upstream` alone.
 
-use super::Failure;
+use super::{Failure, unreadable};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -127,9 +127,8 @@ impl Source {
                 load(text, Path::new("."), &self.overrides, &environment).map_err(input)
             }
             Text::File(file) => {
-                let text = fs::read_to_string(file).map_err(|error| {
-                    Failure::Environment(format!("{}: {error}", file.display()))
-                })?;
+                let text = fs::read_to_string(file)
+                    .map_err(|error| unreadable(&file.display().to_string(), &error))?;
                 let dir = file.parent().unwrap_or(Path::new("."));
                 load(&text, dir, &self.overrides, &environment).map_err(input)
             }

@@ -132,9 +132,14 @@ fn models(today: &Result<Today, String>) -> Markup {
     }
 }
 
+/// A longer name is cut: it would push the numbers off the screen.
+const WORD_CHARS_MAX: usize = 48;
+
 /// A name that a caller or the operator chose; escaped as all text is.
 fn word(name: &str) -> Markup {
-    html! { @if name.is_empty() { span.none { "no model" } } @else { bdi { (name) } } }
+    let shown: String = name.chars().take(WORD_CHARS_MAX).collect();
+    let rest = if shown.len() < name.len() { "…" } else { "" };
+    html! { @if name.is_empty() { span.none { "no model" } } @else { bdi { (shown) (rest) } } }
 }
 
 fn cache(view: &View) -> Markup {

@@ -39,6 +39,8 @@ pub(crate) struct Watch {
     /// Nothing is active, and all of the answers has been handed to the system: what is
     /// written now answers no request.
     settled: AtomicBool,
+    /// Any byte came, ever.
+    heard: AtomicBool,
     /// A head was refused before it became a request.
     refused: AtomicBool,
 }
@@ -56,6 +58,7 @@ impl Default for Watch {
             in_head: AtomicBool::new(false),
             since_ns: AtomicU64::new(0),
             settled: AtomicBool::new(true),
+            heard: AtomicBool::new(false),
             refused: AtomicBool::new(false),
         }
     }
@@ -97,6 +100,7 @@ impl Watch {
     fn bytes_came(&self) {
         if self.active.load(Ordering::Relaxed) == 0 && !self.in_head.load(Ordering::Relaxed) {
             self.in_head.store(true, Ordering::Relaxed);
+            self.heard.store(true, Ordering::Relaxed);
             self.mark();
         }
     }
@@ -223,6 +227,10 @@ impl<C: Graceful> Future for Watched<C> {
         }
         if let Poll::Ready(ended) = this.connection.as_mut().poll(cx) {
             return Poll::Ready(ended);
+        }
+        if *this.leaving && !this.watch.heard.load(Ordering::Relaxed) {
+            // hyper waits for the first request of a new connection: here none will come.
+            return Poll::Ready(Ok(()));
         }
         // Registered once: both wake this same task, so that later polls (there is one
         // for every packet) look at an atomic instead of a lock.

@@ -6,7 +6,7 @@ use super::{
     record::{ledger_cost, ledger_outcome, ledger_tokens, log_access},
     seat::Left,
 };
-use crate::metrics::{CacheOutcome, CallEnd, QueueOutcome, SavedHow, Spending, TierLabel};
+use crate::metrics::{CacheOutcome, CallEnd, Naming, QueueOutcome, SavedHow, Spending, TierLabel};
 use std::{sync::atomic::Ordering, time::Duration};
 use tokio::time::Instant;
 use tollgate_core::{money::PicoUsd, price::Cost, usage::Usage};
@@ -80,10 +80,7 @@ impl Draft {
 
     fn count(&self, bill: &Bill, spared: bool) {
         let Some(model) = &self.model else { return };
-        // A name that an answer was given under is one that the upstream knows.
-        let answered = (200..300).contains(&self.record.status);
-        let known = answered || bill.cost.is_some();
-        let handles = self.lane.metrics.model(model, known);
+        let handles = self.lane.metrics.model(model, || self.naming(model));
         let cost = bill.cost.unwrap_or_default();
         let how = match self.cache {
             CacheOutcome::Collapsed => SavedHow::Collapsed,
@@ -99,6 +96,15 @@ impl Draft {
             unpriced: self.record.unpriced,
             estimated: bill.quality == BillQuality::Estimated,
         });
+    }
+
+    fn naming(&self, model: &str) -> Naming {
+        if self.meter.prices.load().names(model) {
+            return Naming::Own;
+        }
+        // A name that an answer was given under is one that the upstream knows.
+        let answered = (200..300).contains(&self.record.status);
+        if answered { Naming::Answered } else { Naming::Asked }
     }
 
     pub(super) fn write(mut self: Box<Self>) {

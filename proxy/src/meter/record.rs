@@ -1,7 +1,12 @@
 //! How a call's state is said in the ledger's words, and in the access log's.
 
+use super::{Call, unix_ms};
 use crate::metrics::CacheOutcome;
-use tollgate_core::{price::Cost, usage::Usage};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use tollgate_core::{
+    price::Cost,
+    usage::{TOKENS_BELIEVED_MAX, Usage},
+};
 use tollgate_ledger::{self as ledger, UsageRecord};
 
 /// `telemetry.logs.access`: what an operator looks for in nginx's access log. Names and
@@ -23,6 +28,32 @@ pub(super) fn log_access(record: &UsageRecord, route: &str, model: Option<&str>)
         upstream_us = times.upstream_us,
         total_us = times.total_us,
         "call"
+    );
+}
+
+/// How often a server's absurd numbers are logged, at most.
+const DISBELIEVED_INTERVAL_MS: i64 = 60_000;
+
+/// A server reports more tokens than there can be: once a minute, with the number of
+/// those that were not logged.
+pub(super) fn log_disbelieved(call: &Call) {
+    static LAST_MS: AtomicI64 = AtomicI64::new(0);
+    static SKIPPED: AtomicU64 = AtomicU64::new(0);
+    let (now_ms, last_ms) = (unix_ms(), LAST_MS.load(Ordering::Relaxed));
+    let is_due = now_ms.saturating_sub(last_ms) >= DISBELIEVED_INTERVAL_MS
+        && LAST_MS.compare_exchange(last_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+    if !is_due {
+        SKIPPED.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    let not_logged = SKIPPED.swap(0, Ordering::Relaxed);
+    let (record, model) = (call.id(), call.model().map(|model| &**model));
+    tracing::warn!(
+        %record,
+        model,
+        not_logged,
+        tokens_max = TOKENS_BELIEVED_MAX,
+        "an upstream reported more tokens than are believed; the call is an estimate"
     );
 }
 

@@ -23,6 +23,9 @@ use tollgate_core::{
 
 /// How many models have series of their own.
 pub const MODELS_MAX: usize = 100;
+/// How many of them may be names that only answers know: the rest is kept for the
+/// operator's, whatever an upstream calls itself.
+pub const FOREIGN_MAX: usize = 50;
 const MODEL_BYTES_MAX: usize = 128;
 /// The label of every further model.
 const OTHER: &str = "other";
@@ -42,6 +45,17 @@ pub struct Spending {
     pub unpriced: bool,
     /// The use was not reported but estimated.
     pub estimated: bool,
+}
+
+/// Whose word a model's name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// Of the price book: one of a bounded set that the operator chose.
+    Own,
+    /// An answer was given under it.
+    Answered,
+    /// A caller said it, and nobody confirmed it.
+    Asked,
 }
 
 /// The handles of one model on one route.
@@ -70,9 +84,15 @@ pub(super) struct Models {
     unpriced: IntCounter,
     estimated: IntCounter,
     /// Name → place; read on every call, written at most [`MODELS_MAX`] times.
-    names: ArcSwap<HashMap<Box<str>, usize>>,
+    names: ArcSwap<Names>,
     /// The handles outlive a reload: a remainder must not be lost.
     handles: Mutex<HashMap<(String, usize), Arc<ModelMetrics>>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Names {
+    places: HashMap<Box<str>, usize>,
+    foreign: usize,
 }
 
 /// The models of one route; place [`MODELS_MAX`] is `other`.
@@ -161,24 +181,27 @@ impl Models {
     }
 
     /// The place of `model`, given one if it may have one; `None` = other.
-    fn place(&self, model: &str, admissible: bool) -> Option<usize> {
-        if let Some(place) = self.names.load().get(model) {
+    fn place(&self, model: &str, naming: impl FnOnce() -> Naming) -> Option<usize> {
+        if let Some(place) = self.names.load().places.get(model) {
             return Some(*place);
         }
-        if !admissible || model.is_empty() || model.len() > MODEL_BYTES_MAX {
+        let naming = naming();
+        if naming == Naming::Asked || model.is_empty() || model.len() > MODEL_BYTES_MAX {
             return None;
         }
         // The lock makes adding one at a time; the look-up above never waits for it.
         let _adding = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut names = HashMap::clone(&self.names.load());
-        let place = names.len();
-        if let Some(place) = names.get(model) {
+        let mut names = Names::clone(&self.names.load());
+        let place = names.places.len();
+        if let Some(place) = names.places.get(model) {
             return Some(*place);
         }
-        if place >= MODELS_MAX {
+        let is_foreign = naming != Naming::Own;
+        if place >= MODELS_MAX || (is_foreign && names.foreign >= FOREIGN_MAX) {
             return None;
         }
-        names.insert(model.into(), place);
+        names.places.insert(model.into(), place);
+        names.foreign += usize::from(is_foreign);
         self.names.store(Arc::new(names));
         Some(place)
     }
@@ -219,8 +242,12 @@ impl RouteModels {
         }
     }
 
-    pub(super) fn resolve(&self, model: &str, admissible: bool) -> Arc<ModelMetrics> {
-        let (place, label) = match self.models.place(model, admissible) {
+    pub(super) fn resolve(
+        &self,
+        model: &str,
+        naming: impl FnOnce() -> Naming,
+    ) -> Arc<ModelMetrics> {
+        let (place, label) = match self.models.place(model, naming) {
             Some(place) => (place, model),
             None => (MODELS_MAX, OTHER),
         };

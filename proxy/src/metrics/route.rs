@@ -8,7 +8,7 @@ use super::{
         CODE_PLACES, CacheOutcome, QueueOutcome, REASONS, TierLabel, code_label, code_place,
         reason_place,
     },
-    model::{ModelMetrics, Models, RouteModels},
+    model::{ModelMetrics, Models, Naming, RouteModels},
     rates::Traffic,
 };
 use crate::scaling::Window;
@@ -139,11 +139,12 @@ impl RouteMetrics {
         self.scale(now_ms, call);
     }
 
-    /// The handles of `model` on this route. `admissible` says that the name is
-    /// one of the price book or the configuration, or stood in a 2xx answer;
-    /// other names, and those beyond the first 100, share the label `other`.
-    pub fn model(&self, model: &str, admissible: bool) -> Arc<ModelMetrics> {
-        self.models.resolve(model, admissible)
+    /// The handles of `model` on this route. `naming`, asked for a name that is new, says
+    /// whose it is: one of the price book, or one that stood in a 2xx answer; other names
+    /// share the label `other`, as do those beyond the first 100, and beyond the first 50
+    /// that are not of the book.
+    pub fn model(&self, model: &str, naming: impl FnOnce() -> Naming) -> Arc<ModelMetrics> {
+        self.models.resolve(model, naming)
     }
 
     /// Autoscalers see only calls that asked for capacity: a hit or a follower used none.

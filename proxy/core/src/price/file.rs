@@ -28,7 +28,8 @@ pub struct Problem {
     pub line: u64,
     pub column: Option<&'static str>,
     pub what: String,
-    /// A price outside the usual range is taken, but worth a word.
+    /// A price outside the usual range, or a name that looks like a pattern, is taken, but
+    /// worth a word.
     pub is_warning: bool,
 }
 
@@ -194,6 +195,11 @@ impl Reader<'_> {
         if model.is_empty() {
             self.report(Some(Column::Model), "is empty; name the model as answers do".to_owned());
             return None;
+        }
+        if model.contains(['*', '?']) {
+            let what =
+                format!("{model:?} is taken as a name, not as a pattern: write one row a model");
+            self.put(Some(Column::Model), what, true);
         }
         let id = PriceId::of(&model, &provider, from, &charge);
         Some(Price { model, provider, effective_from_unix_ms: from, charge, id })

@@ -208,6 +208,17 @@ fn a_slip_of_the_unit_gets_a_word_and_is_taken() {
 }
 
 #[test]
+fn a_name_that_looks_like_a_pattern_gets_a_word_for_it_is_none() {
+    let mut book = PriceBook::default();
+    let warned = book.with_csv("own.csv", "model,per,input,output\ngpt-*,1M,1,2\ngpt,1M,1,2\n");
+    let shown: Vec<String> = warned.unwrap().iter().map(ToString::to_string).collect();
+    let said =
+        "own.csv:2: model: \"gpt-*\" is taken as a name, not as a pattern: write one row a model";
+    assert_eq!(shown, [said]);
+    assert!(book.resolve("gpt-5", NOW).is_none() && book.names("gpt") && !book.names("gpt-5"));
+}
+
+#[test]
 fn the_id_changes_with_the_price_and_with_nothing_else() {
     let id = |csv: &str| book(csv).resolve("m", NOW).unwrap().id();
     let base = id("model,per,input,output\nm,1M,1,2\n");

@@ -1,6 +1,6 @@
 //! How an explanation is written down.
 
-use super::{Cached, Keyed, Way};
+use super::{Cached, Charge, Keyed, Price, Way};
 use crate::{app::Snapshot, identity::Tenant, respond::Verdict, route::Route};
 use http::HeaderValue;
 use std::{fmt::Write as _, time::Duration};
@@ -42,10 +42,12 @@ pub(super) fn way(asked: &str, snapshot: &Snapshot, way: &Way) -> String {
     if let Some(model) = way.ask.model() {
         let price = match &way.price {
             None => format!("{}: not in the price book: calls are unpriced", model.escape_debug()),
-            Some(price) => format!(
-                "{} ({}): {} in, {} out, USD per million tokens",
-                price.model, price.provider, price.input, price.output
-            ),
+            Some(Price { model, provider, charge: Charge::Request(usd) }) => {
+                format!("{model} ({provider}): {usd} USD per request")
+            }
+            Some(Price { model, provider, charge: Charge::Tokens { input, output } }) => {
+                format!("{model} ({provider}): {input} in, {output} out, USD per million tokens")
+            }
         };
         page.line("price", &price);
     }

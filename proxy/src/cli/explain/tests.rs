@@ -54,6 +54,47 @@ async fn explained(text: &str, peer: [u8; 4]) -> String {
     explain(config, Some(request), from).await.unwrap()
 }
 
+#[tokio::test]
+async fn a_price_per_request_is_not_shown_as_one_of_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("own.csv"), "model,per,input\nrank,request,0.002\n").unwrap();
+    let text = format!("{CONFIGURATION}\nprices: {{ files: [own.csv] }}\n");
+    let overrides = Overrides::default();
+    let (config, _) = load(&text, dir.path(), &overrides, &ProcessEnvironment).unwrap();
+    let request = request::read(CHAT.replace("gpt-4o", "rank").as_bytes()).unwrap();
+    let from = From { peer: IpAddr::from([10, 0, 0, 1]), version: String::new() };
+    let page = explain(config, Some(request), from).await.unwrap();
+    assert!(page.contains("rank (): 0.002 USD per request"), "{page}");
+}
+
+#[tokio::test]
+async fn a_mistake_in_a_price_file_names_the_file_once() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("own.csv"), "model,per,input\nrank,request,x\n").unwrap();
+    let text = format!("{CONFIGURATION}\nprices: {{ files: [own.csv] }}\n");
+    let overrides = Overrides::default();
+    let (config, _) = load(&text, dir.path(), &overrides, &ProcessEnvironment).unwrap();
+    let from = From { peer: IpAddr::from([10, 0, 0, 1]), version: String::new() };
+    let Err(Failure::Input(lines)) = explain(config, None, from).await else { panic!() };
+    assert_eq!(lines[0].matches("own.csv").count(), 1, "{lines:?}");
+}
+
+#[test]
+fn a_request_that_cannot_be_read_is_a_wrong_input() {
+    #[derive(Debug, clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        explain: Explain,
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tollgate.yaml");
+    fs::write(&file, CONFIGURATION).unwrap();
+    let words = ["explain", "-c", file.to_str().unwrap(), "--request", "/nope"];
+    let typed = <Typed as clap::Parser>::try_parse_from(words).unwrap();
+    let Err(Failure::Input(lines)) = typed.explain.execute() else { panic!() };
+    assert!(lines[0].contains("--request /nope"), "{lines:?}");
+}
+
 fn key(page: &str) -> &str {
     let line = page.lines().find(|line| line.starts_with("key ")).unwrap();
     line.split_whitespace().nth(1).unwrap()
