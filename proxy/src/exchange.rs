@@ -204,7 +204,7 @@ async fn run(
     call.asks(ask.model(), ask.bytes_in(), has_tokens(operation));
 
     let mut debug = Debug::of(&head.headers);
-    let asked = time::Instant::now();
+    let asked = debug.clock();
     let consulted = cache::consult(parts, route, &ask, &head, &caller).await;
     debug.looked_up(asked);
     let question = match consulted {

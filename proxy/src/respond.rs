@@ -205,9 +205,14 @@ impl Debug {
         Self { asked, cache: Duration::ZERO }
     }
 
+    /// The time now, if somebody will be told: nobody else pays for a look at the clock.
+    pub(crate) fn clock(self) -> Option<Instant> {
+        self.asked.then(Instant::now)
+    }
+
     /// The cache has said what it has, to a question of that moment.
-    pub(crate) fn looked_up(&mut self, since: Instant) {
-        if self.asked {
+    pub(crate) fn looked_up(&mut self, since: Option<Instant>) {
+        if let Some(since) = since {
             self.cache = Instant::now().saturating_duration_since(since);
         }
     }
