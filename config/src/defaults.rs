@@ -56,6 +56,12 @@ pub(crate) const CLASS_HEADER: &str = "x-priority";
 
 /// Long enough to be useful, short enough that a wrong answer is gone by lunch.
 pub(crate) const CACHE_TTL: Duration = Duration::from_secs(60 * 60);
+/// Of the time since the last change; what RFC 9111 §4.2.2 calls a typical setting.
+pub(crate) const HEURISTIC_PERCENT: u8 = 10;
+/// An answer that nobody gave a time is asked for again once a day.
+pub(crate) const HEURISTIC_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Of a query parameter in a cache rule; longer ones are nobody's.
+pub(crate) const PARAMETER_BYTES_MAX: usize = 128;
 /// And never more than a quarter of what the container may use.
 pub(crate) const MEMORY_BYTES: u64 = 256 * MIB;
 /// Below this a memory tier holds nothing useful.

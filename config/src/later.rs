@@ -14,7 +14,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("upstreams.*.balance", &["hash"]),
     ("upstreams.*.concurrency", &["adaptive"]),
     ("identity.tenant", &["jwt", "mtls"]),
-    ("routes[].cache", &["when", "stale", "hot"]),
+    ("routes[].cache", &["when", "hot"]),
     ("routes[].cache.key", &["ignore", "include_headers"]),
     ("cache", &["redis", "warm"]),
 ];

@@ -41,8 +41,8 @@ pub use problem::{Problem, Problems, Warning, WarningKind};
 pub use redact::redacted;
 pub use reload::{keep_what_needs_a_restart, needs_restart};
 pub use route::{
-    CacheMode, CachePolicy, ClassRule, KeyVersion, Match, PathRule, Route, Scope, TagPart,
-    TagTemplate, Tier, TierUse, Trust,
+    CacheMode, CachePolicy, ClassRule, Heuristic, HttpPolicy, KeyVersion, Match, PathRule,
+    QueryPolicy, Route, Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, Trust,
 };
 pub use secret::{RedisUrl, Secret, SecretSource};
 pub use upstream::{

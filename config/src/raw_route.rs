@@ -94,7 +94,8 @@ pub(crate) struct RawCachePolicy {
     /// content: keyed by what is asked; http: RFC 9111; off (or false). Absent: content
     /// for the calls a dialect lists as pure, http for the rest.
     pub(crate) mode: Option<RawCacheMode>,
-    /// Default: 1h.
+    /// How long an answer kept by content is good. Default: 1h. Not with mode http, where the
+    /// answer's headers decide.
     pub(crate) ttl: Option<DurationText>,
     /// Nearest first: memory, redis. Default: memory.
     #[schemars(length(min = 1, max = 8))]
@@ -105,6 +106,66 @@ pub(crate) struct RawCachePolicy {
     /// Text with {header.N} {query.N} {path.N} {body./json/pointer} {tenant} {user} {project} {model}.
     #[schemars(length(max = 16))]
     pub(crate) tags: Option<Vec<String>>,
+    /// Only with mode http.
+    pub(crate) stale: Option<RawStale>,
+    /// Of RFC 9111 §4.2.2: how long an answer is good that only says when it was last changed.
+    /// off (or false): not at all. Default: 10 percent of the time since then.
+    pub(crate) heuristic: Option<RawHeuristicRule>,
+    /// In mode http, what is done with an answer that sets a cookie and says how long it is good:
+    /// kept without the cookie, not kept, or kept with it, for everybody. Default: strip.
+    pub(crate) set_cookie: Option<RawSetCookie>,
+    /// What of the query tells answers apart in mode http. What is sent upstream stays as it is.
+    pub(crate) query: Option<RawQuery>,
+}
+
+/// How long past its time an answer may be given whose own headers do not say so.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawStale {
+    /// While a new one is fetched. Default: 0s.
+    pub(crate) while_revalidate: Option<DurationText>,
+    /// When the upstream fails. Default: 0s.
+    pub(crate) if_error: Option<DurationText>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum RawHeuristicRule {
+    Switch(RawSwitch),
+    With(RawHeuristic),
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawHeuristic {
+    /// Of the time since the last change. Default: 10.
+    #[schemars(range(min = 1, max = 100))]
+    pub(crate) percent: Option<u8>,
+    /// Never longer than this. Default: 24h.
+    pub(crate) max: Option<DurationText>,
+    /// Also for answers like 404 and 410. Default: true.
+    pub(crate) negative: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawSetCookie {
+    Strip,
+    Bypass,
+    Keep,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawQuery {
+    /// Parameters in another order are the same query. Default: false.
+    pub(crate) sort: Option<bool>,
+    /// Parameters that change nothing: names, or the start of one and *.
+    #[schemars(length(max = 64))]
+    pub(crate) ignore: Option<Vec<String>>,
+    /// Of the parameters, only these count; [] is none. Absent: all.
+    #[schemars(length(max = 64))]
+    pub(crate) only: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
@@ -134,7 +195,8 @@ pub(crate) enum RawTier {
 pub(crate) struct RawTierWith {
     #[schemars(required)]
     pub(crate) name: Option<RawTierName>,
-    /// Default: the policy's ttl.
+    /// In mode content, default: the policy's ttl. In mode http, entries are kept here as long as
+    /// their headers say, but not longer than this.
     pub(crate) ttl: Option<DurationText>,
 }
 

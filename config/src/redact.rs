@@ -1,12 +1,12 @@
 //! A configuration as it is in force, in the words of the file, without its secrets.
 //!
-//! What is shown is itself a valid file (a test loads it), with every default
+//! What is shown is itself a valid file (a test loads it), with the defaults
 //! written out: an operator can see what a short file means and begin a longer one with it.
 
 use crate::{
-    AliasUnit, Balance, CacheMode, CachePolicy, Class, Config, Endpoint, HostHeader, InjectUsage,
-    Listener, LogFormat, LogLevel, Match, ModelVersion, PathRule, RedisUrl, ResourceKind, Route,
-    Secret, SecretSource, TenantSource, Trust, Upstream,
+    AliasUnit, Balance, CacheMode, CachePolicy, Class, Config, Endpoint, HostHeader, HttpPolicy,
+    InjectUsage, Listener, LogFormat, LogLevel, Match, ModelVersion, PathRule, RedisUrl,
+    ResourceKind, Route, Secret, SecretSource, TenantSource, Trust, Upstream,
     text::{show_duration, show_size, show_usd},
 };
 use serde_json::{Map, Value, json};
@@ -277,7 +277,8 @@ fn matches(one: &Match) -> Value {
 fn cache(one: &CachePolicy) -> Value {
     let tiers = list(
         &one.tiers,
-        |tier| json!({ "name": tier.tier.name(), "ttl": show_duration(tier.ttl) }),
+        // Written out, a default would become a cap on what the answers' headers say.
+        |tier| json!({ "name": tier.tier.name(), "ttl": tier.ttl_written.map(show_duration) }),
     );
     let tags = list(&one.tags, |tag| tag.to_string().into());
     let versions: Map<_, _> = one
@@ -285,17 +286,57 @@ fn cache(one: &CachePolicy) -> Value {
         .iter()
         .map(|version| (version.name.clone(), json!({ "header": version.header })))
         .collect();
+    let http = &one.http;
+    let stale = json!({
+        "while_revalidate": show_duration(http.stale_while_revalidate),
+        "if_error": show_duration(http.stale_if_error),
+    });
+    let query = json!({
+        "sort": http.query.sort,
+        "ignore": http.query.ignore,
+        "only": http.query.only,
+    });
+    let set_cookie = http.set_cookie.name();
     match one.mode {
         CacheMode::Off => "off".into(),
         // Freshness and scope are in the answer's headers.
-        CacheMode::Http => json!({ "mode": "http", "tiers": tiers, "tags": tags }),
-        CacheMode::Content | CacheMode::Auto => json!({
-            "mode": (one.mode == CacheMode::Content).then_some("content"),
+        CacheMode::Http => json!({
+            "mode": "http",
+            "tiers": tiers,
+            "tags": tags,
+            "stale": stale,
+            "heuristic": heuristic(http),
+            "set_cookie": set_cookie,
+            "query": query,
+        }),
+        CacheMode::Content => json!({
+            "mode": "content",
             "ttl": show_duration(one.ttl),
             "tiers": tiers,
             "scope": one.scope.name(),
             "key": { "versions": versions },
             "tags": tags,
+        }),
+        CacheMode::Auto => json!({
+            "ttl": show_duration(one.ttl),
+            "tiers": tiers,
+            "scope": one.scope.name(),
+            "key": { "versions": versions },
+            "tags": tags,
+            "heuristic": heuristic(http),
+            "set_cookie": set_cookie,
+            "query": query,
+        }),
+    }
+}
+
+fn heuristic(http: &HttpPolicy) -> Value {
+    match &http.heuristic {
+        None => "off".into(),
+        Some(own) => json!({
+            "percent": own.percent,
+            "max": show_duration(own.max),
+            "negative": own.negative,
         }),
     }
 }

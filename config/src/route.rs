@@ -6,7 +6,7 @@
 //! never gets here (400). A rule that is not itself normalised could never match, so
 //! validation refuses it.
 
-use crate::upstream::UpstreamId;
+use crate::{defaults, upstream::UpstreamId};
 use std::{fmt, time::Duration};
 use tollgate_core::{class::ClassId, dialect::Dialect};
 
@@ -79,6 +79,8 @@ pub struct CachePolicy {
     /// Further members of the key. In order of name, none twice.
     pub versions: Vec<KeyVersion>,
     pub tags: Vec<TagTemplate>,
+    /// As the default, unless `mode` is http or auto.
+    pub http: HttpPolicy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +94,65 @@ pub enum CacheMode {
     Off,
 }
 
-/// A tier and how long it keeps what it is given: never longer than the policy's ttl.
+/// A tier and how long it keeps what it is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TierUse {
     pub tier: Tier,
+    /// In content mode, never longer than the policy's ttl, which is the default.
     pub ttl: Duration,
+    /// As the file says it. In http mode, what is written caps what the answer's headers say;
+    /// `None`: they alone decide.
+    pub ttl_written: Option<Duration>,
+}
+
+/// What the operator decides in http mode, where RFC 9111 leaves a choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpPolicy {
+    /// Where the answer says nothing about it. Zero in auto mode.
+    pub stale_while_revalidate: Duration,
+    /// Where the answer says nothing about it. Zero in auto mode.
+    pub stale_if_error: Duration,
+    /// `None`: an answer that does not say how long it is good is never fresh.
+    pub heuristic: Option<Heuristic>,
+    pub set_cookie: SetCookie,
+    pub query: QueryPolicy,
+}
+
+/// How long an answer is good that only says when it was last changed (RFC 9111 §4.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heuristic {
+    /// Of the time since the change; 1 to 100.
+    pub percent: u8,
+    /// Never zero.
+    pub max: Duration,
+    /// Also for the error answers that may be kept by heuristic, like 404 and 410.
+    pub negative: bool,
+}
+
+/// What is done with an answer that sets a cookie, given that it says how long it is good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SetCookie {
+    /// Kept without the cookie: one caller's session must not become everybody's.
+    #[default]
+    Strip,
+    /// Not kept.
+    Bypass,
+    /// Kept with the cookie: everybody gets the same one.
+    Keep,
+}
+
+/// What of the query enters the key; what is sent upstream stays as it is. A name may end with
+/// `*`, which stands for any rest. Names are compared as bytes, nothing is decoded.
+///
+/// At most 64 names in each list, 1 to 128 bytes long, none twice in one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueryPolicy {
+    /// Parameters in another order are the same query.
+    pub sort: bool,
+    /// Left out, also where `only` has them.
+    pub ignore: Vec<String>,
+    /// `None`: all others are kept; empty: none is.
+    pub only: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -217,6 +273,34 @@ impl CacheMode {
             Self::Content => "content",
             Self::Http => "http",
             Self::Off => "off",
+        }
+    }
+}
+
+impl Default for HttpPolicy {
+    fn default() -> Self {
+        Self {
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            heuristic: Some(Heuristic::default()),
+            set_cookie: SetCookie::default(),
+            query: QueryPolicy::default(),
+        }
+    }
+}
+
+impl Default for Heuristic {
+    fn default() -> Self {
+        Self { percent: defaults::HEURISTIC_PERCENT, max: defaults::HEURISTIC_MAX, negative: true }
+    }
+}
+
+impl SetCookie {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Strip => "strip",
+            Self::Bypass => "bypass",
+            Self::Keep => "keep",
         }
     }
 }

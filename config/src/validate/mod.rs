@@ -6,6 +6,7 @@
 mod cross;
 mod edge;
 mod endpoint;
+mod http;
 mod route;
 mod tag;
 mod upstream;

@@ -1,9 +1,10 @@
 //! The routing table.
 
-use super::{endpoint::is_host, no_such, tag, upstream::is_on};
+use super::{endpoint::is_host, http, no_such, tag, upstream::is_on};
 use crate::{
     CacheMode, CachePolicy, Class, ClassRule, KeyVersion, Match, PathRule, Route, Scope, Tier,
-    TierUse, Trust, Upstream, UpstreamId, defaults,
+    TierUse, Trust, Upstream, UpstreamId,
+    defaults::{self, DURATION_MAX},
     problem::{member, quoted},
     raw::{
         RawCacheMode, RawCacheModeWord, RawCachePolicy, RawCacheRule, RawClassRule, RawDialect,
@@ -201,18 +202,7 @@ fn cache(
         },
         Some(RawCacheRule::Policy(policy)) => *policy,
     };
-    let mode = match raw.mode {
-        None => CacheMode::Auto,
-        Some(RawCacheMode::Word(RawCacheModeWord::Content)) => CacheMode::Content,
-        Some(RawCacheMode::Word(RawCacheModeWord::Http)) => CacheMode::Http,
-        Some(RawCacheMode::Word(RawCacheModeWord::Off) | RawCacheMode::Bool(false)) => {
-            CacheMode::Off
-        }
-        Some(RawCacheMode::Bool(true)) => {
-            review.report(format!("{path}.mode"), "must be content, http or off, not true");
-            CacheMode::Off
-        }
-    };
+    let mode = mode(review, format!("{path}.mode"), raw.mode);
     if mode == CacheMode::Http {
         let written = [
             ("ttl", raw.ttl.is_some()),
@@ -227,6 +217,7 @@ fn cache(
         }
     }
     let ttl = review.duration(format!("{path}.ttl"), raw.ttl.as_ref(), defaults::CACHE_TTL);
+    let ttl_max = if mode == CacheMode::Http { DURATION_MAX } else { ttl };
     let versions = raw.key.and_then(|key| versions(review, path, key)).unwrap_or_default();
     let scope = match raw.scope {
         Some(RawScope::User) => Scope::User,
@@ -236,10 +227,36 @@ fn cache(
     CachePolicy {
         mode,
         ttl,
-        tiers: tiers(review, &format!("{path}.tiers"), raw.tiers, ttl, known),
+        tiers: tiers(review, &format!("{path}.tiers"), raw.tiers, (ttl, ttl_max), known),
         scope,
         versions,
         tags: tag::templates(review, &format!("{path}.tags"), &raw.tags.unwrap_or_default()),
+        http: http::policy(
+            review,
+            path,
+            mode,
+            http::Written {
+                stale: raw.stale,
+                heuristic: raw.heuristic,
+                set_cookie: raw.set_cookie,
+                query: raw.query,
+            },
+        ),
+    }
+}
+
+fn mode(review: &mut Review<'_>, path: String, raw: Option<RawCacheMode>) -> CacheMode {
+    match raw {
+        None => CacheMode::Auto,
+        Some(RawCacheMode::Word(RawCacheModeWord::Content)) => CacheMode::Content,
+        Some(RawCacheMode::Word(RawCacheModeWord::Http)) => CacheMode::Http,
+        Some(RawCacheMode::Word(RawCacheModeWord::Off) | RawCacheMode::Bool(false)) => {
+            CacheMode::Off
+        }
+        Some(RawCacheMode::Bool(true)) => {
+            review.report(path, "must be content, http or off, not true");
+            CacheMode::Off
+        }
     }
 }
 
@@ -256,7 +273,7 @@ fn tiers(
     review: &mut Review<'_>,
     path: &str,
     raws: Option<Vec<RawTier>>,
-    ttl: Duration,
+    (ttl, ttl_max): (Duration, Duration),
     known: &Known<'_>,
 ) -> Vec<TierUse> {
     let raws = raws.unwrap_or_else(|| vec![RawTier::Name(RawTierName::Memory)]);
@@ -280,11 +297,12 @@ fn tiers(
         if !seen.insert(tier) {
             review.report(&path, format!("{} appears twice", tier.name()));
         }
+        let is_written = own.is_some();
         let own = review.duration(format!("{path}.ttl"), own.as_ref(), ttl);
-        if own > ttl {
+        if own > ttl_max {
             review.report(format!("{path}.ttl"), "must not be longer than the ttl of the cache");
         }
-        tiers.push(TierUse { tier, ttl: own });
+        tiers.push(TierUse { tier, ttl: own, ttl_written: is_written.then_some(own) });
     }
     if tiers.first().is_some_and(|first| first.tier == Tier::Redis) && seen.contains(&Tier::Memory)
     {

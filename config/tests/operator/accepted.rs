@@ -3,8 +3,8 @@
 use super::*;
 use std::time::Duration;
 use tollgate_config::{
-    AdminAddress, CacheMode, HostHeader, ModelVersion, PathRule, Scope, TagPart, Tier, Trust,
-    keep_what_needs_a_restart, needs_restart, redacted,
+    AdminAddress, CacheMode, HostHeader, HttpPolicy, ModelVersion, PathRule, Scope, TagPart, Tier,
+    Trust, keep_what_needs_a_restart, needs_restart, redacted,
 };
 
 const FULL: &str = include_str!("../../examples/full.yaml");
@@ -64,7 +64,7 @@ fn the_full_example_says_the_defaults_it_claims() {
 #[test]
 fn the_full_example_means_what_it_says() {
     let (config, _) = load(FULL, &full_table()).unwrap();
-    let chat = &config.routes[0];
+    let [chat, _, rest] = config.routes.as_slice() else { unreachable!("three routes") };
     assert_eq!(chat.matches.path, PathRule::Exact("/v1/chat/completions".into()));
     assert_eq!(config.upstream(chat.upstream).unwrap().name, "model");
     assert_eq!(chat.body_bytes_max, Some(8 << 20));
@@ -74,9 +74,9 @@ fn the_full_example_means_what_it_says() {
     assert_eq!(tiers, [(Tier::Memory, 600), (Tier::Redis, 3600)]);
     assert_eq!(chat.cache.tags[2].parts[1], TagPart::Segment(1));
     assert_eq!(chat.class.trust, Trust::Only(vec!["key-0123456789abcdef".into()]));
-    assert_eq!(config.routes[2].matches.path, PathRule::Any);
-    assert_eq!(config.routes[2].cache.mode, CacheMode::Off);
-    let provider = config.upstream(config.routes[2].upstream).unwrap();
+    assert_eq!(rest.matches.path, PathRule::Any);
+    assert_eq!(rest.cache.mode, CacheMode::Off);
+    let provider = config.upstream(rest.upstream).unwrap();
     assert_eq!(provider.host, HostHeader::Upstream);
     assert_eq!(provider.model_version, ModelVersion::Static("2026-11".into()));
     assert!(!provider.via);
@@ -86,6 +86,19 @@ fn the_full_example_means_what_it_says() {
     assert_eq!(config.namespace(provider), "prod/chat");
     assert_eq!(config.redis.as_ref().unwrap().url.expose(), "redis://u:geheim-redis@redis:6379/2");
     assert_eq!(config.admin.token.as_ref().unwrap().expose(), "geheim-token");
+}
+
+#[test]
+fn the_full_example_shows_what_a_route_decides_in_mode_http() {
+    let (config, _) = load(FULL, &full_table()).unwrap();
+    let cache = &config.routes[1].cache;
+    assert_eq!(cache.mode, CacheMode::Http);
+    assert_eq!(cache.http.stale_while_revalidate, Duration::from_secs(30));
+    assert_eq!(cache.http.stale_if_error, Duration::from_secs(3600));
+    assert_eq!(cache.http.query.ignore, ["utm_*", "gclid"]);
+    let default = HttpPolicy::default();
+    assert_eq!(cache.http.heuristic, default.heuristic, "it says that this is the default");
+    assert_eq!(cache.http.set_cookie, default.set_cookie, "it says that this is the default");
 }
 
 #[test]

@@ -62,11 +62,11 @@ cache: { redis: {}, warm: {} }
     routes[0].cache.hot: not in this version
     routes[0].cache.key.ignore: not in this version
     routes[0].cache.key.include_headers: not in this version
-    routes[0].cache.stale: not in this version
     routes[0].cache.tiers[1]: disk: not in this version
     routes[0].cache.tiers[2].name: memcached: not in this version
     routes[0].cache.when: not in this version
     routes[0].dialect: gemini: not in this version
+    routes[0].cache.stale: without mode: http, not in this version
     cache.redis: not in this version
     cache.warm: not in this version
     budgets: not in this version
@@ -94,8 +94,8 @@ fn of_the_contract_only_what_is_not_built_is_refused() {
     routes[0].cache.hot: not in this version
     routes[0].cache.key.ignore: not in this version
     routes[0].cache.key.include_headers: not in this version
-    routes[0].cache.stale: not in this version
     routes[0].cache.when: not in this version
+    routes[0].cache.stale: with mode: content, not in this version
     cache.redis: not in this version
     cache.warm: not in this version
     budgets: not in this version

@@ -1,0 +1,133 @@
+//! What a route's cache rule says about mode http.
+//!
+//! Mode absent is http for the calls that no dialect knows, so what is only about HTTP is taken
+//! there, too. Not so `stale`: content mode will have it one day, and where both modes are
+//! meant it must not be taken and then hold for one of them only.
+
+use crate::{
+    CacheMode, Heuristic, HttpPolicy, QueryPolicy, SetCookie,
+    defaults::{DURATION_MAX, PARAMETER_BYTES_MAX},
+    later,
+    problem::quoted,
+    raw::{RawHeuristicRule, RawQuery, RawSetCookie, RawStale},
+    review::Review,
+    text::DurationText,
+};
+use std::{collections::HashSet, time::Duration};
+
+use super::upstream::is_on;
+
+/// The keys of a cache rule that are about mode http.
+pub(super) struct Written {
+    pub(super) stale: Option<RawStale>,
+    pub(super) heuristic: Option<RawHeuristicRule>,
+    pub(super) set_cookie: Option<RawSetCookie>,
+    pub(super) query: Option<RawQuery>,
+}
+
+/// The default where `mode` has no use for it.
+pub(super) fn policy(
+    review: &mut Review<'_>,
+    path: &str,
+    mode: CacheMode,
+    raw: Written,
+) -> HttpPolicy {
+    // With a mode that nobody can read, nothing can be said of what goes with it.
+    if !review.is_reported(&format!("{path}.mode")) {
+        misplaced(review, path, mode, &raw);
+    }
+    let stale = raw.stale.unwrap_or_default();
+    let mut time = |key: &str, raw: Option<&DurationText>| {
+        let path = format!("{path}.stale.{key}");
+        review.duration_within(path, raw, Duration::ZERO, Duration::ZERO..=DURATION_MAX)
+    };
+    HttpPolicy {
+        stale_while_revalidate: time("while_revalidate", stale.while_revalidate.as_ref()),
+        stale_if_error: time("if_error", stale.if_error.as_ref()),
+        heuristic: heuristic(review, &format!("{path}.heuristic"), raw.heuristic),
+        set_cookie: match raw.set_cookie {
+            Some(RawSetCookie::Strip) | None => SetCookie::Strip,
+            Some(RawSetCookie::Bypass) => SetCookie::Bypass,
+            Some(RawSetCookie::Keep) => SetCookie::Keep,
+        },
+        query: query(review, &format!("{path}.query"), raw.query.unwrap_or_default()),
+    }
+}
+
+fn misplaced(review: &mut Review<'_>, path: &str, mode: CacheMode, raw: &Written) {
+    let name = mode.name();
+    let is_for_http = format!("is of mode http (RFC 9111) and has no meaning in mode {name}");
+    let of_stale = match mode {
+        CacheMode::Http => None,
+        CacheMode::Content => Some(format!("with mode: content, {}", later::MESSAGE)),
+        CacheMode::Auto => Some(format!("without mode: http, {}", later::MESSAGE)),
+        CacheMode::Off => Some(is_for_http.clone()),
+    };
+    if let Some(message) = of_stale.filter(|_| raw.stale.is_some()) {
+        review.report(format!("{path}.stale"), message);
+    }
+    if matches!(mode, CacheMode::Http | CacheMode::Auto) {
+        return;
+    }
+    let written = [
+        ("heuristic", raw.heuristic.is_some()),
+        ("set_cookie", raw.set_cookie.is_some()),
+        ("query", raw.query.is_some()),
+    ];
+    for (key, _) in written.iter().filter(|(_, is_written)| *is_written) {
+        review.report(format!("{path}.{key}"), &is_for_http);
+    }
+}
+
+fn heuristic(
+    review: &mut Review<'_>,
+    path: &str,
+    raw: Option<RawHeuristicRule>,
+) -> Option<Heuristic> {
+    let default = Heuristic::default();
+    match raw {
+        None => Some(default),
+        Some(RawHeuristicRule::Switch(switch)) => is_on(switch).then_some(default),
+        Some(RawHeuristicRule::With(raw)) => Some(Heuristic {
+            percent: raw.percent.unwrap_or(default.percent),
+            max: review.duration(format!("{path}.max"), raw.max.as_ref(), default.max),
+            negative: raw.negative.unwrap_or(default.negative),
+        }),
+    }
+}
+
+fn query(review: &mut Review<'_>, path: &str, raw: RawQuery) -> QueryPolicy {
+    let ignore = raw.ignore.unwrap_or_default();
+    parameters(review, &format!("{path}.ignore"), &ignore);
+    parameters(review, &format!("{path}.only"), raw.only.as_deref().unwrap_or_default());
+    QueryPolicy { sort: raw.sort.unwrap_or(false), ignore, only: raw.only }
+}
+
+fn parameters(review: &mut Review<'_>, path: &str, names: &[String]) {
+    let mut seen = HashSet::new();
+    for (i, name) in names.iter().enumerate() {
+        let message = match parameter_mistake(name) {
+            Some(message) => format!("{message}: {}", quoted(name)),
+            None if !seen.insert(name) => format!("{name} appears twice"),
+            None => continue,
+        };
+        review.report(format!("{path}[{i}]"), message);
+    }
+}
+
+/// A name that is not written as calls' queries are, could never match.
+fn parameter_mistake(name: &str) -> Option<String> {
+    let start = name.strip_suffix('*').unwrap_or(name);
+    if name.is_empty() || name.len() > PARAMETER_BYTES_MAX {
+        Some(format!("must be the name of a parameter, 1 to {PARAMETER_BYTES_MAX} bytes long"))
+    } else if start.contains('*') {
+        Some("must have a * only at the end".to_owned())
+    } else if !start.bytes().all(|byte| byte.is_ascii_graphic() && !b"&=#".contains(&byte)) {
+        Some(
+            "must be printable ASCII without & = #; write anything else as %XX, as callers do"
+                .into(),
+        )
+    } else {
+        None
+    }
+}

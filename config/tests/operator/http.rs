@@ -1,0 +1,179 @@
+//! What a cache rule may say about mode http, and where.
+
+use super::*;
+use std::time::Duration;
+use tollgate_config::{
+    CachePolicy, Heuristic, HttpPolicy, QueryPolicy, SetCookie, Tier, TierUse, redacted,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn file(rule: &str) -> String {
+    let text = SMALLEST.replace("upstream: model", &format!("upstream: model, cache: {rule}"));
+    format!("stores: {{ redis: {{ urls: ['redis://a'] }} }}\n{text}")
+}
+
+#[track_caller]
+fn policy(rule: &str) -> CachePolicy {
+    valid(&file(rule)).routes.remove(0).cache
+}
+
+fn without_path(rule: &str) -> String {
+    problems(&file(rule)).replace("routes[0].cache.", "")
+}
+
+#[test]
+fn a_rule_that_says_nothing_leaves_it_to_the_answers_headers() {
+    let expected = HttpPolicy {
+        stale_while_revalidate: Duration::ZERO,
+        stale_if_error: Duration::ZERO,
+        heuristic: Some(Heuristic { percent: 10, max: DAY, negative: true }),
+        set_cookie: SetCookie::Strip,
+        query: QueryPolicy { sort: false, ignore: Vec::new(), only: None },
+    };
+    assert_eq!(HttpPolicy::default(), expected);
+    let empty = "{ mode: http, stale: {}, heuristic: {}, query: {} }";
+    for rule in ["{ mode: http }", "on", "off", "{ mode: content }", empty] {
+        assert_eq!(policy(rule).http, expected, "{rule}");
+    }
+}
+
+#[test]
+fn what_is_said_of_http_holds() {
+    let rule = "{ mode: http, stale: { while_revalidate: 30s, if_error: 1h },
+        heuristic: { percent: 100, max: 1h, negative: false }, set_cookie: keep,
+        query: { sort: true, ignore: [utm_*, gclid, '*'], only: [q, 'a%5B*'] } }";
+    let expected = HttpPolicy {
+        stale_while_revalidate: Duration::from_secs(30),
+        stale_if_error: HOUR,
+        heuristic: Some(Heuristic { percent: 100, max: HOUR, negative: false }),
+        set_cookie: SetCookie::Keep,
+        query: QueryPolicy {
+            sort: true,
+            ignore: vec!["utm_*".into(), "gclid".into(), "*".into()],
+            only: Some(vec!["q".into(), "a%5B*".into()]),
+        },
+    };
+    assert_eq!(policy(rule).http, expected);
+}
+
+#[test]
+fn what_is_only_about_http_may_stand_without_a_mode() {
+    let http = policy("{ heuristic: off, set_cookie: bypass, query: { only: [] } }").http;
+    assert_eq!(http.heuristic, None);
+    assert_eq!(http.set_cookie, SetCookie::Bypass);
+    assert_eq!(http.query.only, Some(Vec::new()), "none is not all");
+    assert_eq!(policy("{ heuristic: false }").http.heuristic, None);
+    assert_eq!(policy("{ heuristic: true }").http.heuristic, Some(Heuristic::default()));
+}
+
+#[test]
+fn what_a_mode_has_no_use_for_is_refused() {
+    let rule = |mode: &str| {
+        format!("{{ {mode} stale: {{}}, heuristic: off, set_cookie: strip, query: {{}} }}")
+    };
+    insta::assert_snapshot!(without_path(&rule("mode: content,")), @r"
+    stale: with mode: content, not in this version
+    heuristic: is of mode http (RFC 9111) and has no meaning in mode content
+    set_cookie: is of mode http (RFC 9111) and has no meaning in mode content
+    query: is of mode http (RFC 9111) and has no meaning in mode content
+    ");
+    insta::assert_snapshot!(without_path(&rule("mode: off,")), @r"
+    stale: is of mode http (RFC 9111) and has no meaning in mode off
+    heuristic: is of mode http (RFC 9111) and has no meaning in mode off
+    set_cookie: is of mode http (RFC 9111) and has no meaning in mode off
+    query: is of mode http (RFC 9111) and has no meaning in mode off
+    ");
+    insta::assert_snapshot!(
+        without_path(&rule("")),
+        @"stale: without mode: http, not in this version"
+    );
+}
+
+#[test]
+fn of_a_mode_that_nobody_can_read_only_the_mode_is_reported() {
+    for mode in ["htp", "true"] {
+        let problems = without_path(&format!("{{ mode: {mode}, stale: {{}}, set_cookie: keep }}"));
+        assert!(problems.starts_with("mode: must be"), "{problems}");
+        assert_eq!(problems.lines().count(), 1, "{problems}");
+    }
+}
+
+#[test]
+fn every_mistake_about_http_has_its_path() {
+    let long = "a".repeat(129);
+    let rule = format!(
+        "{{ mode: http, stale: {{ while_revalidate: 30, if_error: 400d, if_errors: 1h }},
+        heuristic: {{ percent: 0, max: 0s, negative: 1 }}, set_cookie: drop,
+        query: {{ sort: 'on', ignore: ['', 'a*b', '**', 'a=b', '{long}'], only: [q, 'a b', q, 'ü'] }} }}"
+    );
+    insta::assert_snapshot!(without_path(&rule), @r#"
+    heuristic.negative: must be true or false, not the number 1
+    heuristic.percent: must be 1 to 100
+    query.sort: must be true or false, not "on"
+    set_cookie: must be one of strip, bypass, keep, not "drop"
+    stale.if_errors: unknown key; did you mean if_error?
+    stale.while_revalidate: must be a duration like 10ms, 5s, 2m, 1h or 7d, not the number 30
+    stale.if_error: must be 0s to 366d, not 400d
+    heuristic.max: must be 1ms to 366d, not 0s
+    query.ignore[0]: must be the name of a parameter, 1 to 128 bytes long: ""
+    query.ignore[1]: must have a * only at the end: "a*b"
+    query.ignore[2]: must have a * only at the end: "**"
+    query.ignore[3]: must be printable ASCII without & = #; write anything else as %XX, as callers do: "a=b"
+    query.ignore[4]: must be the name of a parameter, 1 to 128 bytes long: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"…
+    query.only[1]: must be printable ASCII without & = #; write anything else as %XX, as callers do: "a b"
+    query.only[2]: q appears twice
+    query.only[3]: must be printable ASCII without & = #; write anything else as %XX, as callers do: "ü"
+    "#);
+    insta::assert_snapshot!(without_path("{ mode: http, heuristic: { percent: 101 } }"), @"heuristic.percent: must be 1 to 100");
+    insta::assert_snapshot!(without_path("{ mode: http, heuristic: 10 }"), @"heuristic: must be true or false or on, off or a mapping, not the number 10");
+}
+
+#[test]
+fn a_list_of_parameters_ends_at_64() {
+    let names = |n: usize| (0..n).map(|i| format!("p{i}")).collect::<Vec<_>>().join(", ");
+    for list in ["ignore", "only"] {
+        let rule = |n| format!("{{ mode: http, query: {{ {list}: [{}] }} }}", names(n));
+        policy(&rule(64));
+        assert_eq!(without_path(&rule(65)), format!("query.{list}: takes at most 64"));
+    }
+    policy(&format!("{{ query: {{ only: ['{}*'] }} }}", "a".repeat(127)));
+}
+
+#[test]
+fn only_a_ttl_that_is_written_at_a_tier_caps_what_the_headers_say() {
+    let memory = |ttl, ttl_written| TierUse { tier: Tier::Memory, ttl, ttl_written };
+    let redis = |ttl, ttl_written| TierUse { tier: Tier::Redis, ttl, ttl_written };
+    assert_eq!(
+        policy("{ mode: http, tiers: [memory, { name: redis, ttl: 7d }] }").tiers,
+        [memory(HOUR, None), redis(7 * DAY, Some(7 * DAY))],
+        "longer than content mode's ttl, which is not meant here"
+    );
+    assert_eq!(
+        policy("{ ttl: 24h, tiers: [{ name: memory, ttl: 1h }, { name: redis }] }").tiers,
+        [memory(HOUR, Some(HOUR)), redis(DAY, None)]
+    );
+    assert_eq!(
+        without_path("{ tiers: [{ name: memory, ttl: 7d }] }"),
+        "tiers[0].ttl: must not be longer than the ttl of the cache"
+    );
+}
+
+#[test]
+fn what_is_shown_of_a_cache_rule_is_the_same_rule() {
+    for rule in [
+        "on",
+        "{ mode: content, tiers: [memory, { name: redis, ttl: 1h }] }",
+        "{ heuristic: off, set_cookie: bypass, query: { only: [] }, tiers: [redis] }",
+        "{ mode: http, stale: { if_error: 1d }, tiers: [memory, { name: redis, ttl: 7d }],
+           heuristic: { percent: 1, max: 1ms, negative: false }, set_cookie: keep,
+           query: { sort: true, ignore: [utm_*], only: ['*', q] } }",
+    ] {
+        let config = valid(&file(rule));
+        let again = valid(&redacted(&config).to_string());
+        assert_eq!(config.routes, again.routes, "{rule}");
+    }
+    let shown = redacted(&valid(&file("{ mode: http, heuristic: false }")));
+    insta::assert_snapshot!(shown.pointer("/routes/0/cache").unwrap(), @r#"{"heuristic":"off","mode":"http","query":{"ignore":[],"sort":false},"set_cookie":"strip","stale":{"if_error":"0s","while_revalidate":"0s"},"tags":[],"tiers":[{"name":"memory"}]}"#);
+}
