@@ -25,6 +25,8 @@ pub struct RequestControl {
     /// Stale by this much is acceptable, in seconds; a `max-stale` without a value is
     /// [`SECONDS_MAX`].
     pub max_stale_s: Option<u64>,
+    /// Instead of an error, an answer stale by this much is acceptable (RFC 5861 §4), in seconds.
+    pub stale_if_error_s: Option<u64>,
 }
 
 /// What an upstream says about its answer.
@@ -51,6 +53,7 @@ impl RequestControl {
                 let seconds = value.and_then(seconds).unwrap_or(SECONDS_MAX);
                 control.min_fresh_s = control.min_fresh_s.max(Some(seconds));
             }
+            "stale-if-error" => set_seconds(&mut control.stale_if_error_s, value),
             "max-stale" => match value {
                 None => control.max_stale_s = Some(SECONDS_MAX),
                 value => set_seconds(&mut control.max_stale_s, value),
@@ -154,7 +157,7 @@ mod tests {
             request(&[
                 "No-Cache, max-age=\"10\"",
                 "min-fresh=5 , max-stale",
-                "only-if-cached,,no-store"
+                "only-if-cached,,no-store, stale-if-error=7"
             ]),
             RequestControl {
                 no_cache: true,
@@ -163,6 +166,7 @@ mod tests {
                 max_age_s: Some(10),
                 min_fresh_s: Some(5),
                 max_stale_s: Some(SECONDS_MAX),
+                stale_if_error_s: Some(7),
             }
         );
         assert_eq!(request(&["", "x-no-cache, no-cachex, \u{e9}"]), RequestControl::default());

@@ -7,8 +7,8 @@
 //!                                             miss ─▶ flight (the proxy's) ─▶ store
 //! ```
 //!
-//! It knows no money, no routes, no configuration and no HTTP types: what it needs comes in as
-//! plain arguments, the clock included. So everything but the Redis tier is tested without waiting,
+//! It knows no money, no routes, no configuration, and of HTTP only what a message's head is (the
+//! `http` crate's types): what it needs comes in as plain arguments, the clock included. So everything but the Redis tier is tested without waiting,
 //! and the Redis tier with a real server.
 
 pub mod counters;
@@ -25,4 +25,5 @@ pub mod shared;
 pub mod tiers;
 pub mod cache_control;
 pub mod freshness;
+pub mod rfc9111;
 pub mod flight;
