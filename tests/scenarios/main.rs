@@ -27,6 +27,7 @@ mod cache_redis;
 mod cache_said;
 mod cache_scope;
 mod cache_stage;
+mod rfc9111;
 mod meter_kill;
 mod meter_records;
 mod meter_stream;

@@ -2,10 +2,11 @@
 //! answer to HEAD (§4.3.5).
 
 use super::{
-    conditional,
+    Reason, conditional, date,
     etag::Tag,
     fields,
-    store::{Rules, dropped},
+    request::{Kind, Request},
+    store::{Rules, Times, Verdict, dropped, judge},
 };
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
@@ -61,6 +62,36 @@ pub fn freshen(kept: &mut HeaderMap, newer: &HeaderMap, rules: &Rules) {
     }
 }
 
+/// [`freshen`]s the kept fields and judges them anew: a 304 tells its own date and age, and may
+/// change for how long, or whether at all, the answer is kept.
+///
+/// # Errors
+/// Why it must not be kept any longer. The fields are up to date all the same, for the caller that
+/// asked.
+pub fn renew(
+    kept: &mut HeaderMap,
+    status: StatusCode,
+    newer: &HeaderMap,
+    request: &Request,
+    times: Times,
+    rules: &Rules,
+) -> Result<Verdict, Reason> {
+    freshen(kept, newer, rules);
+    let now_s = times.response_ms / 1_000;
+    let told = newer.get(header::DATE).and_then(|told| date::parse(told.as_bytes(), now_s));
+    if told.is_none() {
+        // It was made now, whatever the kept date was (RFC 9110 §6.6.1).
+        kept.insert(header::DATE, date::format(now_s));
+    }
+    let mut judged = kept.clone();
+    if let Some(age) = newer.get(header::AGE) {
+        judged.insert(header::AGE, age.clone());
+    }
+    // What HEAD was answered with is about GET's answer.
+    let request = Request { kind: Kind::Get, ..request.clone() };
+    judge(&request, status, &judged, times, rules)
+}
+
 /// What says how the kept bytes are to be read; a 304 has no bytes.
 const BYTES: [HeaderName; 4] = [
     header::CONTENT_LENGTH,
@@ -103,7 +134,7 @@ pub fn head(kept: &HeaderMap, len: u64, status: StatusCode, answer: &HeaderMap) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rfc9111::testing::headers;
+    use crate::rfc9111::testing::{NOW_MS, TIMES, get, headers};
 
     const CHANGED: (&str, &str) = ("last-modified", "Sun, 06 Nov 1994 08:00:00 GMT");
     const LATER: (&str, &str) = ("last-modified", "Sun, 06 Nov 1994 08:00:01 GMT");
@@ -152,6 +183,25 @@ mod tests {
         let found = updated(&kept, &newer);
         let expected = [kept[0], kept[1], kept[2], ("cache-control", "no-cache=\"y\"")];
         assert_eq!(found, headers(&expected));
+    }
+
+    #[test]
+    fn what_holds_is_as_old_as_its_304() {
+        let lines = [("cache-control", "max-age=60"), ("date", "Sun, 06 Nov 1994 07:00:00 GMT")];
+        let renewed = |newer: &[(&str, &str)]| {
+            let mut kept = headers(&lines);
+            let newer = headers(newer);
+            let rules = Rules::default();
+            let found = renew(&mut kept, StatusCode::OK, &newer, &get(&[]), TIMES, &rules);
+            (found.map(|verdict| verdict.stored.age_ms(NOW_MS)), kept)
+        };
+        let (age, kept) = renewed(&[]);
+        assert_eq!((age, &kept["date"]), (Ok(200), &date::format(NOW_MS / 1_000)));
+        assert_eq!(renewed(&[("age", "10")]).0, Ok(10_200));
+        assert!(!renewed(&[("age", "10")]).1.contains_key("age"));
+        assert_eq!(renewed(&[("date", "Sun, 06 Nov 1994 08:49:07 GMT")]).0, Ok(30_000));
+        let (age, kept) = renewed(&[("cache-control", "no-store"), ("x", "1")]);
+        assert_eq!((age, kept.contains_key("x")), (Err("no-store"), true));
     }
 
     #[track_caller]
