@@ -15,6 +15,7 @@ pub(crate) use self::{
     answer::{Hit, respond},
     explain::Explained,
     fill::{Fill, keep_shareable},
+    http_mode::{Asked, Given, Holds, Next, after, posted},
     note::{decode_bill, encode_bill},
     question::Question,
 };
@@ -111,6 +112,10 @@ impl Ask {
 #[derive(Debug)]
 pub(crate) enum Consulted {
     Hit(Hit),
+    /// What the URL's stored answer comes to for this caller.
+    Given(Box<Given>),
+    /// The same, and the stored answer is to be renewed beside it.
+    Stale(Box<Given>, Box<Question>),
     Miss(Box<Question>),
     /// The cache has nothing to do with this call, and why.
     Bypass(&'static str),
@@ -259,7 +264,9 @@ async fn content(
     let model = known.model.as_deref().unwrap_or_default();
     let version = current_version(parts, route, model);
     let (method, fresh) = (head.method.as_str(), wish.no_cache);
-    let asking = Asking { route, ask, head, method, host: None, digest, model, scope, fresh };
+    let query = head.uri.query();
+    let asking =
+        Asking { route, ask, head, method, host: None, query, digest, model, scope, fresh };
     let (key, check) = asking.key(version.as_deref().unwrap_or(VERSION_UNKNOWN));
     if version.is_some()
         && !wish.no_cache
@@ -305,7 +312,7 @@ async fn look_up(
 
 /// Looks in memory once more: for a caller that has just become the leader.
 pub(crate) fn consult_now(fetch: &Fetch, question: Box<Question>) -> Result<Hit, Box<Question>> {
-    let unknown = question.mode == Mode::Content && question.version.is_none();
+    let unknown = question.mode != Mode::Content || question.version.is_none();
     if fetch.route.ttls.memory_ms.is_none() || question.fresh || unknown {
         return Err(question);
     }

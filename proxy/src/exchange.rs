@@ -8,6 +8,7 @@
 mod contain;
 mod fetch;
 mod mark;
+mod refresh;
 mod unread;
 mod upgrade;
 
@@ -22,7 +23,7 @@ use crate::{
     admission::{QueuedFlag, Shed},
     app::{Parts, Snapshot},
     body::{Body, BodyError},
-    cache::{self, Ask, Consulted, Fill, Hit, Question},
+    cache::{self, Ask, Consulted, Fill, Given, Hit, Question},
     head::{self, BadHead},
     inspect::{self, InspectError},
     listener::{Active, Peer},
@@ -65,6 +66,9 @@ pub(crate) enum ExchangeError {
     Shed(#[source] Shed),
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// No failure to the caller: what was held is given, and the record is written.
+    #[error("answered from what was held")]
+    Instead(Arc<Given>),
     #[error("a panic was contained; its message is in the log")]
     Internal,
 }
@@ -86,7 +90,32 @@ impl ExchangeError {
                 | UpstreamError::Unasked { .. }
                 | UpstreamError::FirstByteTimeout { .. } => false,
             },
+            Self::Instead(_) => true,
             Self::NoRoute(_) | Self::BadHead(_) => false,
+        }
+    }
+
+    /// The upstream could not be asked, or did not answer.
+    pub(crate) fn is_no_answer(&self) -> bool {
+        match self {
+            Self::Upstream(error) => match error {
+                UpstreamError::Unreachable { .. }
+                | UpstreamError::ConnectTimeout { .. }
+                | UpstreamError::Reset { .. }
+                | UpstreamError::Protocol { .. }
+                | UpstreamError::FirstByteTimeout { .. } => true,
+                UpstreamError::Deadline { .. }
+                | UpstreamError::Unasked { .. }
+                | UpstreamError::DownstreamCut
+                | UpstreamError::TooLarge => false,
+            },
+            Self::NoRoute(_)
+            | Self::BadHead(_)
+            | Self::Inspect(_)
+            | Self::NotCached
+            | Self::Shed(_)
+            | Self::Instead(_)
+            | Self::Internal => false,
         }
     }
 }
@@ -207,8 +236,14 @@ async fn run(
     let asked = debug.clock();
     let consulted = cache::consult(parts, route, &ask, &head, &caller).await;
     debug.looked_up(asked);
+    let mut stale = None;
     let question = match consulted {
         Consulted::Hit(hit) => return Ok(hit_response(hit, &ask, call, debug)),
+        Consulted::Given(given) => return Ok(given.serve(call.hand_over())),
+        Consulted::Stale(given, question) => {
+            stale = Some(given.serve(call.hand_over()));
+            Ok(question)
+        }
         Consulted::NotCached => {
             call.cache(CacheOutcome::Miss, TierLabel::None);
             return Err(failed(ExchangeError::NotCached));
@@ -218,7 +253,8 @@ async fn run(
         Consulted::Bypass(why) => Err(why),
         Consulted::Miss(question) => Ok(question),
     };
-    let shape = Shape { hides_usage: ask.hides_usage(), wants_stream: ask.wants_stream(), debug };
+    let forwarded = question.as_ref().map_or("bypass", |question| question.forwarded());
+    let shape = Shape::of(&ask, debug, forwarded);
     // On the heap, as is its future: by value it would be copied through every layer.
     let fetch = Box::new(Fetch {
         parts: parts.clone(),
@@ -235,6 +271,10 @@ async fn run(
         upgrade,
     });
     match question {
+        Ok(question) if let Some(response) = stale => {
+            refresh::begin(fetch, question, marks);
+            Ok(response)
+        }
         Err(why) => direct(fetch, call, marks, why, shape).await,
         Ok(question) => Box::pin(fly(fetch, question, call, marks, shape)).await,
     }
@@ -252,20 +292,42 @@ struct Shape {
     hides_usage: bool,
     wants_stream: bool,
     debug: Debug,
+    /// Why the upstream is asked, as in `cache-status: …; fwd=`.
+    forwarded: &'static str,
+}
+
+impl Shape {
+    fn of(ask: &Ask, debug: Debug, forwarded: &'static str) -> Self {
+        let (hides_usage, wants_stream) = (ask.hides_usage(), ask.wants_stream());
+        Self { hides_usage, wants_stream, debug, forwarded }
+    }
 }
 
 type Failed = Arc<ExchangeError>;
 
 /// A call that has nothing to do with the cache.
 async fn direct(
-    fetch: Box<Fetch>,
+    mut fetch: Box<Fetch>,
     call: &mut Call,
     marks: &Marks,
     why: &'static str,
     shape: Shape,
 ) -> Result<Response<Body>, Failed> {
+    fetch.fill = cache::posted(&fetch);
+    let alone = fetch.fill.as_ref().map(|fill| fetch.parts.flights.alone(fill.key(), fetch.class));
+    let seat = alone.is_some().then(|| call.seat());
     let fetching = Box::pin(fetch.ask(call.hand_over(), marks.clone()));
     let (head, mut answer) = fetching.await?;
+    if let (Some(lead), Some(seat), true) = (alone, seat, head.shared.recorded_bytes_max.is_some())
+    {
+        // Kept after all: recorded as it passes.
+        let landed = std::future::ready(Ok((head, answer)));
+        let Some(mut listener) = lead.start(Box::pin(landed)) else {
+            return Err(failed(ExchangeError::Internal));
+        };
+        let Ok(head) = listener.head().await else { return Err(failed(ExchangeError::Internal)) };
+        return Ok(listened(head, listener, seat, None, shape).await);
+    }
     let empty = answer.settle_if_empty();
     let filter = shape.hides_usage && head.shared.is_event_stream;
     let status = respond::bypass_status(why);
@@ -362,6 +424,10 @@ async fn lead(
         Ok(Err(NoHead::Lead)) => failed(ExchangeError::Internal),
         Err(_elapsed) => late,
     };
+    if let ExchangeError::Instead(given) = &*failure {
+        drop(seat);
+        return Ok(given.respond());
+    }
     // Others may go on listening, and the record is written when they are done.
     let verdict = respond::verdict(&failure);
     seat.refused(verdict.status.as_u16(), verdict.reason);
@@ -412,7 +478,7 @@ async fn listened(
     }
     let filter = shape.hides_usage && head.shared.is_event_stream;
     let follows = call.is_some();
-    let status = respond::miss_status(follows);
+    let status = respond::miss_status(follows, shape.forwarded);
     let code = head.shared.status.as_u16();
     let body = Listened::new(listener, seat, call, code, head.shared.len, filter);
     let mut response =

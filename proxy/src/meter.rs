@@ -66,6 +66,13 @@ pub(crate) struct Lane {
     pub(crate) access: bool,
 }
 
+impl Lane {
+    /// The least important class.
+    pub(crate) fn class_last(&self) -> ClassId {
+        ClassId::new(self.classes.len().saturating_sub(1)).unwrap_or(self.class_default)
+    }
+}
+
 /// A call that has begun and is not written yet.
 #[must_use]
 #[derive(Debug)]

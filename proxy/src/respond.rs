@@ -111,7 +111,7 @@ pub(crate) fn verdict(error: &ExchangeError) -> Verdict {
                                                  => (BAD_GATEWAY,        Upstream,   "upstream_protocol",    Perhaps, "the upstream's answer is not HTTP"),
         E::Upstream(U::FirstByteTimeout { .. } | U::Deadline { .. })
                                                  => (GATEWAY_TIMEOUT,    Upstream,   "upstream_timeout",     Perhaps, "the upstream did not begin to answer in time"),
-        E::Internal                              => (INTERNAL,           Proxy,      "internal",             Perhaps, "an error inside the proxy; it was logged"),
+        E::Internal | E::Instead(_)              => (INTERNAL,           Proxy,      "internal",             Perhaps, "an error inside the proxy; it was logged"),
     };
     Verdict { status, fault, reason, retry, message }
 }
@@ -271,11 +271,16 @@ pub(crate) fn bypass_status(why: &'static str) -> HeaderValue {
 
 /// The status of an answer that the cache did not have. Not `stored`: that is only known
 /// when the answer has come to its end and turned out to be whole and finished.
-pub(crate) fn miss_status(collapsed: bool) -> HeaderValue {
-    HeaderValue::from_static(if collapsed {
-        "tollgate; fwd=miss; collapsed"
-    } else {
-        "tollgate; fwd=miss"
+pub(crate) fn miss_status(collapsed: bool, forwarded: &'static str) -> HeaderValue {
+    HeaderValue::from_static(match (forwarded, collapsed) {
+        (_, true) => "tollgate; fwd=miss; collapsed",
+        // An answer to POST that is kept for GET after all.
+        ("bypass", _) => "tollgate; fwd=bypass; detail=method",
+        ("uri-miss", _) => "tollgate; fwd=uri-miss",
+        ("vary-miss", _) => "tollgate; fwd=vary-miss",
+        ("stale", _) => "tollgate; fwd=stale",
+        ("request", _) => "tollgate; fwd=request",
+        (_, false) => "tollgate; fwd=miss",
     })
 }
 

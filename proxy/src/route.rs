@@ -6,8 +6,14 @@
 
 use crate::{app::Destination, head, identity::Caller, meter::Lane};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request};
-use std::{borrow::Cow, sync::Arc};
-use tollgate_cache::tiers::TierTtls;
+use std::{borrow::Cow, sync::Arc, time::Duration};
+use tollgate_cache::{
+    rfc9111::{
+        query::{Pattern, QueryRules},
+        store::{Heuristic, Rules, SetCookie},
+    },
+    tiers::TierTtls,
+};
 use tollgate_config as config;
 use tollgate_core::{
     class::ClassId,
@@ -28,10 +34,19 @@ pub(crate) struct Route {
     pub(crate) destination: Arc<Destination>,
     pub(crate) lane: Arc<Lane>,
     pub(crate) ttls: TierTtls,
+    pub(crate) http: HttpRules,
     /// All classes; the places in it are what [`Route::class`] says.
     pub(crate) classes: Arc<Classes>,
     class_header: Option<HeaderName>,
     pub(crate) version_headers: Box<[(Arc<str>, HeaderName)]>,
+}
+
+/// What holds for a route's `mode: http`.
+#[derive(Debug)]
+pub(crate) struct HttpRules {
+    pub(crate) rules: Rules,
+    pub(crate) query: QueryRules,
+    pub(crate) ttls: TierTtls,
 }
 
 /// The table of routes.
@@ -91,8 +106,9 @@ impl Route {
             memory_ms: ttl_of(config::Tier::Memory),
             redis_ms: ttl_of(config::Tier::Redis),
         };
+        let http = HttpRules::new(&config.cache);
         let name = Arc::from(&*config.name);
-        Self { config, name, destination, lane, ttls, classes, class_header, version_headers }
+        Self { config, name, destination, lane, ttls, http, classes, class_header, version_headers }
     }
 
     /// The class of a call: what its header claims, if the route's map names it and its
@@ -121,6 +137,46 @@ impl Route {
     /// The dialect that errors are told in.
     pub(crate) fn dialect(&self, operation: Operation) -> Dialect {
         self.config.dialect.unwrap_or_else(|| operation.dialect())
+    }
+}
+
+impl HttpRules {
+    fn new(cache: &config::CachePolicy) -> Self {
+        let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        let policy = &cache.http;
+        let patterns = |names: &[String]| names.iter().map(|name| Pattern::new(name)).collect();
+        // A tier keeps what the upstream says for as long as it says, unless it is told not to.
+        let ttl_of = |tier: config::Tier| {
+            let used = cache.tiers.iter().find(|used| used.tier == tier)?;
+            Some(used.ttl_written.map_or(u64::MAX, millis))
+        };
+        let stale_if_error_ms = millis(policy.stale_if_error);
+        Self {
+            rules: Rules {
+                heuristic: policy.heuristic.map(|heuristic| Heuristic {
+                    percent: heuristic.percent,
+                    max_ms: millis(heuristic.max),
+                    negative: heuristic.negative,
+                }),
+                set_cookie: match policy.set_cookie {
+                    config::SetCookie::Strip => SetCookie::Strip,
+                    config::SetCookie::Bypass => SetCookie::Bypass,
+                    config::SetCookie::Keep => SetCookie::Keep,
+                },
+                stale_while_revalidate_ms: millis(policy.stale_while_revalidate),
+                stale_if_error_ms,
+                ..Rules::default()
+            },
+            query: QueryRules {
+                sort: policy.query.sort,
+                ignore: patterns(&policy.query.ignore),
+                only: policy.query.only.as_deref().map(patterns),
+            },
+            ttls: TierTtls {
+                memory_ms: ttl_of(config::Tier::Memory),
+                redis_ms: ttl_of(config::Tier::Redis),
+            },
+        }
     }
 }
 

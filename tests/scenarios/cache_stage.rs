@@ -11,6 +11,14 @@ use tollgate_tests::{Client, Live, Reply, World, WorldBuilder, until, within};
 pub(crate) const CHAT: &str = "/v1/chat/completions";
 pub(crate) const MESSAGES: &str = "/v1/messages";
 
+/// All the ways of having nothing to give: RFC 9211 has a word for each.
+const MISSES: [&str; 5] = [
+    MISS,
+    "tollgate; fwd=uri-miss",
+    "tollgate; fwd=vary-miss",
+    "tollgate; fwd=stale",
+    "tollgate; fwd=request",
+];
 pub(crate) const MISS: &str = "tollgate; fwd=miss";
 pub(crate) const COLLAPSED: &str = "tollgate; fwd=miss; collapsed";
 
@@ -67,7 +75,8 @@ pub(crate) trait Told {
     }
 
     fn is_miss(&self) -> bool {
-        self.cache_status().starts_with("tollgate; fwd=miss")
+        let said = self.cache_status();
+        MISSES.iter().any(|miss| said.starts_with(miss))
     }
 }
 

@@ -11,15 +11,17 @@
 //! The subjects are made anew from the names, and the local half of the stamp is left out: it means
 //! nothing in another process.
 
+mod rule;
+
 use crate::{
-    entry::{Entry, Form, subjects},
+    entry::{Entry, Form, Rule, subjects},
     generations::{CheckedAt, FleetStamp, Stamp},
     key::{CacheKey, Check},
 };
 use bytes::{Buf, Bytes};
 
 /// The last byte is the format's version: bump it with any change of the layout.
-const MAGIC: &[u8; 4] = b"TGE\x01";
+const MAGIC: &[u8; 4] = b"TGE\x02";
 const CHECKSUM_LEN: usize = 16;
 
 /// The value is not a whole entry of this version under this key.
@@ -44,6 +46,7 @@ pub fn encode(key: CacheKey, entry: &Entry) -> Vec<u8> {
     {
         out.extend_from_slice(&number.to_le_bytes());
     }
+    rule::put(&mut out, &entry.rule);
     for name in [&entry.model, &entry.model_version, &entry.tenant, &entry.route] {
         put(&mut out, name.as_bytes());
     }
@@ -87,6 +90,7 @@ pub fn decode(key: CacheKey, value: &Bytes) -> Result<Entry, Foreign> {
     };
     let (stored_at_ms, ttl_ms) = (input.u64()?, input.u64()?);
     let fleet = FleetStamp { epoch: input.u64()?, sequence: input.u64()? };
+    let rule = rule::take(&mut input)?;
     let (model, model_version) = (input.text()?, input.text()?);
     let (tenant, route) = (input.text()?, input.text()?);
     let tags = input.list(4, Input::text)?;
@@ -96,6 +100,10 @@ pub fn decode(key: CacheKey, value: &Bytes) -> Result<Entry, Foreign> {
     if input.0.has_remaining() {
         return Err(Foreign);
     }
+    let about = match &rule {
+        Rule::Http(http) => http.url,
+        Rule::Ttl | Rule::Variants(_) => key,
+    };
     Ok(Entry {
         status,
         headers,
@@ -105,7 +113,8 @@ pub fn decode(key: CacheKey, value: &Bytes) -> Result<Entry, Foreign> {
         check,
         stored_at_ms,
         ttl_ms,
-        subjects: subjects(key, &route, &model, &tenant, &tags),
+        rule,
+        subjects: subjects(about, &route, &model, &tenant, &tags),
         model,
         model_version,
         tenant,
@@ -189,8 +198,9 @@ mod tests {
         let numbers = (any::<u16>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
         let check = (any::<u64>(), any::<[u8; 16]>());
         let payload = (vec((bytes(), bytes()), 0..4), vec(any::<u32>(), 0..5), bytes(), bytes());
-        (names, numbers, check, payload, any::<bool>()).prop_map(
-            |(names, numbers, check, payload, stream)| {
+        let rule = rule::tests::rules();
+        (names, numbers, check, payload, any::<bool>(), rule).prop_map(
+            |(names, numbers, check, payload, stream, rule)| {
                 let (model, model_version, tenant, route, tags) = names;
                 let (status, stored_at_ms, ttl_ms, epoch, sequence) = numbers;
                 let (headers, frame_ends, note, body) = payload;
@@ -204,6 +214,7 @@ mod tests {
                     check: Check { len: check.0, digest128: check.1 },
                     stored_at_ms,
                     ttl_ms,
+                    rule,
                     subjects: subjects(key(7), &route, &model, &tenant, &tags),
                     model,
                     model_version,

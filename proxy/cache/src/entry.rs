@@ -7,8 +7,10 @@
 use crate::{
     generations::{CheckedAt, Stamp, Subject, Target},
     key::{CacheKey, Check},
+    rfc9111::store::Stored,
 };
 use bytes::Bytes;
+use http::HeaderName;
 
 /// Which of the two forms of an answer was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,31 @@ pub enum Form {
     /// Server-sent events.
     Stream,
 }
+
+/// What decides whether an entry may be given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Rule {
+    /// Its time to live alone: what a route keys by content.
+    #[default]
+    Ttl,
+    /// HTTP caching.
+    Http(Box<HttpRule>),
+    /// No answer: the answers of this URL depend on fields of the request, and lie under keys of
+    /// their own. One list of names for each way in which answers said so, newest first.
+    Variants(Box<[FieldNames]>),
+}
+
+/// What decides whether an answer kept for HTTP may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpRule {
+    pub stored: Stored,
+    /// The key of its URL, which is not its own if it depends on fields of the request. A purge
+    /// by this key voids all that is kept for the URL.
+    pub url: CacheKey,
+}
+
+/// The fields that one `vary` named, sorted.
+pub type FieldNames = Box<[HeaderName]>;
 
 /// A stored answer, and what decides whether it may still be given.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +60,9 @@ pub struct Entry {
     pub check: Check,
     /// Unix time. For an answer that came with an age, that much earlier.
     pub stored_at_ms: u64,
+    /// How long it can be of use. Whether it may be given is for `rule` to say.
     pub ttl_ms: u64,
+    pub rule: Rule,
     pub model: Box<str>,
     pub model_version: Box<str>,
     pub tenant: Box<str>,
@@ -53,6 +82,20 @@ const OVERHEAD: usize = 512;
 /// And every separately allocated or shared piece.
 const PIECE_OVERHEAD: usize = 48;
 
+impl Rule {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Ttl => 0,
+            Self::Http(_) => size_of::<HttpRule>() + PIECE_OVERHEAD,
+            Self::Variants(lists) => {
+                let names = lists.iter().flat_map(|list| list.iter());
+                let names: usize = names.map(|name| name.as_str().len() + PIECE_OVERHEAD).sum();
+                names + lists.len() * PIECE_OVERHEAD
+            }
+        }
+    }
+}
+
 impl Entry {
     /// Bytes of memory, overhead included.
     pub fn weight(&self) -> u64 {
@@ -64,7 +107,7 @@ impl Entry {
         let tags: usize = self.tags.iter().map(|tag| tag.len() + PIECE_OVERHEAD).sum();
         let names =
             self.model.len() + self.model_version.len() + self.tenant.len() + self.route.len();
-        let tables = 4 * self.frame_ends.len() + 16 * self.subjects.len();
+        let tables = 4 * self.frame_ends.len() + 16 * self.subjects.len() + self.rule.weight();
         let all = OVERHEAD + self.body.len() + self.note.len() + headers + tags + names + tables;
         u64::try_from(all).unwrap_or(u64::MAX)
     }
@@ -169,6 +212,7 @@ pub(crate) mod tests {
             check: Check { len: 2, digest128: [9; 16] },
             stored_at_ms: 1_000,
             ttl_ms: 60_000,
+            rule: Rule::Ttl,
             model: "m".into(),
             model_version: "1".into(),
             tenant: "acme".into(),

@@ -24,6 +24,5 @@ pub mod versions;
 pub mod shared;
 pub mod tiers;
 pub mod cache_control;
-pub mod freshness;
 pub mod rfc9111;
 pub mod flight;

@@ -1,6 +1,9 @@
 //! Stores what an upstream answered, if it may be stored, under the key it belongs to.
 
-use super::{Ask, Mode, Question, encode_bill};
+use super::{
+    Ask, Asked, Holds, Mode, Next, Question, encode_bill,
+    http_mode::{self, Kept},
+};
 use crate::{
     app::Parts,
     identity::Caller,
@@ -12,9 +15,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, request, response};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use tollgate_cache::{
-    entry::{Entry, Form, is_storable, storable_headers, subjects},
+    entry::{Entry, FieldNames, Form, Rule, is_storable, storable_headers, subjects},
     flight::Recording,
-    generations::{CheckedAt, Stamp},
+    generations::{CheckedAt, Stamp, Target},
     key::{CacheKey, Check},
     versions::Observed,
 };
@@ -45,7 +48,12 @@ struct Under {
     headers: Vec<(Bytes, Bytes)>,
     form: Form,
     ttl_ms: u64,
-    age_ms: u64,
+    made_at_ms: Option<u64>,
+    rule: Rule,
+    /// The answer's own.
+    tags: Vec<Box<str>>,
+    /// The fields that answers of this URL depend on, to lie under the URL's key.
+    lists: Option<Box<[FieldNames]>>,
     status: u16,
 }
 
@@ -57,13 +65,14 @@ impl Fill {
 
     /// The head has come: whether, and under which key, the answer is to be stored.
     pub(crate) fn answered(mut self, answer: &response::Parts) -> Option<Self> {
+        if self.asked().is_some_and(|asked| asked.is_posted()) {
+            // What the POST itself has voided was before its answer.
+            self.stamp = self.parts.cache.tiers.stamp();
+        }
         self.under = match self.question.mode {
             Mode::Content => self.content(answer),
             Mode::Http => {
-                super::http_mode::storable(&self.question, answer).map(|(ttl_ms, age_ms)| {
-                    let (key, check) = (self.question.key, self.question.check);
-                    self.under(key, check, Arc::default(), answer, ttl_ms, age_ms)
-                })
+                http_mode::storable(&self.question, answer).map(|kept| self.kept(kept, answer))
             }
             Mode::Off => None,
         };
@@ -100,7 +109,7 @@ impl Fill {
             question.key_of(&version)
         };
         let ttl_ms = millis(question.route.config.cache.ttl);
-        Some(self.under(key, check, version, answer, ttl_ms, 0))
+        Some(self.under(key, check, version, answer, ttl_ms))
     }
 
     fn under(
@@ -110,24 +119,70 @@ impl Fill {
         version: Arc<str>,
         answer: &response::Parts,
         ttl_ms: u64,
-        age_ms: u64,
     ) -> Under {
         let also = self.question.route.destination.version_header.as_ref();
         let also: Vec<&str> = also.iter().map(|name| name.as_str()).collect();
         let headers = answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let is_stream = answer
-            .headers
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         Under {
             key,
             check,
             version,
             headers: storable_headers(headers, &also),
-            form: if is_stream { Form::Stream } else { Form::Whole },
+            form: form_of(answer),
             ttl_ms,
-            age_ms,
+            made_at_ms: None,
+            rule: Rule::Ttl,
+            tags: Vec::new(),
+            lists: None,
             status: answer.status.as_u16(),
+        }
+    }
+
+    fn kept(&self, kept: Kept, answer: &response::Parts) -> Under {
+        Under {
+            key: kept.key,
+            check: kept.check,
+            version: Arc::default(),
+            headers: kept.headers,
+            form: Form::Whole,
+            ttl_ms: kept.useful_ms,
+            made_at_ms: Some(kept.made_at_ms),
+            rule: kept.rule,
+            tags: kept.tags,
+            lists: kept.lists,
+            status: answer.status.as_u16(),
+        }
+    }
+
+    pub(crate) fn key(&self) -> CacheKey {
+        self.question.key
+    }
+
+    /// What is held of a URL, where that is what is asked about.
+    pub(crate) fn asked(&self) -> Option<&Arc<Asked>> {
+        self.question.http.as_ref()
+    }
+
+    /// What an answer does to what is held.
+    pub(crate) fn holds(&self, answer: &response::Parts) -> Holds {
+        match self.asked() {
+            None => Holds::Answer,
+            Some(asked) => asked.holds(&self.question, answer, self.stamp),
+        }
+    }
+
+    /// Does it.
+    pub(crate) async fn next(&self, next: Next) {
+        let tiers = &self.parts.cache.tiers;
+        match next {
+            Next::Stays => {}
+            Next::Goes(key) => {
+                tiers.purge(Target::Key(key)).await;
+            }
+            Next::Renewed(key, newer) => {
+                let ttls = self.question.route.http.ttls;
+                tiers.store(key, newer, ttls, super::now_ms());
+            }
         }
     }
 
@@ -151,6 +206,13 @@ impl Fill {
         let now_ms = u64::try_from(unix_ms()).unwrap_or(0);
         let tenant = question.tenant.as_str();
         let route = &question.route;
+        let ttls = match question.mode {
+            Mode::Http => route.http.ttls,
+            Mode::Content | Mode::Off => route.ttls,
+        };
+        let mut tags = question.tags;
+        tags.extend(under.tags);
+        let about = if question.mode == Mode::Http { question.key } else { under.key };
         let entry = Entry {
             status: under.status,
             headers: under.headers,
@@ -158,20 +220,40 @@ impl Fill {
             frame_ends,
             form: under.form,
             check: under.check,
-            stored_at_ms: now_ms.saturating_sub(under.age_ms),
+            stored_at_ms: under.made_at_ms.unwrap_or(now_ms),
             ttl_ms: under.ttl_ms,
+            rule: under.rule,
             model: (&*question.model).into(),
             model_version: (&*under.version).into(),
             tenant: tenant.into(),
             route: (&*route.name).into(),
-            subjects: subjects(under.key, &route.name, &question.model, tenant, &question.tags),
-            tags: question.tags,
+            subjects: subjects(about, &route.name, &question.model, tenant, &tags),
+            tags,
             note: encode_bill(bill),
             stamp,
             checked: CheckedAt::default(),
         };
-        parts.cache.tiers.store(under.key, Arc::new(entry), route.ttls, now_ms);
+        let tiers = &parts.cache.tiers;
+        if let Some(lists) = under.lists {
+            // First, so that whoever finds the list may look for the answer.
+            let list = Entry {
+                headers: Vec::new(),
+                body: Bytes::new(),
+                rule: Rule::Variants(lists),
+                check: question.check,
+                note: Bytes::new(),
+                ..entry.clone()
+            };
+            tiers.store(question.key, Arc::new(list), ttls, now_ms);
+        }
+        tiers.store(under.key, Arc::new(entry), ttls, now_ms);
     }
+}
+
+fn form_of(answer: &response::Parts) -> Form {
+    let kind = answer.headers.get(header::CONTENT_TYPE);
+    let is_stream = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    if is_stream { Form::Stream } else { Form::Whole }
 }
 
 /// Leaves a follower what describes the answer, and drops what was the leader's: its

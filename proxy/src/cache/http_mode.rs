@@ -1,21 +1,51 @@
-//! `mode: http`, the safe core: GET and HEAD of answers that say how long they are
-//! fresh, and depend on nothing but their URL. All else passes by (RFC 9111 in full is
-//! the cache issue's).
+//! `mode: http`: HTTP caching as RFC 9111 has it for a shared cache. What is allowed is for
+//! `tollgate_cache::rfc9111` to say; here are the look-ups, the keys and the answers.
+//!
+//! ```text
+//!  consult ─▶ find ─▶ reuse ─┬─ fresh ──────────────▶ Given
+//!                            ├─ stale, to be renewed ▶ Given, and one refresh beside it
+//!                            └─ to be asked ────────▶ Question with what is held
+//!                                 answered: 304 freshens ▶ Given;  5xx, nobody there ▶ perhaps Given
+//!                                           else judge ──▶ kept under its own key
+//! ```
+//!
+//! An answer that varies lies under a key of its own; under the URL's key lies the list of the
+//! fields it varies by ([`Rule::Variants`](tollgate_cache::entry::Rule)).
 
+mod after;
+mod answered;
+mod find;
+mod given;
+
+pub(crate) use self::{
+    after::{after, posted},
+    answered::{Holds, Next},
+    given::Given,
+};
+pub(super) use self::{
+    answered::{Kept, storable},
+    find::Held,
+};
+
+use self::given::How;
 use super::{
-    Ask, Consulted, look_up,
-    question::{Asking, OwnedScope, Question},
+    Ask, Consulted,
+    question::{Asking, OwnedScope},
 };
 use crate::{
     app::Parts,
     identity::{Caller, Tenant},
     route::Route,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request};
 use std::sync::{Arc, LazyLock};
 use tollgate_cache::{
-    freshness::{self, Times},
+    entry::FieldNames,
     key::{BodyDigest, Scope},
+    rfc9111::{
+        request::{Kind, Request},
+        reuse::{Reuse, Why, reuse},
+    },
 };
 
 /// Fields by which some services choose another answer without saying so in `vary`: a
@@ -29,8 +59,32 @@ const UNKEYED: [HeaderName; 6] = [
     header::FORWARDED,
 ];
 
+/// Credentials that RFC 9111 does not know, and that are as good as `authorization`.
+const CREDENTIALS: [HeaderName; 3] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
+
 /// The digest of no body.
 static NO_BODY: LazyLock<BodyDigest> = LazyLock::new(|| BodyDigest::of(b""));
+
+/// What a call for a URL is about, kept while the upstream is asked.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(super) request: Request,
+    /// The caller's own: an answer may turn out to depend on any of them.
+    pub(super) headers: HeaderMap,
+    pub(super) host: Option<HeaderValue>,
+    /// What the upstream is asked about, if it still holds.
+    pub(super) held: Option<Held>,
+    /// The fields that the URL's answers are known to depend on.
+    pub(super) lists: Box<[FieldNames]>,
+    /// Why the upstream is asked, as in `cache-status: …; fwd=`.
+    pub(crate) forwarded: &'static str,
+    /// A POST to this URL, whose answer may say that it is what GET would bring.
+    pub(super) posted_to: Option<Uri>,
+}
 
 pub(super) async fn consult(
     parts: &Parts,
@@ -39,12 +93,10 @@ pub(super) async fn consult(
     head: &request::Parts,
     caller: &Caller,
 ) -> Consulted {
-    let wish = match freshness::may_use_cache(head.method.as_str(), plain(&head.headers)) {
-        Ok(wish) => wish,
-        Err(why) => return Consulted::Bypass(why),
-    };
-    if head.headers.contains_key(header::COOKIE) {
-        return Consulted::Bypass("cookie");
+    let scope = scope(caller);
+    let request = read(head, scope);
+    if let Some(why) = request.passed {
+        return Consulted::Bypass(why);
     }
     if UNKEYED.iter().any(|name| head.headers.contains_key(name)) {
         return Consulted::Bypass("unkeyed-header");
@@ -52,57 +104,89 @@ pub(super) async fn consult(
     if caller.tenant_configured && caller.tenant == Tenant::Anonymous {
         return Consulted::Bypass("anonymous");
     }
-    let scope = if caller.tenant_configured {
-        Scope::Tenant(caller.tenant.as_str())
-    } else {
-        Scope::Shared
+    let query = route.http.query.normal(head.uri.query());
+    let asking = asking(route, ask, head, query.as_deref(), scope);
+    let (key, check) = asking.key("");
+    let found = find::find(parts, &asking, &key, &check).await;
+    let now_ms = super::now_ms();
+    let verdict = match &found.held {
+        Some(held) => reuse(&held.stored, &request, now_ms),
+        None if request.control.only_if_cached => Reuse::NotCached,
+        None => Reuse::Miss(if found.lists.is_empty() { "uri-miss" } else { "vary-miss" }),
     };
-    let asking = Asking {
+    let given = |how| found.held.as_ref().map(|held| Given::of(held, &request, now_ms, how));
+    let given = match verdict {
+        Reuse::Fresh { .. } => given(How::Hit),
+        Reuse::Stale { .. } => given(How::Stale),
+        Reuse::NotCached => return Consulted::NotCached,
+        Reuse::Revalidate(_) | Reuse::Miss(_) => None,
+    };
+    let (forwarded, holds) = match verdict {
+        Reuse::Revalidate("no-cache" | "max-age" | "min-fresh") => ("request", true),
+        Reuse::Miss(why @ ("uri-miss" | "vary-miss")) => (why, false),
+        Reuse::Miss(_) => ("miss", false),
+        Reuse::Revalidate(_) | Reuse::Fresh { .. } | Reuse::Stale { .. } | Reuse::NotCached => {
+            ("stale", true)
+        }
+    };
+    let renews = matches!(verdict, Reuse::Stale { why: Why::WhileRevalidate, .. });
+    match given {
+        Some(given) if !renews || request.kind == Kind::Head => {
+            return Consulted::Given(Box::new(given));
+        }
+        None if request.kind == Kind::Head => return Consulted::Bypass("head"),
+        Some(_) | None => {}
+    }
+    let mut question = asking.question(key, check, None, caller);
+    question.http = Some(Arc::new(Asked {
+        request,
+        headers: head.headers.clone(),
+        host: head.headers.get(header::HOST).cloned(),
+        held: found.held.filter(|_| holds),
+        lists: found.lists,
+        forwarded,
+        posted_to: None,
+    }));
+    match given {
+        Some(given) => Consulted::Stale(Box::new(given), question),
+        None => Consulted::Miss(question),
+    }
+}
+
+/// The scope is shared, and RFC 9111's rules about credentials decide; unless the
+/// operator says who tenants are.
+fn scope(caller: &Caller) -> Scope<'_> {
+    if caller.tenant_configured { Scope::Tenant(caller.tenant.as_str()) } else { Scope::Shared }
+}
+
+fn read(head: &request::Parts, scope: Scope<'_>) -> Request {
+    let mut request = Request::read(&head.method, &head.headers);
+    request.authorized |= CREDENTIALS.iter().any(|name| head.headers.contains_key(name));
+    // What is kept is this tenant's only.
+    request.authorized &= scope == Scope::Shared;
+    request
+}
+
+fn asking<'a>(
+    route: &'a Arc<Route>,
+    ask: &'a Ask,
+    head: &'a request::Parts,
+    query: Option<&'a str>,
+    scope: Scope<'a>,
+) -> Asking<'a> {
+    Asking {
         route,
         ask,
         head,
         // HEAD is answered from what GET stored.
         method: Method::GET.as_str(),
         host: head.headers.get(header::HOST).map(HeaderValue::as_bytes),
+        query,
         digest: &NO_BODY,
         model: "",
         scope,
-        fresh: wish.no_cache,
-    };
-    let (key, check) = asking.key("");
-    if !wish.no_cache
-        && let Some(hit) = look_up(parts, route, ask, &key, &check, &wish).await
-    {
-        return Consulted::Hit(hit);
+        fresh: false,
     }
-    if wish.only_if_cached {
-        return Consulted::NotCached;
-    }
-    if head.method == Method::HEAD {
-        return Consulted::Bypass("head");
-    }
-    Consulted::Miss(asking.question(key, check, None, caller))
-}
-
-/// How long an answer may be kept, and how old it was when it came: both in milliseconds.
-pub(super) fn storable(question: &Question, answer: &response::Parts) -> Option<(u64, u64)> {
-    // Nothing says which caller a coded answer is for until `vary` is read.
-    if answer.headers.contains_key(header::CONTENT_ENCODING) {
-        return None;
-    }
-    let times = Times { request_ms: question.asked_ms, response_ms: super::now_ms() };
-    let found = freshness::may_store(answer.status.as_u16(), plain(&answer.headers), times);
-    match found {
-        Ok(freshness) => Some((freshness.lifetime_ms, freshness.age_ms)),
-        Err(why) => {
-            tracing::trace!(why, "an answer is not stored");
-            None
-        }
-    }
-}
-
-fn plain(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
-    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
 impl OwnedScope {

@@ -1,7 +1,7 @@
 //! What makes a key: borrowed from the call while it is looked up, owned once it is a
 //! miss, because only the answer says which version of the model it is of.
 
-use super::{Ask, Mode, fill, now_ms};
+use super::{Ask, Mode, fill, http_mode::Asked, now_ms};
 use crate::{
     app::Parts,
     identity::{Caller, Tenant},
@@ -33,6 +33,8 @@ pub(crate) struct Question {
     pub(super) asked_ms: u64,
     /// The caller wants no cached answer.
     pub(super) fresh: bool,
+    /// Where the URL is the question.
+    pub(super) http: Option<Arc<Asked>>,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,7 @@ pub(super) enum OwnedScope {
 }
 
 /// What makes a key, borrowed from the call.
+#[derive(Clone, Copy)]
 pub(super) struct Asking<'a> {
     pub(super) route: &'a Arc<Route>,
     pub(super) ask: &'a Ask,
@@ -50,6 +53,7 @@ pub(super) struct Asking<'a> {
     pub(super) method: &'a str,
     /// Part of the key where the URL is the question.
     pub(super) host: Option<&'a [u8]>,
+    pub(super) query: Option<&'a str>,
     pub(super) digest: &'a BodyDigest,
     pub(super) model: &'a str,
     pub(super) scope: Scope<'a>,
@@ -65,7 +69,7 @@ impl Asking<'_> {
             upstream: &destination.upstream.name,
             method: self.method,
             path: &self.ask.path,
-            query: self.head.uri.query(),
+            query: self.query,
             model: self.model,
             model_version: version,
             versions: &named_versions(self.route, headers, self.host),
@@ -100,7 +104,7 @@ impl Asking<'_> {
             route: self.route.clone(),
             method: self.head.method.clone(),
             path: self.ask.path.clone(),
-            query: self.head.uri.query().map(Arc::from),
+            query: self.query.map(Arc::from),
             model: Arc::from(self.model),
             version,
             scope: OwnedScope::of(self.scope, caller.user.as_ref()),
@@ -110,6 +114,7 @@ impl Asking<'_> {
             digest: *self.digest,
             asked_ms: now_ms(),
             fresh: self.fresh,
+            http: None,
         })
     }
 }
@@ -131,6 +136,11 @@ impl Question {
     /// The caller wants an answer that was begun after it asked.
     pub(crate) fn is_fresh(&self) -> bool {
         self.fresh
+    }
+
+    /// Why the upstream is asked, as in `cache-status: …; fwd=`.
+    pub(crate) fn forwarded(&self) -> &'static str {
+        self.http.as_ref().map_or("miss", |asked| asked.forwarded)
     }
 
     /// The answer is kept for everybody, whatever their credentials.

@@ -240,7 +240,9 @@ async fn consult(
     match consulted {
         Consulted::Bypass(why) => Cached::Bypass(why),
         // An empty cache has none; a miss is what is left.
-        Consulted::Hit(_) | Consulted::NotCached => Cached::Bypass("none"),
+        Consulted::Hit(_) | Consulted::Given(_) | Consulted::Stale(..) | Consulted::NotCached => {
+            Cached::Bypass("none")
+        }
         Consulted::Miss(question) => {
             let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
             let version_unknown = question.version().is_none() && question.is_shared();

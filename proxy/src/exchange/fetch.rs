@@ -12,7 +12,7 @@ use crate::{
     admission::{Admission, Ask as Turn, Permit, QueuedFlag},
     app::Parts,
     body::Outgoing,
-    cache::{Ask, Fill},
+    cache::{self, Ask, Fill, Holds},
     head,
     identity::Caller,
     inspect::{BodyLimits, Held},
@@ -82,9 +82,20 @@ impl Fetch {
         mut call: Call,
         marks: Marks,
     ) -> Result<(AnswerHead, Answer), Arc<ExchangeError>> {
+        let asked = self.fill.as_ref().and_then(Fill::asked).cloned();
         match self.go(&mut call, &marks).await {
             Ok(answer) => Ok(answer),
+            Err(ExchangeError::Instead(given)) => {
+                given.book(call);
+                Err(Arc::new(ExchangeError::Instead(given)))
+            }
             Err(error) => {
+                if error.is_no_answer()
+                    && let Some(given) = asked.and_then(|asked| asked.instead_of_nothing())
+                {
+                    given.book(call);
+                    return Err(Arc::new(ExchangeError::Instead(given)));
+                }
                 let verdict = respond::verdict(&error);
                 call.refused(verdict.status.as_u16(), verdict.reason);
                 Err(Arc::new(error))
@@ -97,6 +108,7 @@ impl Fetch {
         call: &mut Call,
         marks: &Marks,
     ) -> Result<(AnswerHead, Answer), ExchangeError> {
+        let after = cache::after(&self);
         let Self { parts, route, peer, class, deadline, limits, caller, head, ask, .. } = *self;
         let Self { queued, fill, upgrade, .. } = *self;
         let destination = route.destination.clone();
@@ -115,20 +127,25 @@ impl Fetch {
         let Some(endpoint) = upstream.pick() else { return Err(ExchangeError::Internal) };
         let operation = ask.operation;
         let method = head.method.clone();
-        let mut prepared = prepare(ask, head, &route, &peer, marks, &limits, fill.is_some());
+        let mut prepared = prepare(ask, head, &route, &peer, marks, &limits, fill.as_ref());
         address(&mut prepared.head, &upstream.host, endpoint);
         if upgrade.is_some() {
             upgrade::say(&mut prepared.head.headers);
         }
         let sent = Instant::now();
         call.streams(prepared.passed_in.take());
-        let (response, lease) = send(prepared, &destination, endpoint, deadline, call).await?;
+        let (response, lease) =
+            inquire(prepared, &destination, endpoint, deadline, &fill, call).await?;
         let waited = Timing {
             queue: permit.queue_wait(),
             upstream: Instant::now().saturating_duration_since(sent),
         };
 
         let (mut answer, incoming) = response.into_parts();
+        if let Some(after) = after {
+            // Before the caller hears of its change: what it asks next must not be older.
+            after.answered(&parts, answer.status, &answer.headers).await;
+        }
         let sides = sides(&mut answer, upgrade, endpoint)?;
         let fill = fill.and_then(|fill| fill.answered(&answer));
         let mut shared = shared_head(&mut answer, &incoming, &method, fill.as_ref(), waited);
@@ -196,7 +213,7 @@ fn prepare(
     peer: &Peer,
     marks: &Marks,
     limits: &BodyLimits,
-    fills: bool,
+    fill: Option<&Fill>,
 ) -> Prepared {
     marks.forward(&mut head.headers, peer, route.destination.upstream.via);
     head.uri = head::origin_form(&head.uri, &ask.path);
@@ -204,7 +221,9 @@ fn prepare(
     let hides_usage = ask.hides_usage();
     // One spelling of the answer for all who will be given it, and one that the usage
     // chunk can be taken out of.
-    if fills || hides_usage {
+    // In http mode the answer says itself by which fields it is chosen.
+    let one_spelling = fill.is_some_and(|fill| fill.asked().is_none());
+    if one_spelling || hides_usage {
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     let (body, passed_in, held) = ask.body.outgoing(limits);
@@ -240,6 +259,48 @@ fn address(head: &mut request::Parts, rule: &HostRule, endpoint: &Endpoint) {
     // A caller of HTTP/1.0 may have said none.
     if !head.headers.contains_key(header::HOST) {
         head.headers.insert(header::HOST, endpoint.host.clone());
+    }
+}
+
+/// Sends it, as a question about what is held, if something is. What is held may be the answer.
+async fn inquire(
+    mut prepared: Prepared,
+    destination: &crate::app::Destination,
+    endpoint: &Arc<Endpoint>,
+    deadline: Instant,
+    fill: &Option<Fill>,
+    call: &mut Call,
+) -> Result<(Response<Incoming>, Lease), ExchangeError> {
+    let asked = fill.as_ref().and_then(Fill::asked);
+    let plain = asked.and_then(|asked| asked.condition(&mut prepared.head.headers));
+    let (Some(plain), Some(fill)) = (plain, fill) else {
+        return Ok(send(prepared, destination, endpoint, deadline, call).await?);
+    };
+    let mut again = prepared.head.clone();
+    let (response, lease) = send(prepared, destination, endpoint, deadline, call).await?;
+    let (answer, body) = response.into_parts();
+    match fill.holds(&answer) {
+        Holds::Answer => Ok((Response::from_parts(answer, body), lease)),
+        Holds::Given(given, next) => {
+            fill.next(next).await;
+            if body.is_end_stream() {
+                lease.give_back();
+            }
+            Err(ExchangeError::Instead(given))
+        }
+        Holds::Again => {
+            drop((body, lease));
+            again.headers = plain;
+            let body = Outgoing::Whole(Bytes::new());
+            let prepared = Prepared {
+                head: again,
+                body,
+                plain: None,
+                passed_in: None,
+                _held: Held::default(),
+            };
+            Ok(send(prepared, destination, endpoint, deadline, call).await?)
+        }
     }
 }
 

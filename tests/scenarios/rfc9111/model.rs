@@ -167,7 +167,7 @@ impl Model {
         let fwd = match call.request.passed {
             Some(_) => "bypass",
             None if known => "vary-miss",
-            None => "miss",
+            None => "uri-miss",
         };
         self.forward(call, fwd)
     }

@@ -4,7 +4,7 @@ use super::*;
 use serde_json::json;
 use std::collections::BTreeSet;
 use tollgate_cache::{
-    entry::{Entry, Form, subjects},
+    entry::{Entry, Form, Rule, subjects},
     generations::CheckedAt,
     key::{CacheKey, Check},
     tiers::TierTtls,
@@ -203,6 +203,7 @@ fn entry(house: &House, key: CacheKey) -> Arc<Entry> {
         check: CHECK,
         stored_at_ms: 1000,
         ttl_ms: 60_000,
+        rule: Rule::Ttl,
         model: "m".into(),
         model_version: "".into(),
         tenant: "t".into(),

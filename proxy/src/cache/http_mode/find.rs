@@ -1,0 +1,113 @@
+//! Finds what is held for a URL, or for this caller's variant of it.
+
+use crate::{
+    app::Parts,
+    cache::{now_ms, question::Asking},
+    metrics::TierLabel,
+    route::Route,
+};
+use std::sync::Arc;
+use tokio::time::Instant;
+use tollgate_cache::{
+    entry::{Entry, FieldNames, Rule},
+    key::{BodyDigest, CacheKey, Check},
+    rfc9111::{store::Stored, vary},
+    tiers::{Found as InTier, TierName},
+};
+
+/// A stored answer to just this request, whether or not it may be given now.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(super) key: CacheKey,
+    pub(super) entry: Arc<Entry>,
+    pub(super) tier: TierName,
+    pub(super) stored: Stored,
+}
+
+/// What there is under a URL.
+pub(super) struct Found {
+    pub(super) held: Option<Held>,
+    pub(super) lists: Box<[FieldNames]>,
+}
+
+impl Held {
+    /// `None`: it is not an answer of HTTP caching.
+    fn of(found: InTier, key: CacheKey) -> Option<Self> {
+        let InTier { entry, tier } = found;
+        let Rule::Http(rule) = &entry.rule else { return None };
+        let stored = rule.stored;
+        Some(Self { key, entry, tier, stored })
+    }
+}
+
+pub(super) async fn find(
+    parts: &Parts,
+    asking: &Asking<'_>,
+    key: &CacheKey,
+    check: &Check,
+) -> Found {
+    let nothing = Found { held: None, lists: Box::default() };
+    let Some(first) = look(parts, asking.route, key, check).await else { return nothing };
+    let lists = match &first.entry.rule {
+        Rule::Ttl => return nothing,
+        Rule::Http(_) => {
+            return Found { held: Held::of(first, *key), lists: Box::default() };
+        }
+        Rule::Variants(lists) => lists.clone(),
+    };
+    let mut held: Option<Held> = None;
+    for names in &lists {
+        let digest = BodyDigest::of(&vary::secondary(names, &asking.head.headers));
+        let (key, check) = Asking { digest: &digest, ..*asking }.key("");
+        let found = look(parts, asking.route, &key, &check).await;
+        let found = found.and_then(|found| Held::of(found, key));
+        // Of several that fit, the most recent (RFC 9111 §4.1).
+        let made_at_ms = held.as_ref().map(|held| held.stored.made_at_ms);
+        if found.as_ref().map(|found| found.stored.made_at_ms) > made_at_ms {
+            held = found;
+        }
+    }
+    Found { held, lists }
+}
+
+/// The nearest entry under a key.
+async fn look(parts: &Parts, route: &Route, key: &CacheKey, check: &Check) -> Option<InTier> {
+    let now_ms = now_ms();
+    let tiers = &parts.cache.tiers;
+    let ttls = route.http.ttls;
+    let took = |tier, began| {
+        parts.metrics.looked_up(tier, Instant::now().saturating_duration_since(began));
+    };
+    if ttls.memory_ms.is_some() {
+        let began = Instant::now();
+        let found = tiers.look_up_now(key, check, now_ms);
+        took(TierLabel::Memory, began);
+        if found.is_some() {
+            return found;
+        }
+    }
+    ttls.redis_ms?;
+    tiers.redis()?;
+    let began = Instant::now();
+    let found = tiers.look_up_shared(*key, check, ttls, now_ms).await;
+    took(TierLabel::Redis, began);
+    found
+}
+
+/// Only what is in memory, for those who cannot wait.
+pub(super) fn find_now(
+    parts: &Parts,
+    asking: &Asking<'_>,
+    key: CacheKey,
+    check: Check,
+) -> Option<Held> {
+    let now_ms = now_ms();
+    let look = |key: &CacheKey, check: &Check| parts.cache.tiers.look_up_now(key, check, now_ms);
+    let first = look(&key, &check)?;
+    let Rule::Variants(lists) = &first.entry.rule else { return Held::of(first, key) };
+    lists.iter().find_map(|names| {
+        let digest = BodyDigest::of(&vary::secondary(names, &asking.head.headers));
+        let (key, check) = Asking { digest: &digest, ..*asking }.key("");
+        Held::of(look(&key, &check)?, key)
+    })
+}

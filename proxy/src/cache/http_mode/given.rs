@@ -1,0 +1,148 @@
+//! An answer made of what is held: whole, a part of it, or the word that the caller has it.
+
+use super::{answered::header_map, find::Held};
+use crate::{
+    body::{Body, len_u64},
+    cache::decode_bill,
+    meter::Call,
+    metrics::{CacheOutcome, TierLabel},
+    respond,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use std::fmt::Write as _;
+use tollgate_cache::{
+    rfc9111::{
+        conditional::{self, Given as Judged},
+        range::{self, Cut},
+        request::{Kind, Request},
+    },
+    tiers::TierName,
+};
+
+/// How it came to be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    Hit,
+    /// Past its time, and the upstream was not asked.
+    Stale,
+    /// The upstream said that it still holds.
+    Validated,
+    /// Instead of this status of the upstream; `None`: of no answer.
+    Instead(Option<StatusCode>),
+}
+
+/// What a caller is given of a stored answer. The record and the answer are made apart: who
+/// asks the upstream writes the one, who serves the caller sends the other.
+#[derive(Debug)]
+pub(crate) struct Given {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    tier: TierName,
+    outcome: CacheOutcome,
+    note: Bytes,
+}
+
+impl Given {
+    pub(super) fn of(held: &Held, request: &Request, now_ms: u64, how: How) -> Self {
+        let entry = &held.entry;
+        let stored = header_map(&entry.headers);
+        let whole = StatusCode::from_u16(entry.status).unwrap_or(StatusCode::OK);
+        let (status, mut headers, body) = choose(request, whole, stored, &entry.body, now_ms);
+        let age_ms = held.stored.age_ms(now_ms);
+        headers.insert(header::AGE, HeaderValue::from(age_ms / 1000));
+        let left_ms = i128::from(held.stored.lifetime_ms) - i128::from(age_ms);
+        let said = cache_status(how, left_ms.div_euclid(1000), held.tier);
+        respond::append_cache_status(&mut headers, said);
+        let outcome = match how {
+            How::Hit | How::Validated => CacheOutcome::Hit,
+            How::Stale | How::Instead(_) => CacheOutcome::Stale,
+        };
+        Self { status, headers, body, tier: held.tier, outcome, note: entry.note.clone() }
+    }
+
+    /// The record, then the answer.
+    pub(crate) fn serve(&self, call: Call) -> Response<Body> {
+        self.book(call);
+        self.respond()
+    }
+
+    /// Writes the call's record.
+    pub(crate) fn book(&self, mut call: Call) {
+        let label = match self.tier {
+            TierName::Memory => TierLabel::Memory,
+            TierName::Redis => TierLabel::Redis,
+        };
+        call.cache(self.outcome, label);
+        call.first_byte();
+        let bill = decode_bill(&self.note).unwrap_or_default();
+        call.spared(self.status.as_u16(), len_u64(self.body.len()), &bill);
+    }
+
+    pub(crate) fn respond(&self) -> Response<Body> {
+        let mut response = Response::new(Body::Whole(self.body.clone()));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers.clone();
+        response
+    }
+}
+
+/// The caller's conditions first, then its range (RFC 9110 §13.2.2).
+fn choose(
+    request: &Request,
+    status: StatusCode,
+    stored: HeaderMap,
+    body: &Bytes,
+    now_ms: u64,
+) -> (StatusCode, HeaderMap, Bytes) {
+    let holds = request.is_conditional()
+        && conditional::evaluate(&request.conditions, status, &stored, now_ms)
+            == Judged::NotModified;
+    if holds {
+        return (StatusCode::NOT_MODIFIED, conditional::not_modified(&stored), Bytes::new());
+    }
+    let len = len_u64(body.len());
+    let place = |place| usize::try_from(place).unwrap_or(usize::MAX);
+    match range::cut(request, status, &stored, len) {
+        Cut::Part { first, last } if last < len && first <= last => {
+            let mut headers = range::part_fields(request, &stored);
+            headers.insert(header::CONTENT_RANGE, range::content_range(first, last, len));
+            let part = body.slice(place(first)..=place(last));
+            (StatusCode::PARTIAL_CONTENT, headers, part)
+        }
+        Cut::Unsatisfiable => {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_RANGE, range::unsatisfied(len));
+            (StatusCode::RANGE_NOT_SATISFIABLE, headers, Bytes::new())
+        }
+        Cut::Part { .. } | Cut::Whole => {
+            let mut headers = stored;
+            // hyper says the length of what it is given, and of HEAD it is given nothing.
+            let is_head = request.kind == Kind::Head;
+            if is_head {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
+            }
+            (status, headers, if is_head { Bytes::new() } else { body.clone() })
+        }
+    }
+}
+
+/// `tollgate; hit; ttl=2873; detail=memory`; a stale answer's ttl is below 0 (RFC 9211 §2.2).
+fn cache_status(how: How, ttl_s: i128, tier: TierName) -> HeaderValue {
+    let mut text = String::from("tollgate; ");
+    text.push_str(match how {
+        How::Hit | How::Stale => "hit",
+        How::Validated | How::Instead(_) => "fwd=stale",
+    });
+    let told = match how {
+        How::Hit | How::Stale | How::Instead(None) => None,
+        How::Validated => Some(StatusCode::NOT_MODIFIED),
+        How::Instead(status) => status,
+    };
+    if let Some(status) = told {
+        write!(text, "; fwd-status={}", status.as_u16()).ok();
+    }
+    write!(text, "; ttl={ttl_s}; detail={}", tier.as_str()).ok();
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("tollgate; hit"))
+}
