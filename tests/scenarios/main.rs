@@ -24,6 +24,7 @@ mod cache_http;
 mod cache_keys;
 mod cache_purge;
 mod cache_redis;
+mod cache_renewal;
 mod cache_said;
 mod cache_scope;
 mod cache_stage;

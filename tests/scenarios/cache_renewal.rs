@@ -1,0 +1,100 @@
+//! `mode: http`: what is past its time is given while one call renews it, and what answers
+//! say of themselves can be purged.
+
+use crate::cache_stage::{Told as _, assert_hit, assert_miss, by_url, purge};
+use serde_json::json;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tokio::sync::Semaphore;
+use tollgate_ledger::CacheOutcome;
+use tollgate_tests::{Scripted, until};
+
+fn answer(fields: &str, body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\n{fields}content-length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn a_stale_answer_is_renewed_by_one_call_for_all_who_are_given_it() {
+    let opened = Arc::new(Semaphore::new(1));
+    let (gate, answers) = (opened.clone(), Arc::new(AtomicUsize::new(0)));
+    let upstream = Scripted::start(move |mut line| {
+        let (gate, answers) = (gate.clone(), answers.clone());
+        async move {
+            while line.request().await.is_some() {
+                gate.acquire().await.unwrap().forget();
+                // The first is past its time when it comes, the second is not.
+                let first = answers.fetch_add(1, Ordering::Relaxed) == 0;
+                let age = if first { "age: 70\r\n" } else { "" };
+                let fields = format!(
+                    "cache-control: max-age=60, stale-while-revalidate=600\r\netag: \"a\"\r\n{age}"
+                );
+                let body = if first { "old" } else { "new" };
+                line.wire.send(answer(&fields, body)).await;
+            }
+        }
+    })
+    .await;
+    let world = by_url().upstream(upstream.url()).start().await;
+    assert_miss(&world.client.get("/a").await);
+    for _ in 0..8 {
+        let reply = world.client.get("/a").await;
+        assert!(reply.cache_status().starts_with("tollgate; hit; ttl=-1"), "{reply:?}");
+        assert_eq!(reply.body, b"old"[..]);
+    }
+    opened.add_permits(1);
+    let look = || async { world.client.get("/a").await };
+    let renewed = until("the new answer", look, |reply| reply.body == b"new"[..]).await;
+    assert_hit(&renewed);
+    assert_eq!(upstream.seen().len(), 2, "one renewal for all");
+    assert_eq!(upstream.seen()[1].fields("if-none-match"), ["\"a\""]);
+    // Each caller has its record, and so has the renewal.
+    let records = world.records_when(11).await;
+    let with = |outcome| records.iter().filter(|view| view.record.outcome == outcome).count();
+    assert!(with(CacheOutcome::Stale) >= 8 && with(CacheOutcome::Miss) == 2, "{records:?}");
+}
+
+#[tokio::test]
+async fn an_answers_own_tags_can_be_purged() {
+    let upstream = Scripted::start(|mut line| async move {
+        while let Some(seen) = line.request().await {
+            let tag = if seen.line().contains("/a") { "one two" } else { "three" };
+            let fields = format!("cache-control: max-age=60\r\nsurrogate-key: {tag}\r\n");
+            line.wire.send(answer(&fields, "x")).await;
+        }
+    })
+    .await;
+    let world = by_url().upstream(upstream.url()).start().await;
+    for path in ["/a", "/b"] {
+        assert_miss(&world.client.get(path).await);
+        assert_hit(&world.client.get(path).await);
+    }
+    purge(&world, json!({ "tag": "two" })).await;
+    assert_miss(&world.client.get("/a").await);
+    assert_hit(&world.client.get("/b").await);
+}
+
+#[tokio::test]
+async fn every_variant_of_a_url_goes_with_its_key() {
+    let upstream = Scripted::start(|mut line| async move {
+        while line.request().await.is_some() {
+            let fields = "cache-control: max-age=60\r\nvary: accept-language\r\nxkey: all\r\n";
+            line.wire.send(answer(fields, "x")).await;
+        }
+    })
+    .await;
+    let world = by_url().upstream(upstream.url()).start().await;
+    let ask = |language| {
+        let client = &world.client;
+        async move { client.send(http::Method::GET, "/a", &[("accept-language", language)], "").await }
+    };
+    for language in ["de", "en"] {
+        assert_miss(&ask(language).await);
+        assert_hit(&ask(language).await);
+    }
+    assert_eq!(world.client.send(http::Method::DELETE, "/a", &[], "").await.status, 200);
+    for language in ["de", "en"] {
+        assert_miss(&ask(language).await);
+    }
+}
