@@ -163,10 +163,13 @@ def stream_events(seconds):
 
 
 def check_books(tollgates):
-    """What Tollgate says of itself after the load: nothing lost, nothing unpriced."""
+    """What Tollgate says of itself after the load: nothing lost, nothing unpriced.
+
+    Not that nothing was estimated: wrk hangs up on its last calls, and those are.
+    """
     for name, one in tollgates.items():
         for series in ("tollgate_ledger_dropped_total", "tollgate_unpriced_calls_total",
-                       "tollgate_permits_leaked_total", "tollgate_estimated_calls_total"):
+                       "tollgate_permits_leaked_total"):
             value = one.reading(series)
             if value:
                 raise Wrong(f"tollgate ({name}): {series} is {value:.0f} after the load")

@@ -223,7 +223,8 @@ pub(crate) async fn consult(
     let consulted = match ask.mode {
         Mode::Off if route.config.cache.mode == CacheMode::Off => Consulted::Bypass("off"),
         Mode::Off => Consulted::Bypass("not-pure"),
-        Mode::Http => http_mode::consult(parts, route, ask, head, caller).await,
+        // On the heap: it is several look-ups long, and every call would carry that.
+        Mode::Http => Box::pin(http_mode::consult(parts, route, ask, head, caller)).await,
         Mode::Content => content(parts, route, ask, head, caller).await,
     };
     // Whatever keeps a call from the cache, its caller may want nothing else (RFC 9111 §5.2.1.7).

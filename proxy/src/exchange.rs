@@ -321,12 +321,7 @@ async fn direct(
     if let (Some(lead), Some(seat), true) = (alone, seat, head.shared.recorded_bytes_max.is_some())
     {
         // Kept after all: recorded as it passes.
-        let landed = std::future::ready(Ok((head, answer)));
-        let Some(mut listener) = lead.start(Box::pin(landed)) else {
-            return Err(failed(ExchangeError::Internal));
-        };
-        let Ok(head) = listener.head().await else { return Err(failed(ExchangeError::Internal)) };
-        return Ok(listened(head, listener, seat, None, shape).await);
+        return Box::pin(recorded(head, answer, lead, seat, shape)).await;
     }
     let empty = answer.settle_if_empty();
     let filter = shape.hides_usage && head.shared.is_event_stream;
@@ -334,6 +329,23 @@ async fn direct(
     let body =
         if empty { Body::empty() } else { Body::Relayed(Box::new(Relayed::new(answer, filter))) };
     Ok(respond::from_upstream(head, status, shape.debug, body))
+}
+
+/// An answer that turned out to be worth keeping when its head had come.
+async fn recorded(
+    head: AnswerHead,
+    answer: Answer,
+    lead: Lead<Answer>,
+    seat: Seat,
+    shape: Shape,
+) -> Result<Response<Body>, Failed> {
+    let landed = std::future::ready(Ok((head, answer)));
+    let listener = lead.start(Box::pin(landed));
+    let mut listener = listener.ok_or_else(|| failed(ExchangeError::Internal))?;
+    match listener.head().await {
+        Ok(head) => Ok(listened(head, listener, seat, None, shape).await),
+        Err(_) => Err(failed(ExchangeError::Internal)),
+    }
 }
 
 /// A call whose answer may be stored, and may be on its way already.

@@ -36,7 +36,7 @@ pub(crate) struct Fill {
     question: Box<Question>,
     /// Taken before the upstream was asked: a purge from then on voids the entry.
     stamp: Stamp,
-    under: Option<Under>,
+    under: Option<Box<Under>>,
 }
 
 /// What the answer's head decided.
@@ -69,13 +69,14 @@ impl Fill {
             // What the POST itself has voided was before its answer.
             self.stamp = self.parts.cache.tiers.stamp();
         }
-        self.under = match self.question.mode {
+        let under = match self.question.mode {
             Mode::Content => self.content(answer),
             Mode::Http => {
                 http_mode::storable(&self.question, answer).map(|kept| self.kept(kept, answer))
             }
             Mode::Off => None,
         };
+        self.under = under.map(Box::new);
         self.under.is_some().then_some(self)
     }
 
@@ -163,6 +164,11 @@ impl Fill {
         self.question.http.as_ref()
     }
 
+    /// Something is held, and the upstream is asked whether it still holds.
+    pub(crate) fn asks_about(&self) -> bool {
+        self.asked().is_some_and(|asked| asked.held.is_some())
+    }
+
     /// What an answer does to what is held.
     pub(crate) fn holds(&self, answer: &response::Parts) -> Holds {
         match self.asked() {
@@ -194,7 +200,7 @@ impl Fill {
     /// The answer is complete and finished.
     pub(crate) fn store(self, recording: Recording, bill: &Bill) {
         let Self { parts, question, stamp, under } = self;
-        let Some(under) = under else { return };
+        let Some(under) = under.map(|under| *under) else { return };
         let body = recording.body.freeze();
         let frame_ends = match under.form {
             Form::Whole => Box::default(),

@@ -134,8 +134,13 @@ impl Fetch {
         }
         let sent = Instant::now();
         call.streams(prepared.passed_in.take());
-        let (response, lease) =
-            inquire(prepared, &destination, endpoint, deadline, &fill, call).await?;
+        // What is rare is on the heap: this future is as large as its largest part.
+        let (response, lease) = match fill.as_ref().filter(|fill| fill.asks_about()) {
+            None => send(prepared, &destination, endpoint, deadline, call).await?,
+            Some(fill) => {
+                Box::pin(inquire(prepared, &destination, endpoint, deadline, fill, call)).await?
+            }
+        };
         let waited = Timing {
             queue: permit.queue_wait(),
             upstream: Instant::now().saturating_duration_since(sent),
@@ -144,7 +149,7 @@ impl Fetch {
         let (mut answer, incoming) = response.into_parts();
         if let Some(after) = after {
             // Before the caller hears of its change: what it asks next must not be older.
-            after.answered(&parts, answer.status, &answer.headers).await;
+            Box::pin(after.answered(&parts, answer.status, &answer.headers)).await;
         }
         let sides = sides(&mut answer, upgrade, endpoint)?;
         let fill = fill.and_then(|fill| fill.answered(&answer));
@@ -262,18 +267,18 @@ fn address(head: &mut request::Parts, rule: &HostRule, endpoint: &Endpoint) {
     }
 }
 
-/// Sends it, as a question about what is held, if something is. What is held may be the answer.
+/// Sends it as a question about what is held, which may be the answer.
 async fn inquire(
     mut prepared: Prepared,
     destination: &crate::app::Destination,
     endpoint: &Arc<Endpoint>,
     deadline: Instant,
-    fill: &Option<Fill>,
+    fill: &Fill,
     call: &mut Call,
 ) -> Result<(Response<Incoming>, Lease), ExchangeError> {
-    let asked = fill.as_ref().and_then(Fill::asked);
+    let asked = fill.asked();
     let plain = asked.and_then(|asked| asked.condition(&mut prepared.head.headers));
-    let (Some(plain), Some(fill)) = (plain, fill) else {
+    let Some(plain) = plain else {
         return Ok(send(prepared, destination, endpoint, deadline, call).await?);
     };
     let mut again = prepared.head.clone();

@@ -8,11 +8,16 @@ use crate::{
     meter::Call,
     metrics::{CacheOutcome, TierLabel},
 };
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tollgate_cache::flight::Join;
 
-/// Begins it, unless somebody has.
+/// How many stale answers are renewed at a time. With more, they stay stale until somebody asks
+/// again: what callers wait for comes first.
+static RENEWALS: Semaphore = Semaphore::const_new(256);
+
+/// Begins it, unless somebody has, or too many are under way.
 pub(super) fn begin(mut fetch: Box<Fetch>, question: Box<Question>, marks: &Marks) {
+    let Ok(place) = RENEWALS.try_acquire() else { return };
     let parts = fetch.parts.clone();
     let lane = fetch.route.lane.clone();
     fetch.class = lane.class_last();
@@ -32,5 +37,6 @@ pub(super) fn begin(mut fetch: Box<Fetch>, question: Box<Question>, marks: &Mark
             }
         };
         cut.run_until_cancelled(renewed).await;
+        drop(place);
     });
 }

@@ -5,7 +5,7 @@ use super::{
     Asked,
     answered::{header_map, kept_headers},
     asking,
-    find::{Held, find_now},
+    find::{Held, find_now, is_kept},
     read, scope,
 };
 use crate::{
@@ -125,8 +125,11 @@ async fn voids(
             None => (named.as_str(), None),
         };
         let Ok(path) = head::normal_path(path) else { continue };
-        let key = question.url_key(host, &path, query);
-        parts.cache.tiers.purge(Target::Key(key)).await;
+        let (key, check) = question.url_key(host, &path, query);
+        // The table of purges is bounded: what is not kept needs no place in it.
+        if is_kept(parts, &question.route, &key, &check).await {
+            parts.cache.tiers.purge(Target::Key(key)).await;
+        }
     }
 }
 

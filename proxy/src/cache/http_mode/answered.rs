@@ -119,12 +119,17 @@ impl Question {
     }
 
     /// The key of another URL of the same origin; `path` is normal.
-    pub(super) fn url_key(&self, host: Option<&[u8]>, path: &str, query: Option<&str>) -> CacheKey {
+    pub(super) fn url_key(
+        &self,
+        host: Option<&[u8]>,
+        path: &str,
+        query: Option<&str>,
+    ) -> (CacheKey, Check) {
         let query = self.route.http.query.normal(query);
         let query = query.as_deref();
         let method = Method::GET;
         let method = method.as_str();
-        self.with_parts("", host, |parts| KeyParts { method, path, query, ..*parts }.key().0)
+        self.with_parts("", host, |parts| KeyParts { method, path, query, ..*parts }.key())
     }
 }
 

@@ -94,6 +94,11 @@ async fn look(parts: &Parts, route: &Route, key: &CacheKey, check: &Check) -> Op
     found
 }
 
+/// Something is kept for a URL.
+pub(super) async fn is_kept(parts: &Parts, route: &Route, key: &CacheKey, check: &Check) -> bool {
+    look(parts, route, key, check).await.is_some()
+}
+
 /// Only what is in memory, for those who cannot wait.
 pub(super) fn find_now(
     parts: &Parts,
