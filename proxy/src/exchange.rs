@@ -9,12 +9,14 @@ mod contain;
 mod fetch;
 mod mark;
 mod refresh;
+mod served;
 mod unread;
 mod upgrade;
 
 pub(crate) use self::{
     fetch::{Fetch, Timing},
     mark::Marks,
+    served::Served,
     unread::refuse_unread,
 };
 
@@ -22,11 +24,11 @@ use self::contain::Contained;
 use crate::{
     admission::{QueuedFlag, Shed},
     app::{Parts, Snapshot},
-    body::{Body, BodyError},
+    body::Body,
     cache::{self, Ask, Consulted, Fill, Given, Hit, Question},
     head::{self, BadHead},
     inspect::{self, InspectError},
-    listener::{Active, Peer},
+    listener::Peer,
     meter::{Call, Seat},
     metrics::{CacheOutcome, TierLabel},
     relay::{Answer, AnswerHead, Listened, Relayed},
@@ -34,16 +36,9 @@ use crate::{
     route::{self, NoRoute},
     upstream::UpstreamError,
 };
-use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::time;
 use tollgate_cache::flight::{Join, Lead, Listener, NoHead};
 use tollgate_core::{
@@ -117,59 +112,6 @@ impl ExchangeError {
             | Self::Instead(_)
             | Self::Internal => false,
         }
-    }
-}
-
-/// What hyper is given to send: the body, and the sign that its request is under way.
-#[derive(Debug)]
-pub(crate) struct Served {
-    body: Body,
-    /// A cut that is not told yet, and for how many polls more.
-    cut: Option<(BodyError, u8)>,
-    _active: Active,
-}
-
-/// hyper drops what it has not written when it hears of a cut. What came before the cut is the
-/// caller's: a first poll lets hyper ask for the write, a second lets its turn come (`gather`).
-const POLLS_BEFORE_CUT: u8 = 2;
-
-impl Served {
-    pub(crate) fn new(body: Body, active: Active) -> Self {
-        Self { body, cut: None, _active: active }
-    }
-}
-
-impl http_body::Body for Served {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        if this.cut.is_none() {
-            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
-                Some(Err(cut)) => this.cut = Some((cut, POLLS_BEFORE_CUT)),
-                frame => return Poll::Ready(frame),
-            }
-        }
-        match this.cut.take() {
-            Some((cut, left @ 1..)) => {
-                this.cut = Some((cut, left - 1));
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            told => Poll::Ready(told.map(|(cut, _)| Err(cut))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.cut.is_none() && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
