@@ -16,7 +16,8 @@ const KEYS: &[(&str, &[&str])] = &[
     ("identity.tenant", &["jwt", "mtls"]),
     ("routes[].cache", &["when", "hot"]),
     ("routes[].cache.key", &["ignore", "include_headers"]),
-    ("cache", &["redis", "warm"]),
+    ("cache", &["warm"]),
+    ("cache.redis", &["encryption"]),
 ];
 
 /// Words, under the pattern of the value they stand in.

@@ -248,6 +248,14 @@ pub struct Cache {
     /// `None`: each upstream's name is its own; see [`Config::namespace`].
     pub namespace: Option<String>,
     pub memory_bytes_max: u64,
+    pub redis: CacheRedis,
+}
+
+/// How entries are written to Redis.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CacheRedis {
+    /// With zstd, where it pays.
+    pub compress: bool,
 }
 
 /// Where prices come from. The currency is USD.

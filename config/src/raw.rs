@@ -283,6 +283,22 @@ pub(crate) struct RawCache {
     /// Who shares entries. Default: TOLLGATE_NAMESPACE, else the upstream's name.
     pub(crate) namespace: Option<String>,
     pub(crate) memory: Option<RawMemory>,
+    pub(crate) redis: Option<RawCacheRedis>,
+}
+
+/// How entries are written to Redis.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawCacheRedis {
+    /// Default: none. Compressed values are read either way.
+    pub(crate) compression: Option<RawCompression>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawCompression {
+    None,
+    Zstd,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -41,6 +41,7 @@ pub fn redacted(config: &Config) -> Value {
         "cache": {
             "namespace": config.cache.namespace,
             "memory": { "size": show_size(config.cache.memory_bytes_max) },
+            "redis": { "compression": if config.cache.redis.compress { "zstd" } else { "none" } },
         },
         "prices": {
             "book": if config.prices.builtin { "builtin" } else { "none" },

@@ -1,6 +1,6 @@
 //! What a reload can change, and what it cannot.
 //!
-//! Sockets are bound and the ledger is locked once, at the start. A new file may say
+//! Sockets are bound, the ledger is locked and Redis is connected once, at the start. A new file may say
 //! otherwise; then the operator is told so by path, and what is in force stays. Everything
 //! else of the new configuration takes effect.
 
@@ -25,6 +25,8 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     changed("admin.address", old.admin.address != new.admin.address);
     changed("telemetry.metrics.address", old.metrics.address != new.metrics.address);
     changed("data_dir", old.data_dir != new.data_dir);
+    changed("stores.redis", old.redis != new.redis);
+    changed("cache.redis", old.cache.redis != new.cache.redis);
     paths
 }
 
@@ -48,5 +50,7 @@ pub fn keep_what_needs_a_restart(old: &Config, mut new: Config) -> Config {
     }
     new.metrics.address = old.metrics.address;
     new.data_dir.clone_from(&old.data_dir);
+    new.redis.clone_from(&old.redis);
+    new.cache.redis.clone_from(&old.cache.redis);
     new
 }

@@ -1,6 +1,9 @@
 //! What only the whole shows: addresses that overlap, and what is valid but deserves a word.
 
-use crate::{AdminAddress, CacheMode, Config, Listener, TenantSource, Tier, Trust, review::Review};
+use crate::{
+    AdminAddress, CacheMode, CacheRedis, Config, Listener, TenantSource, Tier, Trust,
+    review::Review,
+};
 use std::net::SocketAddr;
 
 /// Two sockets that cannot both be bound.
@@ -39,6 +42,9 @@ pub(super) fn warnings(review: &mut Review<'_>, config: &Config) {
         let message = "not set while Redis is shared: instances whose upstreams have equal names \
             share their entries; set it, or TOLLGATE_NAMESPACE";
         review.advise("cache.namespace", message);
+    }
+    if config.redis.is_none() && config.cache.redis != CacheRedis::default() {
+        review.advise("cache.redis", "has no effect without stores.redis");
     }
     if config.redis.is_some() && !uses_redis {
         review.advise("stores.redis", "no route's cache.tiers names redis");

@@ -12,14 +12,15 @@ mod tag;
 mod upstream;
 
 use crate::{
-    Cache, Class, Config, Identity, Overrides, Prices, Redis, RedisUrl, Resource, ResourceKind,
-    Secret, SecretSource, TenantSource,
+    Cache, CacheRedis, Class, Config, Identity, Overrides, Prices, Redis, RedisUrl, Resource,
+    ResourceKind, Secret, SecretSource, TenantSource,
     defaults::{self, ClassDefault},
     near::nearest,
     problem::quoted,
     raw::{
-        RawBook, RawCache, RawClass, RawConfig, RawCurrency, RawHeader, RawIdentity, RawPrices,
-        RawRedis, RawRedisMode, RawRedisUrl, RawResource, RawResourceKind,
+        RawBook, RawCache, RawCacheRedis, RawClass, RawCompression, RawConfig, RawCurrency,
+        RawHeader, RawIdentity, RawPrices, RawRedis, RawRedisMode, RawRedisUrl, RawResource,
+        RawResourceKind,
     },
     review::Review,
     text::{self, DurationText},
@@ -213,7 +214,12 @@ fn cache(review: &mut Review<'_>, raw: &RawCache) -> Cache {
     if bytes > quarter.saturating_mul(4) {
         review.advise("cache.memory.size", "more than the memory limit of this cgroup");
     }
-    Cache { namespace, memory_bytes_max: bytes }
+    let redis = raw.redis.as_ref().map(cache_redis).unwrap_or_default();
+    Cache { namespace, memory_bytes_max: bytes, redis }
+}
+
+fn cache_redis(raw: &RawCacheRedis) -> CacheRedis {
+    CacheRedis { compress: matches!(raw.compression, Some(RawCompression::Zstd)) }
 }
 
 fn prices(review: &mut Review<'_>, raw: RawPrices) -> Prices {

@@ -85,6 +85,7 @@ fn the_full_example_means_what_it_says() {
     assert_eq!(config.resources[0].hourly_pico_usd, 2_500_000_000_000);
     assert_eq!(config.namespace(provider), "prod/chat");
     assert_eq!(config.redis.as_ref().unwrap().url.expose(), "redis://u:geheim-redis@redis:6379/2");
+    assert!(config.cache.redis.compress);
     assert_eq!(config.admin.token.as_ref().unwrap().expose(), "geheim-token");
 }
 
@@ -265,6 +266,8 @@ listeners: [{ address: "127.0.0.1:1", limits: { headers: 7 } }, { address: "127.
 admin: { address: "unix:/run/x" }
 telemetry: { metrics: { address: "127.0.0.1:3" }, logs: { level: debug } }
 data_dir: /elsewhere
+stores: { redis: { urls: ["redis://h"] } }
+cache: { redis: { compression: zstd } }
 upstreams: { other: { endpoints: [{ url: "http://other" }] } }
 routes: [{ name: all, upstream: other }]
 "#,
@@ -277,7 +280,9 @@ routes: [{ name: all, upstream: other }]
             "listeners[1].address",
             "admin.address",
             "telemetry.metrics.address",
-            "data_dir"
+            "data_dir",
+            "stores.redis",
+            "cache.redis",
         ]
     );
     let kept = keep_what_needs_a_restart(&old, new.clone());

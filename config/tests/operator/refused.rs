@@ -39,7 +39,7 @@ routes:
       when: { temperature_max: 0 }
       stale: {}
       hot: {}
-cache: { redis: {}, warm: {} }
+cache: { redis: { encryption: {} }, warm: {} }
 "#;
     let problems = problems(text);
     insta::assert_snapshot!(problems, @r#"
@@ -67,7 +67,7 @@ cache: { redis: {}, warm: {} }
     routes[0].cache.when: not in this version
     routes[0].dialect: gemini: not in this version
     routes[0].cache.stale: without mode: http, not in this version
-    cache.redis: not in this version
+    cache.redis.encryption: not in this version
     cache.warm: not in this version
     budgets: not in this version
     readiness: not in this version
@@ -96,7 +96,7 @@ fn of_the_contract_only_what_is_not_built_is_refused() {
     routes[0].cache.key.include_headers: not in this version
     routes[0].cache.when: not in this version
     routes[0].cache.stale: with mode: content, not in this version
-    cache.redis: not in this version
+    cache.redis.encryption: not in this version
     cache.warm: not in this version
     budgets: not in this version
     readiness: not in this version

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Count(AtomicU64);
 
 /// One tier's counts since start. Every look-up adds one to exactly one of `hits`, `misses`,
-/// `expired`, `purged`, `collisions`, `foreign`, `errors`, `timeouts`, `skipped`.
+/// `expired`, `purged`, `collisions`, `foreign`, `oversized`, `errors`, `timeouts`, `skipped`.
 #[derive(Debug, Default)]
 pub struct TierCounters {
     /// Answered.
@@ -23,6 +23,8 @@ pub struct TierCounters {
     pub collisions: Count,
     /// A value that is not a whole entry of this version and key.
     pub foreign: Count,
+    /// A compressed value that would be larger than an entry may be.
+    pub oversized: Count,
     /// The store answered with an error or the connection broke.
     pub errors: Count,
     /// No answer within the tier's time-out.

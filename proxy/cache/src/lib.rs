@@ -19,6 +19,7 @@ pub mod memo;
 pub mod generations;
 pub mod entry;
 pub mod codec;
+pub mod wrap;
 pub mod memory;
 pub mod versions;
 pub mod shared;

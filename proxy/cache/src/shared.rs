@@ -21,16 +21,20 @@ use crate::{
     generations::{Generations, Subject},
     key::{CacheKey, Check},
     versions::Versions,
+    wrap::{Unreadable, Wrapper},
 };
 use bytes::Bytes;
 use link::Link;
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::watch, time};
+use tokio::{sync::watch, task, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use writes::{Queue, Write};
 
 /// Ten years: Redis refuses times near the end of its own numbers.
 const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
+
+/// Larger values are unpacked by a thread of their own: other callers must not wait for that.
+const UNPACK_BYTES_MAX: usize = 128 * 1024;
 
 /// How Redis is reached, and what may be spent on it.
 #[derive(Clone)]
@@ -53,6 +57,8 @@ pub struct RedisSettings {
     pub queue_bytes_max: u64,
     /// Larger values are neither written nor read.
     pub value_bytes_max: usize,
+    /// Whether values are compressed where it pays.
+    pub compress: bool,
 }
 
 /// The address of Redis is none.
@@ -68,7 +74,7 @@ pub struct RedisTier {
 }
 
 impl RedisSettings {
-    /// With 10 ms for a read, 32 MiB for the queue, 16 MiB for a value.
+    /// With 10 ms for a read, 32 MiB for the queue, 16 MiB for a value, not compressed.
     pub fn new(url: impl Into<String>, namespace: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -81,6 +87,7 @@ impl RedisSettings {
             queue_entries_max: 4096,
             queue_bytes_max: 32 * 1024 * 1024,
             value_bytes_max: 16 * 1024 * 1024,
+            compress: false,
         }
     }
 }
@@ -110,7 +117,11 @@ impl RedisTier {
         let link = Link::new(settings, generations, versions, counters).map_err(BadRedisUrl)?;
         let link = Arc::new(link);
         tasks.spawn(session::keep(link.clone(), stop.clone()));
-        tasks.spawn(queued.write_all(link.clone(), stop.clone()));
+        tasks.spawn(queued.write_all(
+            Wrapper::new(link.wrapping.clone()),
+            link.clone(),
+            stop.clone(),
+        ));
         Ok(Self { link, queue })
     }
 
@@ -118,9 +129,16 @@ impl RedisTier {
     pub async fn look_up(&self, key: CacheKey, check: &Check, now_ms: u64) -> Option<Entry> {
         let value = self.read(key).await?;
         let counters = &self.link.counters;
-        let Ok(mut entry) = codec::decode(key, &value) else {
-            counters.foreign.add_one();
-            return None;
+        let mut entry = match self.unpack(key, value).await {
+            Ok(entry) => entry,
+            Err(Unreadable::Foreign) => {
+                counters.foreign.add_one();
+                return None;
+            }
+            Err(Unreadable::Oversized) => {
+                counters.oversized.add_one();
+                return None;
+            }
         };
         if entry.fresh_for_ms(now_ms).is_none() {
             counters.expired.add_one();
@@ -137,6 +155,19 @@ impl RedisTier {
         entry.stamp = stamp;
         counters.hits.add_one();
         Some(entry)
+    }
+
+    async fn unpack(&self, key: CacheKey, value: Bytes) -> Result<Entry, Unreadable> {
+        let wrapping = self.link.wrapping.clone();
+        let unpack = move |value: Bytes| {
+            let plain = wrapping.unwrap(value)?;
+            codec::decode(key, &plain).map_err(|codec::Foreign| Unreadable::Foreign)
+        };
+        if value.len() < UNPACK_BYTES_MAX {
+            return unpack(value);
+        }
+        let unpacked = task::spawn_blocking(move || unpack(value)).await;
+        unpacked.unwrap_or(Err(Unreadable::Foreign))
     }
 
     async fn read(&self, key: CacheKey) -> Option<Bytes> {
@@ -223,3 +254,5 @@ impl RedisTier {
 mod server;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wrapped_tests;

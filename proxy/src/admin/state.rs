@@ -56,6 +56,7 @@ fn with_counts(mut tier: Value, counters: &TierCounters) -> Value {
         &counters.purged,
         &counters.collisions,
         &counters.foreign,
+        &counters.oversized,
     ];
     let misses: u64 = not_there.map(|count| count.value()).iter().sum();
     let dropped = [

@@ -304,6 +304,7 @@ fn cache_parts(
             });
             let mut settings = RedisSettings::new(redis.url.expose(), namespace);
             settings.read_timeout = redis.timeout;
+            settings.compress = config.cache.redis.compress;
             let (generations, versions) = (generations.clone(), versions.clone());
             let tier = RedisTier::start(settings, generations, versions, tasks, stop);
             Some(tier.map_err(|error| StartError::Redis(error.to_string()))?)
@@ -368,6 +369,7 @@ fn cache_readings(tiers: &Tiers) -> Vec<(TierLabel, CacheReading)> {
         purged: counters.purged.value(),
         collision: counters.collisions.value(),
         foreign: counters.foreign.value(),
+        oversized: counters.oversized.value(),
         error: counters.errors.value(),
         timeout: counters.timeouts.value(),
         skipped: counters.skipped.value(),

@@ -61,6 +61,8 @@ pub struct LookupCounts {
     pub collision: u64,
     /// There, but not a whole entry of this version and key.
     pub foreign: u64,
+    /// There, but would be larger than an entry may be when it is unpacked.
+    pub oversized: u64,
     /// The tier failed.
     pub error: u64,
     pub timeout: u64,
@@ -223,6 +225,7 @@ pub(super) fn caches(readings: &[(TierLabel, CacheReading)]) -> Vec<MetricFamily
             ("foreign", counts.foreign),
             ("hit", counts.hit),
             ("miss", counts.miss),
+            ("oversized", counts.oversized),
             ("purged", counts.purged),
             ("skipped", counts.skipped),
             ("timeout", counts.timeout),

@@ -15,6 +15,7 @@ use crate::{
     counters::TierCounters,
     generations::{Generations, Subject},
     versions::Versions,
+    wrap::Wrapping,
 };
 use redis::{Client, IntoConnectionInfo, ProtocolVersion, RedisError, aio::MultiplexedConnection};
 use std::{
@@ -51,6 +52,7 @@ pub(super) struct Connections {
 pub(super) struct Link {
     pub(super) names: Names,
     pub(super) settings: RedisSettings,
+    pub(super) wrapping: Wrapping,
     pub(super) generations: Arc<Generations>,
     pub(super) counters: Arc<TierCounters>,
     pub(super) versions: Arc<Versions>,
@@ -98,6 +100,7 @@ impl Link {
             names: Names::new(&settings.namespace),
             commands: with(ProtocolVersion::RESP2)?,
             messages: with(ProtocolVersion::RESP3)?,
+            wrapping: Wrapping { compress: settings.compress, bytes_max: settings.value_bytes_max },
             settings,
             generations,
             versions,

@@ -2,22 +2,25 @@
 //! it.
 //!
 //! Nobody waits for a write. What does not fit is dropped and counted: the next asker of any
-//! instance only finds a miss. Entries are encoded here, off the caller's path; while
+//! instance only finds a miss. Entries are encoded and compressed here, off the caller's path; while
 //! queued they share their bytes with the memory tier.
 
 use super::link::Link;
-use crate::{codec, entry::Entry, key::CacheKey};
+use crate::{codec, entry::Entry, key::CacheKey, wrap::Wrapper};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
-use tokio::{sync::mpsc, time};
+use tokio::{sync::mpsc, task, time};
 use tokio_util::sync::CancellationToken;
 
 /// Small entries share a round trip, up to so many …
 const BATCH_MAX: usize = 32;
 /// … and so many bytes: what is in one pipeline is in memory twice.
 const BATCH_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A larger batch is packed by a thread of its own.
+const PACK_BYTES_MAX: u64 = 128 * 1024;
 
 /// The callers' end of the queue.
 #[derive(Debug)]
@@ -69,7 +72,12 @@ impl Queue {
 
 impl Queued {
     /// Writes until `stop`, then what is queued by then.
-    pub(super) async fn write_all(mut self, link: Arc<Link>, stop: CancellationToken) {
+    pub(super) async fn write_all(
+        mut self,
+        mut wrapper: Wrapper,
+        link: Arc<Link>,
+        stop: CancellationToken,
+    ) {
         loop {
             let first = tokio::select! {
                 first = self.writes.recv() => first,
@@ -89,49 +97,87 @@ impl Queued {
                 weight += next.entry.weight();
                 batch.push(next);
             }
-            self.write(&link, &batch).await;
+            wrapper = self.write(&link, wrapper, batch).await;
             self.bytes.fetch_sub(weight, Ordering::Relaxed);
         }
     }
 
-    async fn write(&self, link: &Link, batch: &[Write]) {
-        let count = |writes: usize| u64::try_from(writes).unwrap_or(u64::MAX);
+    async fn write(&self, link: &Arc<Link>, wrapper: Wrapper, batch: Vec<Write>) -> Wrapper {
         let counters = &link.counters;
         let Some(mut up) = link.connections() else {
             counters.dropped_down.add(count(batch.len()));
-            return;
+            return wrapper;
         };
-        let mut pipeline = redis::pipe();
-        let mut writes = 0;
-        for write in batch {
-            // Purged while it was queued, or begun before Redis was heard: void to everybody.
-            let (stamp, subjects) = (write.entry.stamp.fleet, &write.entry.subjects);
-            if link.generations.admit(stamp, subjects).is_none() {
-                counters.dropped_void.add_one();
-                continue;
-            }
-            let value = codec::encode(write.key, &write.entry);
-            let command = pipeline.cmd("SET").arg(link.names.entry(write.key)).arg(value);
-            command.arg("PX").arg(write.ttl_ms).ignore();
-            writes += 1;
+        let (wrapper, values) = packed(link, wrapper, batch).await;
+        if values.is_empty() {
+            return wrapper;
         }
-        if writes == 0 {
-            return;
+        let mut pipeline = redis::pipe();
+        for value in &values {
+            let command = pipeline.cmd("SET").arg(link.names.entry(value.key)).arg(&value.bytes);
+            command.arg("PX").arg(value.ttl_ms).ignore();
         }
         let sent = pipeline.exec_async(&mut up.bulk);
         match time::timeout(link.settings.write_timeout, sent).await {
-            Ok(Ok(())) => counters.stored.add(count(writes)),
+            Ok(Ok(())) => counters.stored.add(count(values.len())),
             Ok(Err(error)) => {
-                counters.dropped_down.add(count(writes));
+                counters.dropped_down.add(count(values.len()));
                 if error.is_unrecoverable_error() {
                     link.trip(up.session);
                 }
                 tracing::debug!(%error, "redis refused a write");
             }
             Err(_elapsed) => {
-                counters.dropped_down.add(count(writes));
+                counters.dropped_down.add(count(values.len()));
                 link.trip(up.session);
             }
         }
+        wrapper
     }
+}
+
+/// An entry as it goes out.
+struct Packed {
+    key: CacheKey,
+    bytes: Vec<u8>,
+    ttl_ms: u64,
+}
+
+/// Packs a batch, on a thread of its own where that takes a while: the runtime's threads are the
+/// callers'.
+async fn packed(
+    link: &Arc<Link>,
+    mut wrapper: Wrapper,
+    batch: Vec<Write>,
+) -> (Wrapper, Vec<Packed>) {
+    if batch.iter().map(|write| write.entry.weight()).sum::<u64>() < PACK_BYTES_MAX {
+        let values = pack(link, &mut wrapper, &batch);
+        return (wrapper, values);
+    }
+    let link_there = link.clone();
+    let packed = task::spawn_blocking(move || {
+        let values = pack(&link_there, &mut wrapper, &batch);
+        (wrapper, values)
+    });
+    // It fails only where the runtime is being taken down.
+    packed.await.unwrap_or_else(|_| (Wrapper::new(link.wrapping.clone()), Vec::new()))
+}
+
+fn pack(link: &Link, wrapper: &mut Wrapper, batch: &[Write]) -> Vec<Packed> {
+    let mut values = Vec::with_capacity(batch.len());
+    for write in batch {
+        // Purged while it was queued, or begun before Redis was heard: void to everybody.
+        let (stamp, subjects) = (write.entry.stamp.fleet, &write.entry.subjects);
+        if link.generations.admit(stamp, subjects).is_none() {
+            link.counters.dropped_void.add_one();
+            continue;
+        }
+        let bytes = wrapper.wrap(codec::encode(write.key, &write.entry));
+        values.push(Packed { key: write.key, bytes, ttl_ms: write.ttl_ms });
+    }
+    values
+}
+
+fn count(writes: usize) -> u64 {
+    u64::try_from(writes).unwrap_or(u64::MAX)
 }
