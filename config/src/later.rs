@@ -17,7 +17,6 @@ const KEYS: &[(&str, &[&str])] = &[
     ("routes[].cache", &["when", "hot"]),
     ("routes[].cache.key", &["ignore", "include_headers"]),
     ("cache", &["warm"]),
-    ("cache.redis", &["encryption"]),
 ];
 
 /// Words, under the pattern of the value they stand in.

@@ -44,7 +44,7 @@ pub use route::{
     CacheMode, CachePolicy, ClassRule, Heuristic, HttpPolicy, KeyVersion, Match, PathRule,
     QueryPolicy, Route, Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, Trust,
 };
-pub use secret::{RedisUrl, Secret, SecretSource};
+pub use secret::{EncryptionKey, RedisUrl, Secret, SecretSource};
 pub use upstream::{
     Balance, Certificate, Endpoint, HostHeader, InjectUsage, ModelVersion, Scheme, Timeouts,
     Upstream, UpstreamId, UpstreamTls,
@@ -256,6 +256,16 @@ pub struct Cache {
 pub struct CacheRedis {
     /// With zstd, where it pays.
     pub compress: bool,
+    /// `None`: entries lie in the clear.
+    pub encryption: Option<Encryption>,
+}
+
+/// The keys of what lies in Redis. None twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encryption {
+    pub key: EncryptionKey,
+    /// For reading only.
+    pub previous: Vec<EncryptionKey>,
 }
 
 /// Where prices come from. The currency is USD.

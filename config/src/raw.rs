@@ -292,6 +292,19 @@ pub(crate) struct RawCache {
 pub(crate) struct RawCacheRedis {
     /// Default: none. Compressed values are read either way.
     pub(crate) compression: Option<RawCompression>,
+    pub(crate) encryption: Option<RawEncryption>,
+}
+
+/// AES-256-GCM. Each key is 32 bytes, as 64 hexadecimal digits or in base64.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawEncryption {
+    /// What is written is encrypted with it.
+    #[schemars(required)]
+    pub(crate) key: Option<RawSecret>,
+    /// What was written with one of these is read, too.
+    #[schemars(length(max = 8))]
+    pub(crate) previous: Option<Vec<RawSecret>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]

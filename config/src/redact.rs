@@ -41,7 +41,13 @@ pub fn redacted(config: &Config) -> Value {
         "cache": {
             "namespace": config.cache.namespace,
             "memory": { "size": show_size(config.cache.memory_bytes_max) },
-            "redis": { "compression": if config.cache.redis.compress { "zstd" } else { "none" } },
+            "redis": {
+                "compression": if config.cache.redis.compress { "zstd" } else { "none" },
+                "encryption": config.cache.redis.encryption.as_ref().map(|keys| json!({
+                    "key": reference(keys.key.source()),
+                    "previous": list(&keys.previous, |key| reference(key.source())),
+                })),
+            },
         },
         "prices": {
             "book": if config.prices.builtin { "builtin" } else { "none" },
@@ -80,7 +86,11 @@ fn file(path: &Path) -> Value {
 }
 
 fn secret(secret: &Secret) -> Value {
-    match secret.source() {
+    reference(secret.source())
+}
+
+fn reference(source: &SecretSource) -> Value {
+    match source {
         SecretSource::Env(name) => json!({ "env": name }),
         SecretSource::File(path) => json!({ "file": file(path) }),
         SecretSource::Inline => "***".into(),
@@ -90,8 +100,7 @@ fn secret(secret: &Secret) -> Value {
 fn redis_url(url: &RedisUrl) -> Value {
     match url.source() {
         SecretSource::Inline => url.to_string().into(),
-        SecretSource::Env(name) => json!({ "env": name }),
-        SecretSource::File(path) => json!({ "file": file(path) }),
+        source @ (SecretSource::Env(_) | SecretSource::File(_)) => reference(source),
     }
 }
 

@@ -3,6 +3,7 @@
 //! `Debug` names the place a secret came from, never the secret. Reading it is
 //! called [`Secret::expose`], so that a reviewer can find every use by one word.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use std::{fmt, path::PathBuf, sync::Arc};
 
 /// A secret and where it came from.
@@ -21,6 +22,18 @@ pub enum SecretSource {
     /// It stands in the configuration itself.
     Inline,
 }
+
+/// 32 secret bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EncryptionKey {
+    source: SecretSource,
+    /// `None`: not on this machine.
+    bytes: Option<[u8; 32]>,
+}
+
+/// What a key is written as, for messages.
+pub(crate) const KEY_IS: &str =
+    "must be 32 bytes, as 64 hexadecimal digits or in base64 (openssl rand -hex 32 makes one)";
 
 /// The address of a Redis server, perhaps with a password in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -56,6 +69,42 @@ impl Secret {
 
     pub fn source(&self) -> &SecretSource {
         &self.source
+    }
+}
+
+impl EncryptionKey {
+    /// `None` where `secret` is there and is none.
+    pub(crate) fn read(secret: &Secret) -> Option<Self> {
+        let bytes = if secret.is_missing() { None } else { Some(key_bytes(secret.expose())?) };
+        Some(Self { source: secret.source.clone(), bytes })
+    }
+
+    /// `None` where it was missing, which a start refuses.
+    pub fn expose(&self) -> Option<[u8; 32]> {
+        self.bytes
+    }
+
+    pub fn source(&self) -> &SecretSource {
+        &self.source
+    }
+}
+
+fn key_bytes(text: &str) -> Option<[u8; 32]> {
+    if text.len() != 64 {
+        return BASE64_STANDARD.decode(text).ok()?.try_into().ok();
+    }
+    let mut bytes = [0; 32];
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digit = |at: usize| char::from(*digits.get(at)?).to_digit(16);
+        *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+    }
+    Some(bytes)
+}
+
+impl fmt::Debug for EncryptionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let missing = if self.bytes.is_none() { ", missing" } else { "" };
+        write!(f, "EncryptionKey({}{missing})", self.source)
     }
 }
 

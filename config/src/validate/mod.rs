@@ -8,19 +8,18 @@ mod edge;
 mod endpoint;
 mod http;
 mod route;
+mod store;
 mod tag;
 mod upstream;
 
 use crate::{
-    Cache, CacheRedis, Class, Config, Identity, Overrides, Prices, Redis, RedisUrl, Resource,
-    ResourceKind, Secret, SecretSource, TenantSource,
+    Cache, Class, Config, Identity, Overrides, Prices, Resource, ResourceKind, TenantSource,
     defaults::{self, ClassDefault},
     near::nearest,
     problem::quoted,
     raw::{
-        RawBook, RawCache, RawCacheRedis, RawClass, RawCompression, RawConfig, RawCurrency,
-        RawHeader, RawIdentity, RawPrices, RawRedis, RawRedisMode, RawRedisUrl, RawResource,
-        RawResourceKind,
+        RawBook, RawCache, RawClass, RawConfig, RawCurrency, RawHeader, RawIdentity, RawPrices,
+        RawResource, RawResourceKind,
     },
     review::Review,
     text::{self, DurationText},
@@ -34,7 +33,7 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
     let admin = edge::admin(review, raw.admin.unwrap_or_default(), overrides);
     let telemetry = raw.telemetry.unwrap_or_default();
     let drain = edge::drain(review, &raw.drain.unwrap_or_default());
-    let redis = raw.stores.and_then(|stores| stores.redis).map(|raw| redis(review, raw));
+    let redis = raw.stores.and_then(|stores| stores.redis).map(|raw| store::redis(review, raw));
     let upstreams = upstream::upstreams(review, raw.upstreams);
     let identity = identity(review, raw.identity.unwrap_or_default());
     let (classes, class_default) = classes(review, raw.classes);
@@ -72,38 +71,6 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
     cross::addresses(review, &config);
     cross::warnings(review, &config);
     config
-}
-
-fn redis(review: &mut Review<'_>, raw: RawRedis) -> Redis {
-    let (None | Some(RawRedisMode::Single)) = raw.mode; // a second will not compile unread
-    let path = "stores.redis.urls[0]";
-    let first = raw.urls.into_iter().flatten().next();
-    let secret = match first {
-        Some(RawRedisUrl::Secret(reference)) => review.secret(path, &reference),
-        Some(RawRedisUrl::Url(url)) => Secret::new(SecretSource::Inline, Some(&url)),
-        None => Secret::new(SecretSource::Inline, None), // reported by its shape
-    };
-    let shown = match endpoint::redis(secret.expose()) {
-        Ok(shown) => shown,
-        Err(message) => {
-            if !secret.is_missing() {
-                review.report(path, message);
-            }
-            String::new()
-        }
-    };
-    if *secret.source() == SecretSource::Inline && shown.contains('@') {
-        review.advise(
-            path,
-            "a password stands in the configuration; a reference like { env: NAME } keeps it out",
-        );
-    }
-    let timeout = review.duration(
-        "stores.redis.timeout".to_owned(),
-        raw.timeout.as_ref(),
-        defaults::REDIS_TIMEOUT,
-    );
-    Redis { url: RedisUrl::new(secret, shown), timeout }
 }
 
 fn identity(review: &mut Review<'_>, raw: RawIdentity) -> Identity {
@@ -214,12 +181,8 @@ fn cache(review: &mut Review<'_>, raw: &RawCache) -> Cache {
     if bytes > quarter.saturating_mul(4) {
         review.advise("cache.memory.size", "more than the memory limit of this cgroup");
     }
-    let redis = raw.redis.as_ref().map(cache_redis).unwrap_or_default();
+    let redis = raw.redis.as_ref().map(|raw| store::entries(review, raw)).unwrap_or_default();
     Cache { namespace, memory_bytes_max: bytes, redis }
-}
-
-fn cache_redis(raw: &RawCacheRedis) -> CacheRedis {
-    CacheRedis { compress: matches!(raw.compression, Some(RawCompression::Zstd)) }
 }
 
 fn prices(review: &mut Review<'_>, raw: RawPrices) -> Prices {

@@ -22,6 +22,8 @@ fn full_table() -> Table {
     .iter()
     .fold(Table::default(), |table, name| table.file(&format!("/etc/tollgate/{name}"), ""))
     .file("/run/secrets/tollgate-admin", "geheim-token\n")
+    .file("/etc/tollgate/cache-key-of-last-year", "geheim/geheim/geheim/geheim/geheim/geheim+o=\n")
+    .var("TOLLGATE_CACHE_KEY", &"9e".repeat(32))
     .var("TOLLGATE_REDIS_URL", "redis://u:geheim-redis@redis:6379/2")
 }
 
@@ -85,8 +87,16 @@ fn the_full_example_means_what_it_says() {
     assert_eq!(config.resources[0].hourly_pico_usd, 2_500_000_000_000);
     assert_eq!(config.namespace(provider), "prod/chat");
     assert_eq!(config.redis.as_ref().unwrap().url.expose(), "redis://u:geheim-redis@redis:6379/2");
-    assert!(config.cache.redis.compress);
     assert_eq!(config.admin.token.as_ref().unwrap().expose(), "geheim-token");
+}
+
+#[test]
+fn the_full_example_says_how_entries_lie_in_redis() {
+    let (config, _) = load(FULL, &full_table()).unwrap();
+    assert!(config.cache.redis.compress);
+    let encryption = config.cache.redis.encryption.as_ref().unwrap();
+    assert_eq!(encryption.key.expose(), Some([0x9e; 32]));
+    assert_eq!(encryption.previous.len(), 1);
 }
 
 #[test]

@@ -39,7 +39,7 @@ routes:
       when: { temperature_max: 0 }
       stale: {}
       hot: {}
-cache: { redis: { encryption: {} }, warm: {} }
+cache: { warm: {} }
 "#;
     let problems = problems(text);
     insta::assert_snapshot!(problems, @r#"
@@ -67,7 +67,6 @@ cache: { redis: { encryption: {} }, warm: {} }
     routes[0].cache.when: not in this version
     routes[0].dialect: gemini: not in this version
     routes[0].cache.stale: without mode: http, not in this version
-    cache.redis.encryption: not in this version
     cache.warm: not in this version
     budgets: not in this version
     readiness: not in this version
@@ -96,7 +95,6 @@ fn of_the_contract_only_what_is_not_built_is_refused() {
     routes[0].cache.key.include_headers: not in this version
     routes[0].cache.when: not in this version
     routes[0].cache.stale: with mode: content, not in this version
-    cache.redis.encryption: not in this version
     cache.warm: not in this version
     budgets: not in this version
     readiness: not in this version
@@ -228,4 +226,32 @@ proptest! {
     fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         tollgate_config::assert_never_panics(&bytes);
     }
+}
+
+#[test]
+fn a_key_that_is_none_is_refused_by_its_place_and_not_quoted() {
+    let section = "cache: { redis: { encryption: { key: { env: K }, previous: [{ file: p }, { env: Q }] } } }";
+    let hex = "9e".repeat(32);
+    let says = |key: &str, previous: &str| {
+        let table = Table::default().var("K", key).file("/etc/tollgate/p", previous).var("Q", &hex);
+        load(&with(section), &table).map(|_| ()).map_err(|problems| problems.to_string())
+    };
+    let base64 = "geheim/geheim/geheim/geheim/geheim/geheim+o=";
+    assert_eq!(says(base64, &"00".repeat(32)), Ok(()));
+    for wrong in
+        ["geheim", &"geheim00".repeat(8), &hex.replace("9e", "9"), &base64.replace("=", ""), "ü"]
+    {
+        let problems = says(wrong, wrong).unwrap_err();
+        assert!(!problems.contains("geheim") && !problems.contains("9e9e"), "{problems}");
+        let expected = "\
+            cache.redis.encryption.key: environment variable K: must be 32 bytes, as 64 \
+            hexadecimal digits or in base64 (openssl rand -hex 32 makes one)\n\
+            cache.redis.encryption.previous[0]: file /etc/tollgate/p: must be 32 bytes, as 64 \
+            hexadecimal digits or in base64 (openssl rand -hex 32 makes one)";
+        assert_eq!(problems.trim_end(), expected);
+    }
+    insta::assert_snapshot!(
+        says(&hex, base64).unwrap_err(),
+        @"cache.redis.encryption.previous[1]: is a key that stands here already"
+    );
 }

@@ -55,3 +55,21 @@ fn only_the_whole_token_is_known_and_a_missing_one_to_nobody() {
     }
     assert!(!token(&Table::default()).is_known_to(b""));
 }
+
+#[test]
+fn a_cache_key_is_not_shown_and_a_missing_one_is_a_warning() {
+    let text = format!(
+        "{TEXT}\ncache: {{ redis: {{ encryption: {{ key: {{ env: KEY }}, previous: [{{ file: old }}] }} }} }}"
+    );
+    let table = Table::default().var("TOKEN", "geheim1").var("KEY", &"9e".repeat(32));
+    let (config, warnings) = load(&text, &table).unwrap();
+    let all = format!("{config:?}{}{warnings:?}", redacted(&config));
+    assert!(!all.contains("9e9e") && !all.contains("158, 158"), "{all}");
+    let encryption = config.cache.redis.encryption.unwrap();
+    assert_eq!(encryption.key.expose(), Some([0x9e; 32]));
+    assert_eq!(encryption.previous[0].expose(), None);
+    insta::assert_snapshot!(
+        Problems::at_run(warnings).unwrap_err(),
+        @"cache.redis.encryption.previous[0]: cannot read /etc/tollgate/old: entity not found"
+    );
+}

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Count(AtomicU64);
 
 /// One tier's counts since start. Every look-up adds one to exactly one of `hits`, `misses`,
-/// `expired`, `purged`, `collisions`, `foreign`, `oversized`, `errors`, `timeouts`, `skipped`.
+/// `expired`, `purged`, `collisions`, `foreign`, `oversized`, `locked`, `errors`, `timeouts`, `skipped`.
 #[derive(Debug, Default)]
 pub struct TierCounters {
     /// Answered.
@@ -25,6 +25,9 @@ pub struct TierCounters {
     pub foreign: Count,
     /// A compressed value that would be larger than an entry may be.
     pub oversized: Count,
+    /// A value that no key of ours opens: sealed with another, tampered with, moved here from
+    /// elsewhere, or in the clear where all must be sealed.
+    pub locked: Count,
     /// The store answered with an error or the connection broke.
     pub errors: Count,
     /// No answer within the tier's time-out.

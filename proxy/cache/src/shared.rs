@@ -21,7 +21,7 @@ use crate::{
     generations::{Generations, Subject},
     key::{CacheKey, Check},
     versions::Versions,
-    wrap::{Unreadable, Wrapper},
+    wrap::{Seals, Unreadable, Wrapper},
 };
 use bytes::Bytes;
 use link::Link;
@@ -59,6 +59,8 @@ pub struct RedisSettings {
     pub value_bytes_max: usize,
     /// Whether values are compressed where it pays.
     pub compress: bool,
+    /// Values are sealed with these, and no others are read.
+    pub seals: Option<Seals>,
 }
 
 /// The address of Redis is none.
@@ -74,7 +76,7 @@ pub struct RedisTier {
 }
 
 impl RedisSettings {
-    /// With 10 ms for a read, 32 MiB for the queue, 16 MiB for a value, not compressed.
+    /// With 10 ms for a read, 32 MiB for the queue, 16 MiB for a value, in the clear.
     pub fn new(url: impl Into<String>, namespace: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -88,6 +90,7 @@ impl RedisSettings {
             queue_bytes_max: 32 * 1024 * 1024,
             value_bytes_max: 16 * 1024 * 1024,
             compress: false,
+            seals: None,
         }
     }
 }
@@ -131,12 +134,13 @@ impl RedisTier {
         let counters = &self.link.counters;
         let mut entry = match self.unpack(key, value).await {
             Ok(entry) => entry,
-            Err(Unreadable::Foreign) => {
-                counters.foreign.add_one();
-                return None;
-            }
-            Err(Unreadable::Oversized) => {
-                counters.oversized.add_one();
+            Err(why) => {
+                match why {
+                    Unreadable::Foreign => &counters.foreign,
+                    Unreadable::Oversized => &counters.oversized,
+                    Unreadable::Locked => &counters.locked,
+                }
+                .add_one();
                 return None;
             }
         };
@@ -160,7 +164,7 @@ impl RedisTier {
     async fn unpack(&self, key: CacheKey, value: Bytes) -> Result<Entry, Unreadable> {
         let wrapping = self.link.wrapping.clone();
         let unpack = move |value: Bytes| {
-            let plain = wrapping.unwrap(value)?;
+            let plain = wrapping.unwrap(key, value)?;
             codec::decode(key, &plain).map_err(|codec::Foreign| Unreadable::Foreign)
         };
         if value.len() < UNPACK_BYTES_MAX {

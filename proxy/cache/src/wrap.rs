@@ -1,17 +1,23 @@
-//! What lies around an entry's bytes in a store outside the process: compression.
+//! What lies around an entry's bytes in a store outside the process: compression, encryption.
 //!
 //! ```text
-//! plain     the bytes of `codec`, as they are
-//! wrapped   "TGV" version │ flags │ [length 4 │ zstd frame]
+//! plain        the bytes of `codec`, as they are
+//! compressed   "TGV" version │ flags │ length 4 │ zstd frame
+//! sealed       "TGV" version │ flags │ key id 8 │ nonce 12 │ ciphertext of either's rest │ tag 16
 //! ```
 //!
 //! A store may hold both at one time: instances that compress and instances that do not read each
-//! other's values. What was written is not trusted: the length that a value says it has is held
+//! other's values. (Sealed ones are apart, see [`seal`].) What was written is not trusted: the length that a value says it has is held
 //! against a bound before a byte is unpacked, and no more than that is ever unpacked.
 //!
 //! Level 1 of zstd, because on the way is a write that nobody waits for but every instance pays
 //! for; and only where it pays: a small answer gains nothing, a picture gains nothing.
 
+mod seal;
+
+pub use seal::{CannotSeal, SealKey, Seals};
+
+use crate::key::CacheKey;
 use bytes::Bytes;
 use std::cell::RefCell;
 use zstd::{bulk::Compressor, zstd_safe::DCtx};
@@ -19,6 +25,9 @@ use zstd::{bulk::Compressor, zstd_safe::DCtx};
 /// The last byte is the version: bump it with any change of the layout.
 const MAGIC: &[u8; 4] = b"TGV\x01";
 const COMPRESSED: u8 = 1;
+const SEALED: u8 = 2;
+/// Magic and flags.
+const HEADER_LEN: usize = MAGIC.len() + 1;
 const LEVEL: i32 = 1;
 /// Smaller values are not worth the time.
 const COMPRESS_BYTES_MIN: usize = 1024;
@@ -35,6 +44,8 @@ thread_local! {
 pub struct Wrapping {
     /// Whether values are compressed where it pays. Compressed ones are read either way.
     pub compress: bool,
+    /// Values are sealed with these, and no others are read. `None`: they lie in the clear.
+    pub seals: Option<Seals>,
     /// Of the bytes inside.
     pub bytes_max: usize,
 }
@@ -46,6 +57,8 @@ pub enum Unreadable {
     Foreign,
     #[error("would unpack to more than an entry may have; treated as a miss")]
     Oversized,
+    #[error("not sealed with a key of ours for this place; treated as a miss")]
+    Locked,
 }
 
 /// Wraps values, one after the other.
@@ -66,18 +79,22 @@ impl Wrapper {
         Self { wrapping, compressor: None }
     }
 
-    /// `plain` as it is to be stored.
-    pub fn wrap(&mut self, plain: Vec<u8>) -> Vec<u8> {
-        let Some(frame) = self.compressed(&plain) else { return plain };
-        let mut out = Vec::with_capacity(MAGIC.len() + 5 + frame.len());
-        out.extend_from_slice(MAGIC);
-        out.push(COMPRESSED);
-        out.extend_from_slice(&length(&plain));
-        out.extend_from_slice(&frame);
-        out
+    /// `plain` as it is to be stored under `key`.
+    pub fn wrap(&mut self, key: CacheKey, plain: Vec<u8>) -> Result<Vec<u8>, CannotSeal> {
+        let packed = self.compressed(&plain);
+        let compressed = if packed.is_some() { COMPRESSED } else { 0 };
+        let header = |flags| [MAGIC.as_slice(), &[flags]].concat();
+        match (&self.wrapping.seals, packed) {
+            (None, None) => Ok(plain),
+            (None, Some(packed)) => Ok([header(COMPRESSED), packed].concat()),
+            (Some(seals), packed) => {
+                let inner = packed.as_ref().unwrap_or(&plain);
+                seals.seal(key, &header(SEALED | compressed), inner).ok_or(CannotSeal)
+            }
+        }
     }
 
-    /// The frame, where it is at least a tenth smaller.
+    /// Length and frame, where it is at least a tenth smaller.
     fn compressed(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
         if !self.wrapping.compress || plain.len() < COMPRESS_BYTES_MIN {
             return None;
@@ -87,17 +104,37 @@ impl Wrapper {
         }
         // Were there no memory for it, the value would go as it is.
         let frame = self.compressor.as_mut()?.compress(plain).ok()?;
-        (frame.len() < plain.len() / 10 * 9).then_some(frame)
+        let pays = frame.len() < plain.len() / 10 * 9;
+        pays.then(|| [length(plain).as_slice(), &frame].concat())
     }
 }
 
 impl Wrapping {
     /// What [`Wrapper::wrap`] was given.
-    pub fn unwrap(&self, value: Bytes) -> Result<Bytes, Unreadable> {
-        let Some(rest) = value.strip_prefix(MAGIC) else { return Ok(value) };
-        match rest.split_first() {
-            Some((&COMPRESSED, packed)) => self.decompressed(packed),
-            _ => Err(Unreadable::Foreign),
+    pub fn unwrap(&self, key: CacheKey, value: Bytes) -> Result<Bytes, Unreadable> {
+        let flags = value.strip_prefix(MAGIC).map(|rest| rest.first().copied());
+        let is_compressed = match (flags, &self.seals) {
+            (None, None) => return Ok(value),
+            (Some(Some(COMPRESSED)), None) => true,
+            (Some(Some(flags)), Some(_)) if flags & !COMPRESSED == SEALED => {
+                flags & COMPRESSED != 0
+            }
+            // In the clear though it must not be, or sealed for somebody else.
+            (None | Some(Some(COMPRESSED)), Some(_)) => return Err(Unreadable::Locked),
+            (Some(Some(flags)), None) if flags & !COMPRESSED == SEALED => {
+                return Err(Unreadable::Locked);
+            }
+            (Some(_), _) => return Err(Unreadable::Foreign),
+        };
+        let (header, rest) = value.split_at_checked(HEADER_LEN).ok_or(Unreadable::Foreign)?;
+        let opened = match &self.seals {
+            None => None,
+            Some(seals) => Some(seals.open(key, header, rest)?),
+        };
+        match (is_compressed, opened) {
+            (true, opened) => self.decompressed(opened.as_deref().unwrap_or(rest)),
+            (false, Some(plain)) => Ok(plain.into()),
+            (false, None) => Err(Unreadable::Foreign),
         }
     }
 

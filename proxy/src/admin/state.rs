@@ -57,6 +57,7 @@ fn with_counts(mut tier: Value, counters: &TierCounters) -> Value {
         &counters.collisions,
         &counters.foreign,
         &counters.oversized,
+        &counters.locked,
     ];
     let misses: u64 = not_there.map(|count| count.value()).iter().sum();
     let dropped = [

@@ -38,8 +38,9 @@ use tollgate_cache::{
     shared::{RedisSettings, RedisTier},
     tiers::Tiers,
     versions::Versions,
+    wrap::{SealKey, Seals},
 };
-use tollgate_config::{AdminAddress, Config};
+use tollgate_config::{AdminAddress, CacheRedis, Config, EncryptionKey};
 use tollgate_core::price::PriceBook;
 use tollgate_ledger::{Ledger, LedgerError};
 
@@ -69,6 +70,8 @@ pub enum StartError {
     Ledger(#[source] LedgerError),
     #[error("stores.redis: {0}")]
     Redis(String),
+    #[error("cache.redis.encryption: {0} has no key")]
+    CacheKey(String),
     #[error("metrics: {0}")]
     Metrics(#[from] MetricsError),
 }
@@ -305,6 +308,7 @@ fn cache_parts(
             let mut settings = RedisSettings::new(redis.url.expose(), namespace);
             settings.read_timeout = redis.timeout;
             settings.compress = config.cache.redis.compress;
+            settings.seals = seals(&config.cache.redis)?;
             let (generations, versions) = (generations.clone(), versions.clone());
             let tier = RedisTier::start(settings, generations, versions, tasks, stop);
             Some(tier.map_err(|error| StartError::Redis(error.to_string()))?)
@@ -316,6 +320,18 @@ fn cache_parts(
         memo: RawMemo::new(BODIES_REMEMBERED_MAX),
         entry_bytes_max: ENTRY_BYTES_MAX,
     })
+}
+
+/// The keys of what lies in Redis. Without a key that was configured nothing may start: it would
+/// write in the clear.
+fn seals(redis: &CacheRedis) -> Result<Option<Seals>, StartError> {
+    let Some(keys) = &redis.encryption else { return Ok(None) };
+    let key = |key: &EncryptionKey| {
+        let missing = || StartError::CacheKey(key.source().to_string());
+        Ok(SealKey::new(key.expose().ok_or_else(missing)?))
+    };
+    let previous = keys.previous.iter().map(key).collect::<Result<_, StartError>>()?;
+    Ok(Some(Seals { current: key(&keys.key)?, previous }))
 }
 
 /// Tells the metrics where to look when somebody scrapes.
@@ -370,6 +386,7 @@ fn cache_readings(tiers: &Tiers) -> Vec<(TierLabel, CacheReading)> {
         collision: counters.collisions.value(),
         foreign: counters.foreign.value(),
         oversized: counters.oversized.value(),
+        locked: counters.locked.value(),
         error: counters.errors.value(),
         timeout: counters.timeouts.value(),
         skipped: counters.skipped.value(),

@@ -135,6 +135,7 @@ fn tiers(parts: &Parts, config: &Config) -> Vec<TierView> {
             &counters.collisions,
             &counters.foreign,
             &counters.oversized,
+            &counters.locked,
         ];
         let looked = misses.iter().fold(hits, |sum, count| sum.saturating_add(count.value()));
         let hit_ratio = (looked > 0).then(|| ratio(hits, looked));

@@ -63,6 +63,8 @@ pub struct LookupCounts {
     pub foreign: u64,
     /// There, but would be larger than an entry may be when it is unpacked.
     pub oversized: u64,
+    /// There, but no key of ours opens it.
+    pub locked: u64,
     /// The tier failed.
     pub error: u64,
     pub timeout: u64,
@@ -224,6 +226,7 @@ pub(super) fn caches(readings: &[(TierLabel, CacheReading)]) -> Vec<MetricFamily
             ("expired", counts.expired),
             ("foreign", counts.foreign),
             ("hit", counts.hit),
+            ("locked", counts.locked),
             ("miss", counts.miss),
             ("oversized", counts.oversized),
             ("purged", counts.purged),

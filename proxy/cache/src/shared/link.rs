@@ -100,7 +100,11 @@ impl Link {
             names: Names::new(&settings.namespace),
             commands: with(ProtocolVersion::RESP2)?,
             messages: with(ProtocolVersion::RESP3)?,
-            wrapping: Wrapping { compress: settings.compress, bytes_max: settings.value_bytes_max },
+            wrapping: Wrapping {
+                compress: settings.compress,
+                seals: settings.seals.clone(),
+                bytes_max: settings.value_bytes_max,
+            },
             settings,
             generations,
             versions,

@@ -1,7 +1,13 @@
-//! What stands in a real Redis when values are compressed, and what of it is believed.
+//! What stands in a real Redis when values are compressed and sealed, and what of it is believed.
 
-use super::server::{Instance, Question, Server, settings, wait_until};
-use crate::shared::{LinkState, RedisSettings};
+use super::server::{Instance, NOW_MS, Question, Server, TTLS, settings, wait_until};
+use crate::{
+    entry::{Entry, subjects, tests::entry},
+    generations::Target,
+    shared::{LinkState, RedisSettings},
+    wrap::{SealKey, Seals},
+};
+use bytes::Bytes;
 use std::time::Duration;
 
 /// 200 KiB that say little.
@@ -90,4 +96,113 @@ async fn what_is_queued_and_large_is_packed_and_written_before_the_end() {
     for question in &questions {
         assert_eq!(&*b.in_redis(question).await.expect("it is there").entry.body, LONG);
     }
+}
+
+fn seals(current: u8, previous: &[u8]) -> Seals {
+    let previous = previous.iter().map(|n| SealKey::new([*n; 32])).collect();
+    Seals { current: SealKey::new([current; 32]), previous }
+}
+
+async fn sealing(server: &Server, current: u8, previous: &[u8]) -> Instance {
+    let seals = Some(seals(current, previous));
+    up(RedisSettings { seals, ..compressing(server) }).await
+}
+
+#[tokio::test]
+async fn keys_can_be_changed_while_the_fleet_runs() {
+    let server = Server::start();
+    let question = Question::new("question");
+    let (old, knows_both) = (sealing(&server, 1, &[2]).await, sealing(&server, 2, &[1]).await);
+    let new = sealing(&server, 2, &[]).await;
+    old.share(&question, b"answer").await;
+    assert!(knows_both.in_redis(&question).await.is_some());
+    assert!(new.in_redis(&question).await.is_none());
+    assert_eq!(new.redis().counters().locked.value(), 1);
+    knows_both.share(&question, b"answer").await;
+    assert!(new.in_redis(&question).await.is_some());
+    assert!(old.in_redis(&question).await.is_some());
+}
+
+#[tokio::test]
+async fn a_sealed_value_tampered_with_moved_or_replaced_is_a_counted_miss() {
+    let server = Server::start();
+    let a = sealing(&server, 1, &[]).await;
+    let (question, other) = (Question::new("question"), Question::new("other"));
+    a.share(&question, b"answer").await;
+    let key = only_key(&server).await;
+    let value: Vec<u8> = server.ask(&[b"GET", &key]).await;
+    let locked = || a.redis().counters().locked.value();
+
+    let elsewhere = format!("tollgate:test:e:{}", other.key.to_hex());
+    let _: String = server.ask(&[b"SET", elsewhere.as_bytes(), &value]).await;
+    assert!(a.in_redis(&other).await.is_none());
+    assert_eq!(locked(), 1);
+    for place in [5, 13, 25, value.len() - 1] {
+        let mut twisted = value.clone();
+        twisted[place] ^= 1;
+        let _: String = server.ask(&[b"SET", &key, &twisted]).await;
+        assert!(a.in_redis(&question).await.is_none(), "{place}");
+    }
+    assert_eq!(locked(), 5);
+    // One who may write to Redis but has no key.
+    Instance::up(server.url()).await.share(&question, b"planted").await;
+    assert!(a.in_redis(&question).await.is_none());
+    assert_eq!(locked(), 6);
+}
+
+/// Everything that makes the entry: no two alike, and none to be met by chance.
+const MARKS: [&str; 8] = [
+    "mark-body",
+    "mark-header",
+    "mark-tag",
+    "mark-tenant",
+    "mark-model",
+    "mark-route",
+    "mark-note",
+    "mark-version",
+];
+
+/// What of [`MARKS`] lies in the server, which writes all it has to a file, after an entry made
+/// of them was stored and its tag purged.
+async fn marks_in(server: &Server, a: &Instance) -> Vec<&'static str> {
+    let question = Question::new("mark-question");
+    let tags = vec!["mark-tag".into()];
+    let entry = Entry {
+        check: question.check,
+        body: Bytes::from("mark-body ".repeat(200)),
+        headers: vec![(Bytes::from_static(b"x"), Bytes::from_static(b"mark-header"))],
+        subjects: subjects(question.key, "mark-route", "mark-model", "mark-tenant", &tags),
+        tags,
+        tenant: "mark-tenant".into(),
+        model: "mark-model".into(),
+        model_version: "mark-version".into(),
+        route: "mark-route".into(),
+        note: Bytes::from_static(b"mark-note"),
+        stamp: a.tiers.stamp(),
+        ..entry(question.key, b"")
+    };
+    let before = a.redis().counters().stored.value();
+    assert!(a.tiers.store(question.key, entry.into(), TTLS, NOW_MS));
+    wait_until(|| a.redis().counters().stored.value(), |now| *now > before).await;
+    assert!(a.in_redis(&question).await.is_some());
+    a.tiers.purge(Target::Tag("mark-tag")).await;
+    a.tiers.purge(Target::Tenant("mark-tenant")).await;
+    let _: String = server.ask(&[b"SAVE"]).await;
+    let all = std::fs::read(server.socket().with_file_name("dump.rdb")).expect("it was saved");
+    let lies = |mark: &str| memchr::memmem::find(&all, mark.as_bytes()).is_some();
+    MARKS.into_iter().filter(|mark| lies(mark)).collect()
+}
+
+#[tokio::test]
+async fn with_encryption_nothing_of_an_entry_lies_in_the_clear() {
+    // Not compressed by Redis itself: then a scan would prove nothing.
+    let server = Server::with(&["--rdbcompression", "no"]);
+    let open = Instance::up(server.url()).await;
+    assert_eq!(marks_in(&server, &open).await, MARKS, "the scan finds what is there");
+    let _: String = server.ask(&[b"FLUSHALL"]).await;
+    let a = sealing(&server, 1, &[]).await;
+    assert_eq!(marks_in(&server, &a).await, [""; 0]);
+    let a =
+        up(RedisSettings { compress: false, seals: Some(seals(1, &[])), ..settings(server.url()) });
+    assert_eq!(marks_in(&server, &a.await).await, [""; 0]);
 }

@@ -2,7 +2,7 @@
 //! it.
 //!
 //! Nobody waits for a write. What does not fit is dropped and counted: the next asker of any
-//! instance only finds a miss. Entries are encoded and compressed here, off the caller's path; while
+//! instance only finds a miss. Entries are encoded, compressed and sealed here, off the caller's path; while
 //! queued they share their bytes with the memory tier.
 
 use super::link::Link;
@@ -172,8 +172,13 @@ fn pack(link: &Link, wrapper: &mut Wrapper, batch: &[Write]) -> Vec<Packed> {
             link.counters.dropped_void.add_one();
             continue;
         }
-        let bytes = wrapper.wrap(codec::encode(write.key, &write.entry));
-        values.push(Packed { key: write.key, bytes, ttl_ms: write.ttl_ms });
+        match wrapper.wrap(write.key, codec::encode(write.key, &write.entry)) {
+            Ok(bytes) => values.push(Packed { key: write.key, bytes, ttl_ms: write.ttl_ms }),
+            Err(error) => {
+                link.counters.dropped_down.add_one();
+                tracing::warn!(%error, "an entry stays out of redis");
+            }
+        }
     }
     values
 }

@@ -1,16 +1,17 @@
 //! What is written is read, whoever wrote it; what nobody wrote is a miss.
 
 use super::*;
+use crate::entry::tests::key;
 use proptest::{collection::vec, prelude::*};
 
 const MIB: usize = 1 << 20;
 
 fn wrapping(compress: bool) -> Wrapping {
-    Wrapping { compress, bytes_max: MIB }
+    Wrapping { compress, seals: None, bytes_max: MIB }
 }
 
 fn wrap(plain: &[u8]) -> Vec<u8> {
-    Wrapper::new(wrapping(true)).wrap(plain.to_vec())
+    Wrapper::new(wrapping(true)).wrap(key(1), plain.to_vec()).unwrap()
 }
 
 /// Bytes that no compression can make fewer.
@@ -25,9 +26,9 @@ fn a_value_is_compressed_where_it_pays_and_read_by_those_who_do_not_compress() {
     let plain = b"an answer, and again ".repeat(500);
     let wrapped = wrap(&plain);
     assert!(wrapped.len() < plain.len() / 10, "{}", wrapped.len());
-    assert_eq!(wrapping(false).unwrap(wrapped.into()).unwrap(), plain);
-    assert_eq!(Wrapper::new(wrapping(false)).wrap(plain.clone()), plain);
-    assert_eq!(wrapping(true).unwrap(plain.clone().into()).unwrap(), plain);
+    assert_eq!(wrapping(false).unwrap(key(1), wrapped.into()).unwrap(), plain);
+    assert_eq!(Wrapper::new(wrapping(false)).wrap(key(1), plain.clone()).unwrap(), plain);
+    assert_eq!(wrapping(true).unwrap(key(1), plain.clone().into()).unwrap(), plain);
 }
 
 #[test]
@@ -46,15 +47,19 @@ fn a_bomb_is_refused_before_it_is_unpacked() {
     let plain = vec![0; MIB + 1];
     let bomb = wrap(&plain);
     assert!(bomb.len() < 200);
-    assert_eq!(wrapping(true).unwrap(bomb.clone().into()), Err(Unreadable::Oversized));
+    assert_eq!(wrapping(true).unwrap(key(1), bomb.clone().into()), Err(Unreadable::Oversized));
     // And one that lies about its length stops there.
     for said in [0_u32, 1, 1024] {
         let mut liar = bomb.clone();
         liar[5..9].copy_from_slice(&said.to_le_bytes());
-        assert_eq!(wrapping(true).unwrap(liar.into()), Err(Unreadable::Oversized), "{said}");
+        assert_eq!(
+            wrapping(true).unwrap(key(1), liar.into()),
+            Err(Unreadable::Oversized),
+            "{said}"
+        );
     }
-    let room = Wrapping { compress: true, bytes_max: MIB + 1 };
-    assert_eq!(room.unwrap(bomb.into()).unwrap(), plain);
+    let room = Wrapping { compress: true, seals: None, bytes_max: MIB + 1 };
+    assert_eq!(room.unwrap(key(1), bomb.into()).unwrap(), plain);
 }
 
 #[test]
@@ -62,14 +67,65 @@ fn a_length_that_is_too_long_or_a_torn_frame_is_foreign() {
     let whole = wrap(&vec![7; 5000]);
     let mut long = whole.clone();
     long[5..9].copy_from_slice(&6000_u32.to_le_bytes());
-    assert_eq!(wrapping(true).unwrap(long.into()), Err(Unreadable::Foreign));
+    assert_eq!(wrapping(true).unwrap(key(1), long.into()), Err(Unreadable::Foreign));
     for len in MAGIC.len()..whole.len() {
         let torn = Bytes::copy_from_slice(&whole[..len]);
-        assert_eq!(wrapping(true).unwrap(torn), Err(Unreadable::Foreign), "{len}");
+        assert_eq!(wrapping(true).unwrap(key(1), torn), Err(Unreadable::Foreign), "{len}");
     }
     let mut newer = whole;
     newer[4] = 0x80;
-    assert_eq!(wrapping(true).unwrap(newer.into()), Err(Unreadable::Foreign));
+    assert_eq!(wrapping(true).unwrap(key(1), newer.into()), Err(Unreadable::Foreign));
+}
+
+fn seals(current: u8, previous: &[u8]) -> Wrapping {
+    let seals = Seals {
+        current: SealKey::new([current; 32]),
+        previous: previous.iter().map(|n| SealKey::new([*n; 32])).collect(),
+    };
+    Wrapping { seals: Some(seals), ..wrapping(true) }
+}
+
+fn seal(with: u8, plain: &[u8]) -> Bytes {
+    Wrapper::new(seals(with, &[])).wrap(key(1), plain.to_vec()).unwrap().into()
+}
+
+#[test]
+fn a_sealed_value_opens_under_its_keys_at_its_place_and_nowhere_else() {
+    for plain in [b"an answer".as_slice(), &b"again ".repeat(500), b""] {
+        let sealed = seal(1, plain);
+        assert!(!sealed.windows(5).any(|bytes| bytes == b"again" || bytes == b"answe"));
+        let open = |with: Wrapping, n| with.unwrap(key(n), sealed.clone());
+        assert_eq!(open(seals(1, &[]), 1).unwrap(), plain);
+        assert_eq!(open(seals(2, &[3, 1]), 1).unwrap(), plain, "a previous key reads");
+        assert_eq!(open(seals(2, &[3]), 1), Err(Unreadable::Locked), "an unknown one does not");
+        assert_eq!(open(seals(1, &[]), 2), Err(Unreadable::Locked), "it was moved");
+        assert_eq!(open(wrapping(true), 1), Err(Unreadable::Locked), "there is no key");
+    }
+}
+
+#[test]
+fn with_seals_nothing_is_believed_that_lies_in_the_clear() {
+    for plain in [b"TGE short".as_slice(), &b"again ".repeat(500)] {
+        let value = wrap(plain);
+        assert_eq!(seals(1, &[]).unwrap(key(1), value.into()), Err(Unreadable::Locked));
+    }
+}
+
+#[test]
+fn equal_values_are_sealed_differently() {
+    assert_ne!(seal(1, b"answer"), seal(1, b"answer"));
+}
+
+#[test]
+fn a_bomb_under_a_seal_is_one_too() {
+    let bomb = seal(1, &vec![0; MIB + 1]);
+    assert_eq!(seals(1, &[]).unwrap(key(1), bomb), Err(Unreadable::Oversized));
+}
+
+#[test]
+fn no_way_of_printing_shows_a_key() {
+    let shown = format!("{:?} {:?}", seals(7, &[8]), Wrapper::new(seals(7, &[8])));
+    assert!(!shown.contains("[7, 7") && !shown.contains("0707"), "{shown}");
 }
 
 proptest! {
@@ -78,8 +134,8 @@ proptest! {
         plain in vec(any::<u8>(), 0..200), times in 1..50_usize, compress in any::<bool>(),
     ) {
         let plain = [b"TGE".as_slice(), &plain.repeat(times)].concat();
-        let wrapped = Wrapper::new(wrapping(compress)).wrap(plain.clone());
-        prop_assert_eq!(wrapping(true).unwrap(wrapped.into()).unwrap(), plain);
+        let wrapped = Wrapper::new(wrapping(compress)).wrap(key(1), plain.clone()).unwrap();
+        prop_assert_eq!(wrapping(true).unwrap(key(1), wrapped.into()).unwrap(), plain);
     }
 
     #[test]
@@ -87,14 +143,29 @@ proptest! {
         tail in vec(any::<u8>(), 0..300), twist in 1..=255_u8, place in any::<prop::sample::Index>(),
     ) {
         let foreign = [MAGIC.as_slice(), &[COMPRESSED], &tail].concat();
-        prop_assert!(wrapping(true).unwrap(foreign.into()).is_err());
+        prop_assert!(wrapping(true).unwrap(key(1), foreign.into()).is_err());
         let mut value = wrap(&tail.repeat(40));
         let place = place.index(value.len().max(1));
         if let Some(byte) = value.get_mut(place) {
             *byte ^= twist;
         }
-        if let Ok(plain) = wrapping(true).unwrap(value.into()) {
+        if let Ok(plain) = wrapping(true).unwrap(key(1), value.into()) {
             prop_assert!(plain.len() <= MIB);
+        }
+    }
+
+    #[test]
+    fn a_sealed_value_twisted_or_torn_anywhere_does_not_open(
+        plain in vec(any::<u8>(), 0..100), times in prop::sample::select(vec![1_usize, 40]),
+        twist in 1..=255_u8,
+    ) {
+        let sealed = seal(1, &plain.repeat(times));
+        prop_assert_eq!(seals(1, &[]).unwrap(key(1), sealed.clone()).unwrap(), plain.repeat(times));
+        for place in 0..sealed.len() {
+            let mut twisted = sealed.to_vec();
+            twisted[place] ^= twist;
+            prop_assert!(seals(1, &[]).unwrap(key(1), twisted.into()).is_err());
+            prop_assert!(seals(1, &[]).unwrap(key(1), sealed.slice(..place)).is_err());
         }
     }
 }
