@@ -203,6 +203,12 @@ pub struct Drain {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redis {
     pub url: RedisUrl,
+    /// Instead of the URL's.
+    pub user: Option<String>,
+    /// Instead of the URL's.
+    pub password: Option<Secret>,
+    /// Meaningful where the URL says `rediss`.
+    pub tls: UpstreamTls,
     /// What one command may cost a caller.
     pub timeout: Duration,
 }

@@ -206,10 +206,17 @@ pub(crate) struct RawStores {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRedis {
-    /// `redis://[user:password@]host[:port][/database]`; with a password, better a reference.
+    /// `redis://[user:password@]host[:port][/database]`, or `rediss://` with TLS; with a password,
+    /// better a reference.
     #[schemars(required, length(min = 1, max = 1))]
     pub(crate) urls: Option<Vec<RawRedisUrl>>,
     pub(crate) mode: Option<RawRedisMode>,
+    /// Name of a user of Redis. Default: the URL's, else Redis' default user.
+    pub(crate) user: Option<String>,
+    /// Default: the URL's.
+    pub(crate) password: Option<RawSecret>,
+    /// Of `rediss://`.
+    pub(crate) tls: Option<RawUpstreamTls>,
     /// What one command may cost a caller. Default: 10ms.
     pub(crate) timeout: Option<DurationText>,
 }

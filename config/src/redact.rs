@@ -6,7 +6,7 @@
 use crate::{
     AliasUnit, Balance, CacheMode, CachePolicy, Class, Config, Endpoint, HostHeader, HttpPolicy,
     InjectUsage, Listener, LogFormat, LogLevel, Match, ModelVersion, PathRule, RedisUrl,
-    ResourceKind, Route, Secret, SecretSource, TenantSource, Trust, Upstream,
+    ResourceKind, Route, Secret, SecretSource, TenantSource, Trust, Upstream, UpstreamTls,
     text::{show_duration, show_size, show_usd},
 };
 use serde_json::{Map, Value, json};
@@ -31,6 +31,9 @@ pub fn redacted(config: &Config) -> Value {
             "redis": config.redis.as_ref().map(|redis| json!({
                 "urls": [redis_url(&redis.url)],
                 "mode": "single",
+                "user": redis.user,
+                "password": redis.password.as_ref().map(secret),
+                "tls": tls_to(&redis.tls),
                 "timeout": show_duration(redis.timeout),
             })),
         },
@@ -174,16 +177,20 @@ fn kind(kind: ResourceKind) -> &'static str {
     }
 }
 
-fn upstream(one: &Upstream) -> Value {
-    let timeouts = &one.timeouts;
-    let client = one.tls.client.as_ref();
-    let tls = (one.tls != crate::UpstreamTls::default()).then(|| {
+fn tls_to(tls: &UpstreamTls) -> Value {
+    let client = tls.client.as_ref();
+    let shown = (*tls != UpstreamTls::default()).then(|| {
         json!({
-            "ca": one.tls.ca.as_deref().map(file),
+            "ca": tls.ca.as_deref().map(file),
             "client_certificate": client.map(|pair| file(&pair.certificate)),
             "client_key": client.map(|pair| file(&pair.private_key)),
         })
     });
+    shown.into()
+}
+
+fn upstream(one: &Upstream) -> Value {
+    let timeouts = &one.timeouts;
     json!({
         "endpoints": list(&one.endpoints, |endpoint: &Endpoint| json!({ "url": endpoint.to_string() })),
         "host": match &one.host {
@@ -203,7 +210,7 @@ fn upstream(one: &Upstream) -> Value {
             "idle": show_duration(timeouts.idle),
             "total": show_duration(timeouts.total),
         },
-        "tls": tls,
+        "tls": tls_to(&one.tls),
         "model_version": match &one.model_version {
             ModelVersion::Static(value) => json!({ "from": "static", "value": value }),
             ModelVersion::Header(header) => json!({ "from": "header", "header": header }),

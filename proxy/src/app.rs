@@ -5,6 +5,7 @@
 //! configuration (ledger, memory tier, metrics, flights) is in [`Parts`].
 
 mod destination;
+mod redis;
 mod reload;
 mod run;
 

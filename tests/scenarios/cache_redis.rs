@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_ledger::CacheOutcome;
 use tollgate_tests::{
-    Reply, World,
+    Authority, Reply, TlsFront, World,
     standin::{Options, StandIn},
     until,
 };
@@ -214,6 +214,75 @@ async fn no_credential_and_no_question_goes_to_redis() {
     let all = server.all_there_is().await;
     assert!(all.contains("tollgate:fleet:e:"), "{all}");
     assert!(!all.contains("very-secret") && !all.contains("my question"), "{all}");
+}
+
+/// Goal: what the configuration says of TLS, user, compression and encryption is done.
+/// Method: a server that lets the user in behind TLS only, and a look at all that is in it.
+#[tokio::test]
+async fn a_fleet_shares_sealed_answers_behind_tls_as_a_user_who_may_do_the_least() {
+    const COMMANDS: &str = "+hello +select +getrange +set +eval +hget +hset +hmget +hgetall \
+        +hincrby +hlen +del +publish +subscribe";
+    let server = Server::start().await;
+    let user =
+        "ACL SETUSER tollgate on >s3cret resetkeys ~tollgate:* resetchannels &tollgate:* -@all";
+    let done = Command::new("redis-cli")
+        .arg("-s")
+        .arg(server.socket())
+        .args(user.split(' ').chain(COMMANDS.split_whitespace()))
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(done.stdout, b"OK\n");
+    let dir = TempDir::new().unwrap();
+    let authority = Authority::new(dir.path(), "authority");
+    let (own, line) = (authority.sign("127.0.0.1"), Line::to(&server).await);
+    let front = TlsFront::start(&own, line.addr).await;
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        json!({ "file": dir.path().join(name) })
+    };
+    let stores = json!({
+        "urls": [format!("rediss://{}", front.addr())],
+        "timeout": "2s",
+        "user": "tollgate",
+        "password": file("password", "s3cret\n"),
+        "tls": {
+            "ca": &authority.file,
+            "client_certificate": &own.certificate,
+            "client_key": &own.private_key,
+        },
+    });
+    let sealed = json!({
+        "compression": "zstd",
+        "encryption": { "key": file("cache-key", &"9e".repeat(32)) },
+    });
+    let provider = provider(Options::default()).await;
+    let member = async || {
+        let (stores, sealed) = (stores.clone(), sealed.clone());
+        let world = content(json!({ "tiers": ["memory", "redis"] }))
+            .upstream(provider.url())
+            .config(move |settings| {
+                settings
+                    .set("stores.redis", stores)
+                    .set("cache.redis", sealed)
+                    .set("cache.namespace", json!("fleet"));
+            })
+            .start()
+            .await;
+        world.metric_when(UP, 1.0).await;
+        world
+    };
+    let (a, b) = (member().await, member().await);
+    let first = a.client.post(CHAT, &chat("a")).await;
+    cached_is(&b.client, &chat("a"), true).await;
+    assert_eq!(b.client.post(CHAT, &chat("a")).await.body, first.body);
+    assert!(front.opened() >= 8, "four connections each");
+
+    let all = server.all_there_is().await;
+    assert!(all.contains("tollgate:fleet:e:"), "{all}");
+    for clear in ["gpt-4o-mini", "application/json", "TGE", "choices", "anonymous"] {
+        assert!(!all.contains(clear), "{clear} in {all}");
+    }
 }
 
 #[tokio::test]

@@ -32,15 +32,13 @@ pub(super) fn http(url: &str) -> Result<Endpoint, String> {
     Ok(Endpoint { scheme, host, port: port.unwrap_or(scheme.port()) })
 }
 
-/// Checks `redis://[user:password@]host[:port][/database]` and gives it without the
+/// Checks `redis[s]://[user:password@]host[:port][/database]` and gives it without the
 /// password. Messages never quote it.
 pub(super) fn redis(url: &str) -> Result<String, String> {
     let shape = || "must be a URL like redis://127.0.0.1:6379/0".to_owned();
     let (scheme, rest) = url.split_once("://").ok_or_else(shape)?;
-    match scheme {
-        "redis" => {}
-        "rediss" => return Err("rediss: not in this version".to_owned()),
-        _ => return Err(shape()),
+    if !matches!(scheme, "redis" | "rediss") {
+        return Err(shape());
     }
     let (credentials, rest) = match rest.rsplit_once('@') {
         Some((_, rest)) => ("***@", rest),
@@ -54,7 +52,7 @@ pub(super) fn redis(url: &str) -> Result<String, String> {
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let slash = if database.is_empty() { "" } else { "/" };
     let port = port.unwrap_or(REDIS_PORT);
-    Ok(format!("redis://{credentials}{host}:{port}{slash}{database}"))
+    Ok(format!("{scheme}://{credentials}{host}:{port}{slash}{database}"))
 }
 
 /// Host (lower case, no brackets) and port. `None`: not an authority.
@@ -146,8 +144,9 @@ mod tests {
     fn a_redis_password_is_not_shown_also_in_errors() {
         assert_eq!(redis("redis://u:geheim@h/1").unwrap(), "redis://***@h:6379/1");
         assert_eq!(redis("redis://h").unwrap(), "redis://h:6379");
+        assert_eq!(redis("rediss://:geheim@h").unwrap(), "rediss://***@h:6379");
         for wrong in
-            ["redis://u:geheim@", "redis://u:geheim@h/x", "http://u:geheim@h", "rediss://:geheim@h"]
+            ["redis://u:geheim@", "redis://u:geheim@h/x", "http://u:geheim@h", "rediss://:geheim@"]
         {
             let message = redis(wrong).unwrap_err();
             assert!(!message.contains("geheim"), "{message}");

@@ -1,6 +1,6 @@
 //! The shared stores, and how entries are written to them.
 
-use super::endpoint;
+use super::{endpoint, upstream};
 use crate::{
     CacheRedis, Encryption, EncryptionKey, Redis, RedisUrl, Secret, SecretSource, defaults,
     raw::{
@@ -40,7 +40,27 @@ pub(super) fn redis(review: &mut Review<'_>, raw: RawRedis) -> Redis {
         raw.timeout.as_ref(),
         defaults::REDIS_TIMEOUT,
     );
-    Redis { url: RedisUrl::new(secret, shown), timeout }
+    let tls = raw.tls.map(|raw| {
+        if shown.starts_with("redis:") {
+            review.advise("stores.redis.tls", "has no effect: the URL is redis, not rediss");
+        }
+        upstream::tls_files(review, "stores.redis.tls", raw)
+    });
+    if raw.user.as_deref().is_some_and(|user| user.is_empty() || user.contains(char::is_whitespace))
+    {
+        review.report("stores.redis.user", "must be the name of a user of redis");
+    }
+    if raw.user.is_some() && raw.password.is_none() && !shown.contains('@') && !secret.is_missing()
+    {
+        review.report("stores.redis.password", "missing: user needs its password");
+    }
+    Redis {
+        url: RedisUrl::new(secret, shown),
+        user: raw.user,
+        password: raw.password.map(|raw| review.secret("stores.redis.password", &raw)),
+        tls: tls.unwrap_or_default(),
+        timeout,
+    }
 }
 
 pub(super) fn entries(review: &mut Review<'_>, raw: &RawCacheRedis) -> CacheRedis {

@@ -133,6 +133,10 @@ fn tls(
     if scheme == Scheme::Http {
         review.advise(path, "has no effect: the endpoints are http");
     }
+    tls_files(review, path, raw)
+}
+
+pub(super) fn tls_files(review: &mut Review<'_>, path: &str, raw: RawUpstreamTls) -> UpstreamTls {
     let ca = raw.ca.map(|file| review.file(format!("{path}.ca"), Some(&file)));
     let client = match (raw.client_certificate, raw.client_key) {
         (Some(certificate), Some(key)) => Some(Certificate {

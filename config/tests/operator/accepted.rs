@@ -17,14 +17,16 @@ fn full_table() -> Table {
         "upstream-ca.pem",
         "client.crt",
         "client.key",
+        "redis-ca.pem",
         "prices.csv",
     ]
     .iter()
     .fold(Table::default(), |table, name| table.file(&format!("/etc/tollgate/{name}"), ""))
+    .file("/etc/tollgate/redis-password", "geheim-kennwort\n")
     .file("/run/secrets/tollgate-admin", "geheim-token\n")
     .file("/etc/tollgate/cache-key-of-last-year", "geheim/geheim/geheim/geheim/geheim/geheim+o=\n")
     .var("TOLLGATE_CACHE_KEY", &"9e".repeat(32))
-    .var("TOLLGATE_REDIS_URL", "redis://u:geheim-redis@redis:6379/2")
+    .var("TOLLGATE_REDIS_URL", "rediss://u:geheim-redis@redis:6379/2")
 }
 
 #[test]
@@ -86,8 +88,18 @@ fn the_full_example_means_what_it_says() {
     assert_eq!(client.private_key, Path::new("/etc/tollgate/client.key"));
     assert_eq!(config.resources[0].hourly_pico_usd, 2_500_000_000_000);
     assert_eq!(config.namespace(provider), "prod/chat");
-    assert_eq!(config.redis.as_ref().unwrap().url.expose(), "redis://u:geheim-redis@redis:6379/2");
+    assert_eq!(config.redis.as_ref().unwrap().url.expose(), "rediss://u:geheim-redis@redis:6379/2");
     assert_eq!(config.admin.token.as_ref().unwrap().expose(), "geheim-token");
+}
+
+#[test]
+fn the_full_example_says_who_we_are_to_redis() {
+    let (config, _) = load(FULL, &full_table()).unwrap();
+    let redis = config.redis.unwrap();
+    assert_eq!(redis.user.as_deref(), Some("tollgate"));
+    assert_eq!(redis.password.unwrap().expose(), "geheim-kennwort");
+    assert_eq!(redis.tls.ca.as_deref(), Some(Path::new("/etc/tollgate/redis-ca.pem")));
+    assert!(redis.tls.client.is_some());
 }
 
 #[test]

@@ -255,3 +255,17 @@ fn a_key_that_is_none_is_refused_by_its_place_and_not_quoted() {
         @"cache.redis.encryption.previous[1]: is a key that stands here already"
     );
 }
+
+#[test]
+fn half_of_what_redis_needs_to_know_us_is_refused() {
+    let section =
+        r#"stores: { redis: { urls: ["rediss://h"], user: tollgate, tls: { client_key: k } } }"#;
+    insta::assert_snapshot!(problems(&with(section)), @r"
+    stores.redis.tls.client_certificate: missing: client_key needs its certificate
+    stores.redis.password: missing: user needs its password
+    ");
+    let section = r#"stores: { redis: { urls: ["rediss://h"], user: "a b", password: geheim } }"#;
+    let problems = problems(&with(section));
+    assert!(!problems.contains("geheim"), "{problems}");
+    assert!(problems.contains("stores.redis.user: must be the name of a user of redis"));
+}

@@ -8,11 +8,13 @@
 //! What it costs a caller when Redis is slow, dead or lying: one time-out, once.
 
 mod fleet;
+mod site;
 mod link;
 mod writes;
 mod session;
 
 pub use link::LinkState;
+pub use site::RedisTls;
 
 use crate::{
     codec,
@@ -39,8 +41,14 @@ const UNPACK_BYTES_MAX: usize = 128 * 1024;
 /// How Redis is reached, and what may be spent on it.
 #[derive(Clone)]
 pub struct RedisSettings {
-    /// `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]` or `redis+unix:///PATH`.
+    /// `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`, `rediss://…` or `redis+unix:///PATH`.
     pub url: String,
+    /// Instead of the URL's.
+    pub user: Option<String>,
+    /// Instead of the URL's.
+    pub password: Option<String>,
+    /// Of `rediss`.
+    pub tls: RedisTls,
     /// Entries, purges and versions of one namespace are shared, and no others.
     pub namespace: String,
     /// What a caller waits for a read at most.
@@ -63,10 +71,14 @@ pub struct RedisSettings {
     pub seals: Option<Seals>,
 }
 
-/// The address of Redis is none.
+/// What can be known to be wrong before Redis is asked.
 #[derive(Debug, thiserror::Error)]
-#[error("not an address of redis; write redis://host:port or redis+unix:///path")]
-pub struct BadRedisUrl(#[source] redis::RedisError);
+pub enum BadRedis {
+    #[error("not an address of redis; write redis://host:port, rediss:// or redis+unix:///path")]
+    Url(#[source] redis::RedisError),
+    #[error("the tls files for redis are no certificates or key in PEM")]
+    Tls(#[source] redis::RedisError),
+}
 
 /// Entries in a Redis.
 #[derive(Debug)]
@@ -80,6 +92,9 @@ impl RedisSettings {
     pub fn new(url: impl Into<String>, namespace: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            user: None,
+            password: None,
+            tls: RedisTls::default(),
             namespace: namespace.into(),
             read_timeout: Duration::from_millis(10),
             write_timeout: Duration::from_secs(1),
@@ -114,11 +129,10 @@ impl RedisTier {
         versions: Arc<Versions>,
         tasks: &TaskTracker,
         stop: &CancellationToken,
-    ) -> Result<Self, BadRedisUrl> {
+    ) -> Result<Self, BadRedis> {
         let (queue, queued) = writes::queue(settings.queue_entries_max, settings.queue_bytes_max);
         let counters = Arc::<TierCounters>::default();
-        let link = Link::new(settings, generations, versions, counters).map_err(BadRedisUrl)?;
-        let link = Arc::new(link);
+        let link = Arc::new(Link::new(settings, generations, versions, counters)?);
         tasks.spawn(session::keep(link.clone(), stop.clone()));
         tasks.spawn(queued.write_all(
             Wrapper::new(link.wrapping.clone()),
@@ -258,5 +272,7 @@ impl RedisTier {
 mod server;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 #[cfg(test)]
 mod wrapped_tests;

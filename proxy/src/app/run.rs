@@ -30,17 +30,10 @@ use std::{
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_cache::{
-    counters::TierCounters,
-    flight::Flights,
-    generations::Generations,
-    memo::RawMemo,
-    memory::MemoryTier,
-    shared::{RedisSettings, RedisTier},
-    tiers::Tiers,
-    versions::Versions,
-    wrap::{SealKey, Seals},
+    counters::TierCounters, flight::Flights, generations::Generations, memo::RawMemo,
+    memory::MemoryTier, shared::RedisTier, tiers::Tiers, versions::Versions,
 };
-use tollgate_config::{AdminAddress, CacheRedis, Config, EncryptionKey};
+use tollgate_config::{AdminAddress, Config};
 use tollgate_core::price::PriceBook;
 use tollgate_ledger::{Ledger, LedgerError};
 
@@ -302,13 +295,7 @@ fn cache_parts(
     let redis = match &config.redis {
         None => None,
         Some(redis) => {
-            let namespace = config.cache.namespace.clone().unwrap_or_else(|| {
-                config.upstreams.first().map(|first| first.name.clone()).unwrap_or_default()
-            });
-            let mut settings = RedisSettings::new(redis.url.expose(), namespace);
-            settings.read_timeout = redis.timeout;
-            settings.compress = config.cache.redis.compress;
-            settings.seals = seals(&config.cache.redis)?;
+            let settings = super::redis::settings(config, redis)?;
             let (generations, versions) = (generations.clone(), versions.clone());
             let tier = RedisTier::start(settings, generations, versions, tasks, stop);
             Some(tier.map_err(|error| StartError::Redis(error.to_string()))?)
@@ -320,18 +307,6 @@ fn cache_parts(
         memo: RawMemo::new(BODIES_REMEMBERED_MAX),
         entry_bytes_max: ENTRY_BYTES_MAX,
     })
-}
-
-/// The keys of what lies in Redis. Without a key that was configured nothing may start: it would
-/// write in the clear.
-fn seals(redis: &CacheRedis) -> Result<Option<Seals>, StartError> {
-    let Some(keys) = &redis.encryption else { return Ok(None) };
-    let key = |key: &EncryptionKey| {
-        let missing = || StartError::CacheKey(key.source().to_string());
-        Ok(SealKey::new(key.expose().ok_or_else(missing)?))
-    };
-    let previous = keys.previous.iter().map(key).collect::<Result<_, StartError>>()?;
-    Ok(Some(Seals { current: key(&keys.key)?, previous }))
 }
 
 /// Tells the metrics where to look when somebody scrapes.

@@ -10,14 +10,14 @@
 //! reconnect, which is why this is not the crate's `ConnectionManager`. One task owns the way back
 //! ([`super::session`]).
 
-use super::{RedisSettings, fleet::Names};
+use super::{BadRedis, RedisSettings, fleet::Names, site::Site};
 use crate::{
     counters::TierCounters,
     generations::{Generations, Subject},
     versions::Versions,
     wrap::Wrapping,
 };
-use redis::{Client, IntoConnectionInfo, ProtocolVersion, RedisError, aio::MultiplexedConnection};
+use redis::aio::MultiplexedConnection;
 use std::{
     collections::VecDeque,
     sync::{
@@ -56,9 +56,7 @@ pub(super) struct Link {
     pub(super) generations: Arc<Generations>,
     pub(super) counters: Arc<TierCounters>,
     pub(super) versions: Arc<Versions>,
-    pub(super) commands: Client,
-    /// Speaks RESP3, for messages that come unasked.
-    pub(super) messages: Client,
+    pub(super) site: Site,
     up: RwLock<Option<Connections>>,
     sessions: AtomicU64,
     turns: AtomicU64,
@@ -89,17 +87,10 @@ impl Link {
         generations: Arc<Generations>,
         versions: Arc<Versions>,
         counters: Arc<TierCounters>,
-    ) -> Result<Self, RedisError> {
-        let info = settings.url.as_str().into_connection_info()?;
-        // Messages come unasked only in RESP3; the answers of commands are read as RESP2 has them.
-        let with = |protocol| {
-            let redis = info.redis_settings().clone().set_protocol(protocol);
-            Client::open(info.clone().set_redis_settings(redis))
-        };
+    ) -> Result<Self, BadRedis> {
         Ok(Self {
             names: Names::new(&settings.namespace),
-            commands: with(ProtocolVersion::RESP2)?,
-            messages: with(ProtocolVersion::RESP3)?,
+            site: Site::new(&settings)?,
             wrapping: Wrapping {
                 compress: settings.compress,
                 seals: settings.seals.clone(),

@@ -114,11 +114,11 @@ impl<'a> Session<'a> {
             }
             Ok::<(), SendError>(())
         });
-        let client = &link.messages;
+        let at = link.site.find()?;
         let mut subscription =
-            client.get_multiplexed_async_connection_with_config(&subscription).await?;
+            at.messages.get_multiplexed_async_connection_with_config(&subscription).await?;
         subscription.subscribe(&link.names.channel).await?;
-        let one = || link.commands.get_multiplexed_async_connection_with_config(&config);
+        let one = || at.commands.get_multiplexed_async_connection_with_config(&config);
         let quick = [one().await?, one().await?];
         let connections = Connections { session: 0, quick, bulk: one().await? };
         Ok(Self { link, connections, pushes, missed, _subscription: subscription })

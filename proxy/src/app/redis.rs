@@ -1,0 +1,48 @@
+//! From what the configuration says of Redis to what its tier is given.
+
+use super::run::StartError;
+use std::path::Path;
+use tollgate_cache::{
+    shared::{RedisSettings, RedisTls},
+    wrap::{SealKey, Seals},
+};
+use tollgate_config::{CacheRedis, Config, EncryptionKey, Redis, UpstreamTls};
+
+pub(super) fn settings(config: &Config, redis: &Redis) -> Result<RedisSettings, StartError> {
+    let namespace = config.cache.namespace.clone().unwrap_or_else(|| {
+        config.upstreams.first().map(|first| first.name.clone()).unwrap_or_default()
+    });
+    Ok(RedisSettings {
+        user: redis.user.clone(),
+        password: redis.password.as_ref().map(|secret| secret.expose().to_owned()),
+        tls: tls(&redis.tls)?,
+        read_timeout: redis.timeout,
+        compress: config.cache.redis.compress,
+        seals: seals(&config.cache.redis)?,
+        ..RedisSettings::new(redis.url.expose(), namespace)
+    })
+}
+
+fn tls(files: &UpstreamTls) -> Result<RedisTls, StartError> {
+    let read = |path: &Path| {
+        let unreadable =
+            |error| StartError::Redis(format!("cannot read {}: {error}", path.display()));
+        std::fs::read(path).map_err(unreadable)
+    };
+    let client = files.client.as_ref();
+    let client = client
+        .map(|pair| Ok::<_, StartError>((read(&pair.certificate)?, read(&pair.private_key)?)));
+    Ok(RedisTls { ca: files.ca.as_deref().map(read).transpose()?, client: client.transpose()? })
+}
+
+/// The keys of what lies in Redis. Without a key that was configured nothing may start: it would
+/// write in the clear.
+fn seals(redis: &CacheRedis) -> Result<Option<Seals>, StartError> {
+    let Some(keys) = &redis.encryption else { return Ok(None) };
+    let key = |key: &EncryptionKey| {
+        let missing = || StartError::CacheKey(key.source().to_string());
+        Ok(SealKey::new(key.expose().ok_or_else(missing)?))
+    };
+    let previous = keys.previous.iter().map(key).collect::<Result<_, StartError>>()?;
+    Ok(Some(Seals { current: key(&keys.key)?, previous }))
+}
