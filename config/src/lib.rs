@@ -254,6 +254,7 @@ pub struct Cache {
     /// `None`: each upstream's name is its own; see [`Config::namespace`].
     pub namespace: Option<String>,
     pub memory_bytes_max: u64,
+    pub memory_policy: EvictionPolicy,
     pub redis: CacheRedis,
 }
 
@@ -272,6 +273,18 @@ pub struct Encryption {
     pub key: EncryptionKey,
     /// For reading only.
     pub previous: Vec<EncryptionKey>,
+}
+
+/// What the memory tier keeps when there is no room for everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EvictionPolicy {
+    /// What is asked for often.
+    #[default]
+    Lfu,
+    /// What was asked for last.
+    Lru,
+    /// What saves most per byte.
+    Cost,
 }
 
 /// Where prices come from. The currency is USD.

@@ -326,6 +326,17 @@ pub(crate) enum RawCompression {
 pub(crate) struct RawMemory {
     /// Default: the lesser of 256MiB and a quarter of the cgroup's memory limit.
     pub(crate) size: Option<SizeText>,
+    /// What is kept when there is no room for everything. Default: lfu, what is asked for often.
+    /// lru: what was asked for last. cost: what saves most money, or upstream time, per byte.
+    pub(crate) policy: Option<RawEvictionPolicy>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawEvictionPolicy {
+    Lfu,
+    Lru,
+    Cost,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

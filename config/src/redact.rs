@@ -4,9 +4,10 @@
 //! written out: an operator can see what a short file means and begin a longer one with it.
 
 use crate::{
-    AliasUnit, Balance, CacheMode, CachePolicy, Class, Config, Endpoint, HostHeader, HttpPolicy,
-    InjectUsage, Listener, LogFormat, LogLevel, Match, ModelVersion, PathRule, RedisUrl,
-    ResourceKind, Route, Secret, SecretSource, TenantSource, Trust, Upstream, UpstreamTls,
+    AliasUnit, Balance, CacheMode, CachePolicy, Class, Config, Endpoint, EvictionPolicy,
+    HostHeader, HttpPolicy, InjectUsage, Listener, LogFormat, LogLevel, Match, ModelVersion,
+    PathRule, RedisUrl, ResourceKind, Route, Secret, SecretSource, TenantSource, Trust, Upstream,
+    UpstreamTls,
     text::{show_duration, show_size, show_usd},
 };
 use serde_json::{Map, Value, json};
@@ -43,7 +44,10 @@ pub fn redacted(config: &Config) -> Value {
         "routes": list(&config.routes, |one| route(config, one)),
         "cache": {
             "namespace": config.cache.namespace,
-            "memory": { "size": show_size(config.cache.memory_bytes_max) },
+            "memory": {
+                "size": show_size(config.cache.memory_bytes_max),
+                "policy": policy(config.cache.memory_policy),
+            },
             "redis": {
                 "compression": if config.cache.redis.compress { "zstd" } else { "none" },
                 "encryption": config.cache.redis.encryption.as_ref().map(|keys| json!({
@@ -66,6 +70,14 @@ pub fn redacted(config: &Config) -> Value {
     });
     drop_nulls(&mut shown);
     shown
+}
+
+fn policy(policy: EvictionPolicy) -> &'static str {
+    match policy {
+        EvictionPolicy::Lfu => "lfu",
+        EvictionPolicy::Lru => "lru",
+        EvictionPolicy::Cost => "cost",
+    }
 }
 
 fn list<T>(items: &[T], show: impl Fn(&T) -> Value) -> Value {

@@ -1,7 +1,8 @@
 //! What a reload can change, and what it cannot.
 //!
-//! Sockets are bound, the ledger is locked and Redis is connected once, at the start. A new file may say
-//! otherwise; then the operator is told so by path, and what is in force stays. Everything
+//! Sockets are bound, the ledger is locked, Redis is connected and the memory tier is laid out
+//! once, at the start. A new file may say otherwise; then the operator is told so by path, and what
+//! is in force stays. Everything
 //! else of the new configuration takes effect.
 
 use crate::Config;
@@ -27,6 +28,9 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     changed("data_dir", old.data_dir != new.data_dir);
     changed("stores.redis", old.redis != new.redis);
     changed("cache.redis", old.cache.redis != new.cache.redis);
+    let (was, is) = (&old.cache, &new.cache);
+    changed("cache.memory.size", was.memory_bytes_max != is.memory_bytes_max);
+    changed("cache.memory.policy", was.memory_policy != is.memory_policy);
     paths
 }
 
@@ -52,5 +56,7 @@ pub fn keep_what_needs_a_restart(old: &Config, mut new: Config) -> Config {
     new.data_dir.clone_from(&old.data_dir);
     new.redis.clone_from(&old.redis);
     new.cache.redis.clone_from(&old.cache.redis);
+    new.cache.memory_bytes_max = old.cache.memory_bytes_max;
+    new.cache.memory_policy = old.cache.memory_policy;
     new
 }

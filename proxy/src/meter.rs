@@ -258,6 +258,12 @@ impl Call {
         self.0.as_ref()?.model.as_ref()
     }
 
+    /// How long the upstream has been at it; zero for a call that never went there.
+    pub(crate) fn upstream_took(&self) -> Duration {
+        let dispatched = self.0.as_ref().and_then(|draft| draft.dispatched);
+        dispatched.map_or(Duration::ZERO, |dispatched| dispatched.elapsed())
+    }
+
     fn price(&self) -> Option<&Arc<Price>> {
         self.0.as_ref()?.price.as_ref()
     }

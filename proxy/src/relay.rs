@@ -180,7 +180,7 @@ impl Answer {
         };
         let bill = Arc::new(bill);
         if let (Some(fill), Some(recording), true, true) = (fill, recording, complete, storable) {
-            fill.store(recording, &bill);
+            fill.store(recording, &bill, call.upstream_took());
         }
         let reason = match ended {
             Ended::Complete => None,

@@ -13,13 +13,14 @@ mod tag;
 mod upstream;
 
 use crate::{
-    Cache, Class, Config, Identity, Overrides, Prices, Resource, ResourceKind, TenantSource,
+    Cache, Class, Config, EvictionPolicy, Identity, Overrides, Prices, Resource, ResourceKind,
+    TenantSource,
     defaults::{self, ClassDefault},
     near::nearest,
     problem::quoted,
     raw::{
-        RawBook, RawCache, RawClass, RawConfig, RawCurrency, RawHeader, RawIdentity, RawPrices,
-        RawResource, RawResourceKind,
+        RawBook, RawCache, RawClass, RawConfig, RawCurrency, RawEvictionPolicy, RawHeader,
+        RawIdentity, RawPrices, RawResource, RawResourceKind,
     },
     review::Review,
     text::{self, DurationText},
@@ -182,7 +183,13 @@ fn cache(review: &mut Review<'_>, raw: &RawCache) -> Cache {
         review.advise("cache.memory.size", "more than the memory limit of this cgroup");
     }
     let redis = raw.redis.as_ref().map(|raw| store::entries(review, raw)).unwrap_or_default();
-    Cache { namespace, memory_bytes_max: bytes, redis }
+    let policy = raw.memory.as_ref().and_then(|memory| memory.policy);
+    let policy = policy.map_or_else(EvictionPolicy::default, |policy| match policy {
+        RawEvictionPolicy::Lfu => EvictionPolicy::Lfu,
+        RawEvictionPolicy::Lru => EvictionPolicy::Lru,
+        RawEvictionPolicy::Cost => EvictionPolicy::Cost,
+    });
+    Cache { namespace, memory_bytes_max: bytes, memory_policy: policy, redis }
 }
 
 fn prices(review: &mut Review<'_>, raw: RawPrices) -> Prices {

@@ -3,8 +3,8 @@
 use super::*;
 use std::time::Duration;
 use tollgate_config::{
-    AdminAddress, CacheMode, HostHeader, HttpPolicy, ModelVersion, PathRule, Scope, TagPart, Tier,
-    Trust, keep_what_needs_a_restart, needs_restart, redacted,
+    AdminAddress, CacheMode, EvictionPolicy, HostHeader, HttpPolicy, ModelVersion, PathRule, Scope,
+    TagPart, Tier, Trust, keep_what_needs_a_restart, needs_restart, redacted,
 };
 
 const FULL: &str = include_str!("../../examples/full.yaml");
@@ -56,6 +56,7 @@ fn the_full_example_says_the_defaults_it_claims() {
     assert_eq!(full.data_dir, least.data_dir);
     assert_eq!(full.admin.address, least.admin.address);
     assert_eq!(full.cache.memory_bytes_max, least.cache.memory_bytes_max);
+    assert_eq!(full.cache.memory_policy, least.cache.memory_policy);
     let default_of = |config: &Config, name: &str| {
         config.upstreams.iter().find(|upstream| upstream.name == name).unwrap().clone()
     };
@@ -224,6 +225,15 @@ routes: [{ name: all, upstream: a }]
 }
 
 #[test]
+fn the_memory_tier_evicts_by_frequency_unless_told_otherwise() {
+    let policy = |said: &str| valid(&format!("{SMALLEST}\ncache: {said}\n")).cache.memory_policy;
+    assert_eq!(policy("{}"), EvictionPolicy::Lfu);
+    assert_eq!(policy("{ memory: { policy: lfu } }"), EvictionPolicy::Lfu);
+    assert_eq!(policy("{ memory: { policy: lru } }"), EvictionPolicy::Lru);
+    assert_eq!(policy("{ memory: { policy: cost } }"), EvictionPolicy::Cost);
+}
+
+#[test]
 fn the_memory_tier_takes_a_quarter_of_what_the_container_may_use() {
     let size = |memory_limit| {
         let table = Table { memory_limit, ..Table::default() };
@@ -289,7 +299,7 @@ admin: { address: "unix:/run/x" }
 telemetry: { metrics: { address: "127.0.0.1:3" }, logs: { level: debug } }
 data_dir: /elsewhere
 stores: { redis: { urls: ["redis://h"] } }
-cache: { redis: { compression: zstd } }
+cache: { redis: { compression: zstd }, memory: { size: 3MiB, policy: cost } }
 upstreams: { other: { endpoints: [{ url: "http://other" }] } }
 routes: [{ name: all, upstream: other }]
 "#,
@@ -305,6 +315,8 @@ routes: [{ name: all, upstream: other }]
             "data_dir",
             "stores.redis",
             "cache.redis",
+            "cache.memory.size",
+            "cache.memory.policy"
         ]
     );
     let kept = keep_what_needs_a_restart(&old, new.clone());

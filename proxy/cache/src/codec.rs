@@ -21,7 +21,7 @@ use crate::{
 use bytes::{Buf, Bytes};
 
 /// The last byte is the format's version: bump it with any change of the layout.
-const MAGIC: &[u8; 4] = b"TGE\x02";
+const MAGIC: &[u8; 4] = b"TGE\x03";
 const CHECKSUM_LEN: usize = 16;
 
 /// The value is not a whole entry of this version under this key.
@@ -41,9 +41,8 @@ pub fn encode(key: CacheKey, entry: &Entry) -> Vec<u8> {
         Form::Whole => 0,
         Form::Stream => 1,
     });
-    for number in
-        [entry.stored_at_ms, entry.ttl_ms, entry.stamp.fleet.epoch, entry.stamp.fleet.sequence]
-    {
+    let FleetStamp { epoch, sequence } = entry.stamp.fleet;
+    for number in [entry.stored_at_ms, entry.ttl_ms, entry.worth, epoch, sequence] {
         out.extend_from_slice(&number.to_le_bytes());
     }
     rule::put(&mut out, &entry.rule);
@@ -88,7 +87,7 @@ pub fn decode(key: CacheKey, value: &Bytes) -> Result<Entry, Foreign> {
         [1] => Form::Stream,
         [_] => return Err(Foreign),
     };
-    let (stored_at_ms, ttl_ms) = (input.u64()?, input.u64()?);
+    let (stored_at_ms, ttl_ms, worth) = (input.u64()?, input.u64()?, input.u64()?);
     let fleet = FleetStamp { epoch: input.u64()?, sequence: input.u64()? };
     let rule = rule::take(&mut input)?;
     let (model, model_version) = (input.text()?, input.text()?);
@@ -121,6 +120,7 @@ pub fn decode(key: CacheKey, value: &Bytes) -> Result<Entry, Foreign> {
         route,
         tags,
         note,
+        worth,
         stamp: Stamp { local: 0, fleet },
         checked: CheckedAt::default(),
     })
@@ -222,6 +222,7 @@ mod tests {
                     route,
                     tags,
                     note,
+                    worth: ttl_ms ^ 7,
                     stamp,
                     checked: CheckedAt::default(),
                 }

@@ -43,7 +43,8 @@ pub struct TierCounters {
     pub dropped_down: Count,
     /// Writes given up: the entry alone is larger than may be.
     pub dropped_large: Count,
-
+    /// Not let in: what it would have pushed out is worth more.
+    pub dropped_outranked: Count,
     /// Writes given up: purged while they waited, or begun before the store was heard.
     pub dropped_void: Count,
 

@@ -1,9 +1,13 @@
 //! The memory tier: bounded in bytes, and never over.
 //!
-//! `quick_cache` does the bounding and the choice of what to push out. Time is ours: each slot
+//! What is pushed out is the [`Policy`]'s to say: `quick_cache` does it by frequency, [`ranked`] by
+//! recency or by what an answer's repeats save. Time is ours: each slot
 //! carries the moment until which this tier may give it (the lesser of the entry's and the
 //! route's), judged when it is looked at; what is past its time or purged leaves then, or at the
 //! next [`MemoryTier::sweep`]. The clock is an argument.
+
+mod ranked;
+mod sketch;
 
 use crate::{
     counters::{Count, TierCounters},
@@ -12,6 +16,7 @@ use crate::{
     key::{CacheKey, Check},
 };
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
+use ranked::{Order, Ranked};
 use std::sync::Arc;
 
 /// A shard of the cache holds nothing larger than itself; few, large shards leave room for large
@@ -21,13 +26,33 @@ const SHARDS_MAX: u64 = 16;
 /// Only a guess for the size of the table of ghosts.
 const ENTRY_BYTES_GUESS: u64 = 4 * 1024;
 
+/// What is kept when there is no room for everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// What is asked for often; a scan does not wash it out.
+    #[default]
+    Lfu,
+    /// What was asked for last, exactly. A scan washes it out.
+    Lru,
+    /// What saves most per byte: [`Entry::worth`] times how often it was asked for, by its weight.
+    Cost,
+}
+
 /// Entries in this process's memory.
 #[derive(Debug)]
 pub struct MemoryTier {
-    slots: Cache<CacheKey, Slot, ByWeight, DefaultHashBuilder, Evictions>,
+    slots: Slots,
     counters: Arc<TierCounters>,
     weight_max: u64,
 }
+
+#[derive(Debug)]
+enum Slots {
+    Lfu(ByFrequency),
+    Ranked(Ranked),
+}
+
+type ByFrequency = Cache<CacheKey, Slot, ByWeight, DefaultHashBuilder, Evictions>;
 
 #[derive(Clone, Debug)]
 struct Slot {
@@ -44,27 +69,25 @@ struct ByWeight;
 struct Evictions;
 
 impl MemoryTier {
-    /// `size_max` in bytes, overhead of the entries included.
+    /// Keeps what is asked for often. `size_max` in bytes, overhead of the entries included.
     pub fn new(size_max: u64) -> Self {
-        let counters = Arc::<TierCounters>::default();
+        Self::with_policy(size_max, Policy::default())
+    }
+
+    /// `size_max` in bytes, overhead of the entries included.
+    pub fn with_policy(size_max: u64, policy: Policy) -> Self {
         let shards = (size_max / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
-        // The cache rounds shards up to a power of two and bytes up to a multiple of it.
         let shards = 1 << shards.ilog2();
-        let to_usize = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let options = OptionsBuilder::new()
-            .shards(to_usize(shards))
-            .weight_capacity(size_max / shards * shards)
-            .estimated_items_capacity(to_usize((size_max / ENTRY_BYTES_GUESS).max(32 * shards)))
-            .build();
-        let slots = match options {
-            Ok(options) => {
-                Cache::with_options(options, ByWeight, DefaultHashBuilder::default(), Evictions)
-            }
-            // Only for an option left out, which is none above.
-            Err(_) => Cache::with(32, size_max, ByWeight, DefaultHashBuilder::default(), Evictions),
+        let slots = match policy {
+            Policy::Lfu => Slots::Lfu(by_frequency(shards, size_max)),
+            Policy::Lru => Slots::Ranked(Ranked::new(Order::Recency, shards, size_max)),
+            Policy::Cost => Slots::Ranked(Ranked::new(Order::Worth, shards, size_max)),
         };
-        let weight_max = slots.shard_capacity();
-        Self { slots, counters, weight_max }
+        let weight_max = match &slots {
+            Slots::Lfu(cache) => cache.shard_capacity(),
+            Slots::Ranked(ranked) => ranked.shard_bytes_max(),
+        };
+        Self { slots, counters: Arc::default(), weight_max }
     }
 
     /// The entry under `key`, if it may be given at `now_ms`. Neither waits nor allocates.
@@ -103,7 +126,7 @@ impl MemoryTier {
         generations: &Generations,
     ) -> Result<Arc<Entry>, &Count> {
         let counters = &self.counters;
-        let Some(slot) = self.slots.get(key) else { return Err(&counters.misses) };
+        let Some(slot) = self.slots.find(key) else { return Err(&counters.misses) };
         if slot.until_ms <= now_ms || slot.entry.fresh_for_ms(now_ms).is_none() {
             counters.evicted_expired.add(self.remove_slot(key, &slot));
             return Err(&counters.expired);
@@ -121,41 +144,44 @@ impl MemoryTier {
 
     /// Keeps `entry` until `until_ms` at the latest.
     pub fn store(&self, key: CacheKey, entry: Arc<Entry>, until_ms: u64) {
-        let weight = entry.weight();
+        let weight = self.weight_of(&entry);
         if weight > self.weight_max {
             // What was there is older: the new answer took its place, even if it does not fit.
-            self.slots.remove(&key);
+            self.slots.remove_if(&key, |_| true);
             self.counters.dropped_large.add_one();
             return;
         }
-        // Freed after the shard's lock is: an answer may be megabytes.
-        let mut pushed_out = Vec::new();
-        self.slots.insert_with_lifecycle(key, Slot { entry, until_ms, weight }, &mut pushed_out);
-        self.counters.stored.add_one();
-        // What it took the place of is among them.
-        for (pushed_out, _) in pushed_out {
-            self.counters.evicted_for_room.add(u64::from(pushed_out != key));
-        }
+        let (pushed_out, is_admitted) = self.slots.store(key, Slot { entry, until_ms, weight });
+        let outcome =
+            if is_admitted { &self.counters.stored } else { &self.counters.dropped_outranked };
+        outcome.add_one();
+        self.counters.evicted_for_room.add(pushed_out);
+    }
+
+    /// Bytes that `entry` takes here.
+    fn weight_of(&self, entry: &Entry) -> u64 {
+        let bookkeeping = match &self.slots {
+            // Is in what an entry weighs.
+            Slots::Lfu(_) => 0,
+            Slots::Ranked(_) => ranked::BOOKKEEPING_BYTES,
+        };
+        entry.weight().saturating_add(bookkeeping)
     }
 
     /// Takes out one entry at once (a purge by key frees its bytes without waiting for a look-up).
     pub fn remove(&self, key: &CacheKey) {
-        if self.slots.remove(key).is_some() {
-            self.counters.evicted_purged.add_one();
-        }
+        self.counters.evicted_purged.add(self.slots.remove_if(key, |_| true));
     }
 
     /// Takes out everything at once.
     pub fn clear(&self) {
-        for _purged in self.slots.drain() {
-            self.counters.evicted_purged.add_one();
-        }
+        self.counters.evicted_purged.add(self.slots.clear());
     }
 
     /// Removes whatever may no longer be given. O(entries), a shard at a time.
     pub fn sweep(&self, now_ms: u64, generations: &Generations) {
         let counters = &self.counters;
-        self.slots.retain(|_, slot| {
+        self.slots.retain(|slot| {
             let entry = &slot.entry;
             if slot.until_ms <= now_ms || entry.fresh_for_ms(now_ms).is_none() {
                 counters.evicted_expired.add_one();
@@ -171,11 +197,11 @@ impl MemoryTier {
 
     /// Bytes held, overhead included. Never more than the tier's size.
     pub fn bytes(&self) -> u64 {
-        self.slots.weight()
+        self.slots.held().0
     }
 
     pub fn entries(&self) -> usize {
-        self.slots.len()
+        self.slots.held().1
     }
 
     pub fn counters(&self) -> &Arc<TierCounters> {
@@ -186,7 +212,86 @@ impl MemoryTier {
     /// removed.
     fn remove_slot(&self, key: &CacheKey, slot: &Slot) -> u64 {
         let same = |other: &Slot| Arc::ptr_eq(&other.entry, &slot.entry);
-        u64::from(self.slots.remove_if(key, same).is_some())
+        self.slots.remove_if(key, same)
+    }
+}
+
+impl Slots {
+    fn find(&self, key: &CacheKey) -> Option<Slot> {
+        match self {
+            Self::Lfu(cache) => cache.get(key),
+            Self::Ranked(ranked) => ranked.find(key),
+        }
+    }
+
+    /// How many were pushed out for room, and whether the new one was let in. What leaves is freed
+    /// after the shard's lock is: an answer may be megabytes.
+    fn store(&self, key: CacheKey, slot: Slot) -> (u64, bool) {
+        match self {
+            Self::Lfu(cache) => {
+                let new = slot.entry.clone();
+                let mut left = Vec::new();
+                cache.insert_with_lifecycle(key, slot, &mut left);
+                // What it took the place of is among them.
+                let others = left.iter().filter(|(left, _)| *left != key).count();
+                let is_admitted = !left.iter().any(|(_, slot)| Arc::ptr_eq(&slot.entry, &new));
+                (u64::try_from(others).unwrap_or(u64::MAX), is_admitted)
+            }
+            Self::Ranked(ranked) => {
+                let Some(stored) = ranked.store(key, slot) else { return (0, false) };
+                let pushed_out = stored.pushed_out.len();
+                (u64::try_from(pushed_out).unwrap_or(u64::MAX), stored.is_admitted)
+            }
+        }
+    }
+
+    /// How many were removed.
+    fn remove_if(&self, key: &CacheKey, meant: impl Fn(&Slot) -> bool) -> u64 {
+        let removed = match self {
+            Self::Lfu(cache) => cache.remove_if(key, meant).map(|(_, slot)| slot),
+            Self::Ranked(ranked) => ranked.remove_if(key, meant),
+        };
+        u64::from(removed.is_some())
+    }
+
+    /// How many were removed.
+    fn clear(&self) -> u64 {
+        match self {
+            Self::Lfu(cache) => cache.drain().fold(0, |removed, _| removed + 1),
+            Self::Ranked(ranked) => ranked.clear(),
+        }
+    }
+
+    fn retain(&self, keep: impl Fn(&Slot) -> bool) {
+        match self {
+            Self::Lfu(cache) => cache.retain(|_, slot| keep(slot)),
+            Self::Ranked(ranked) => ranked.retain(keep),
+        }
+    }
+
+    /// Bytes and entries.
+    fn held(&self) -> (u64, usize) {
+        match self {
+            Self::Lfu(cache) => (cache.weight(), cache.len()),
+            Self::Ranked(ranked) => ranked.held(),
+        }
+    }
+}
+
+fn by_frequency(shards: u64, size_max: u64) -> ByFrequency {
+    let to_usize = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let options = OptionsBuilder::new()
+        .shards(to_usize(shards))
+        // Bytes are rounded up to a multiple of the shards.
+        .weight_capacity(size_max / shards * shards)
+        .estimated_items_capacity(to_usize((size_max / ENTRY_BYTES_GUESS).max(32 * shards)))
+        .build();
+    match options {
+        Ok(options) => {
+            Cache::with_options(options, ByWeight, DefaultHashBuilder::default(), Evictions)
+        }
+        // Only for an option left out, which is none above.
+        Err(_) => Cache::with(32, size_max, ByWeight, DefaultHashBuilder::default(), Evictions),
     }
 }
 
@@ -205,117 +310,4 @@ impl Lifecycle<CacheKey, Slot> for Evictions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        entry::tests::{entry, key},
-        generations::{Subject, Target},
-    };
-    use bytes::Bytes;
-    use proptest::prelude::*;
-
-    const CHECK: Check = Check { len: 2, digest128: [9; 16] };
-
-    fn with_one() -> (MemoryTier, Generations) {
-        let (tier, generations) = (MemoryTier::new(1 << 20), Generations::default());
-        let mut entry = entry(key(1), b"{}");
-        entry.stamp = generations.stamp();
-        tier.store(key(1), Arc::new(entry), 31_000);
-        (tier, generations)
-    }
-
-    #[test]
-    fn an_entry_is_given_until_its_time_in_this_tier_is_over() {
-        let (tier, generations) = with_one();
-        assert!(tier.look_up(&key(1), &CHECK, 30_999, &generations).is_some());
-        assert!(tier.look_up(&key(2), &CHECK, 30_999, &generations).is_none());
-        assert!(tier.look_up(&key(1), &CHECK, 31_000, &generations).is_none());
-        assert_eq!((tier.entries(), tier.bytes()), (0, 0));
-        let counters = tier.counters();
-        let values =
-            [&counters.hits, &counters.misses, &counters.expired, &counters.evicted_expired];
-        assert_eq!(values.map(|count| count.value()), [1, 1, 1, 1]);
-    }
-
-    #[test]
-    fn a_purged_entry_is_gone_and_frees_its_bytes() {
-        let (tier, generations) = with_one();
-        generations.purge_here(Subject::of(Target::Tag("kb:7")));
-        assert!(tier.look_up(&key(1), &CHECK, 1_000, &generations).is_none());
-        assert_eq!((tier.entries(), tier.counters().purged.value()), (0, 1));
-    }
-
-    #[test]
-    fn another_question_under_the_same_key_is_a_counted_miss() {
-        let (tier, generations) = with_one();
-        for check in [Check { len: 3, ..CHECK }, Check { digest128: [8; 16], ..CHECK }] {
-            assert!(tier.look_up(&key(1), &check, 1_000, &generations).is_none());
-        }
-        assert_eq!(tier.counters().collisions.value(), 2);
-        assert!(tier.look_up(&key(1), &CHECK, 1_000, &generations).is_some());
-    }
-
-    #[test]
-    fn an_answer_that_takes_the_place_of_an_older_one_pushes_nothing_out() {
-        let (tier, _) = with_one();
-        tier.store(key(1), Arc::new(entry(key(1), b"{}")), 31_000);
-        assert_eq!((tier.entries(), tier.counters().evicted_for_room.value()), (1, 0));
-        for n in 2..9 {
-            let mut large = entry(key(n), b"");
-            large.body = vec![0; 300_000].into();
-            tier.store(key(n), Arc::new(large), 31_000);
-        }
-        let pushed_out = 8 - u64::try_from(tier.entries()).unwrap();
-        assert_eq!(tier.counters().evicted_for_room.value(), pushed_out);
-    }
-
-    #[test]
-    fn a_second_look_counts_only_what_it_finds() {
-        let (tier, generations) = with_one();
-        assert!(tier.look_again(&key(2), &CHECK, 1_000, &generations).is_none());
-        assert!(tier.look_again(&key(1), &CHECK, 1_000, &generations).is_some());
-        let counters = tier.counters();
-        assert_eq!((counters.misses.value(), counters.hits.value()), (0, 1));
-    }
-
-    #[test]
-    fn a_sweep_removes_what_nobody_asks_for_any_more() {
-        let (tier, generations) = with_one();
-        tier.sweep(1_000, &generations);
-        assert_eq!(tier.entries(), 1);
-        tier.sweep(31_000, &generations);
-        assert_eq!((tier.entries(), tier.counters().evicted_expired.value()), (0, 1));
-    }
-
-    #[test]
-    fn an_answer_larger_than_the_tier_replaces_the_old_one_with_nothing() {
-        let (tier, generations) = with_one();
-        let mut huge = entry(key(1), b"");
-        huge.body = vec![0; 2 << 20].into();
-        tier.store(key(1), Arc::new(huge), 31_000);
-        assert!(tier.look_up(&key(1), &CHECK, 1_000, &generations).is_none());
-        assert_eq!((tier.bytes(), tier.counters().dropped_large.value()), (0, 1));
-    }
-
-    proptest! {
-        #[test]
-        fn it_never_holds_more_than_its_size(sizes in proptest::collection::vec((0..40_u8, 0..60_000_usize), 1..200)) {
-            let size_max = 256 * 1024;
-            let tier = MemoryTier::new(size_max);
-            for (n, len) in sizes {
-                let mut entry = entry(key(n), b"");
-                entry.body = Bytes::from(vec![0; len]);
-                tier.store(key(n), Arc::new(entry), u64::MAX);
-                prop_assert!(tier.bytes() <= size_max, "{}", tier.bytes());
-            }
-            let counters = tier.counters();
-            let generations = Generations::default();
-            let held: u64 = (0..40)
-                .filter_map(|n| tier.look_up(&key(n), &CHECK, 1_000, &generations))
-                .map(|entry| entry.weight())
-                .sum();
-            prop_assert_eq!(held, tier.bytes());
-            prop_assert_eq!(counters.hits.value(), u64::try_from(tier.entries()).unwrap());
-        }
-    }
-}
+mod tests;

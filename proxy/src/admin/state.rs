@@ -64,6 +64,7 @@ fn with_counts(mut tier: Value, counters: &TierCounters) -> Value {
         &counters.dropped_full,
         &counters.dropped_down,
         &counters.dropped_large,
+        &counters.dropped_outranked,
         &counters.dropped_void,
     ];
     let dropped: u64 = dropped.map(|count| count.value()).iter().sum();

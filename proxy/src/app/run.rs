@@ -30,10 +30,16 @@ use std::{
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_cache::{
-    counters::TierCounters, flight::Flights, generations::Generations, memo::RawMemo,
-    memory::MemoryTier, shared::RedisTier, tiers::Tiers, versions::Versions,
+    counters::TierCounters,
+    flight::Flights,
+    generations::Generations,
+    memo::RawMemo,
+    memory::{MemoryTier, Policy},
+    shared::RedisTier,
+    tiers::Tiers,
+    versions::Versions,
 };
-use tollgate_config::{AdminAddress, Config};
+use tollgate_config::{AdminAddress, Config, EvictionPolicy};
 use tollgate_core::price::PriceBook;
 use tollgate_ledger::{Ledger, LedgerError};
 
@@ -291,7 +297,14 @@ fn cache_parts(
 ) -> Result<CacheParts, StartError> {
     let generations = Arc::new(Generations::default());
     let versions = Arc::new(Versions::default());
-    let memory = MemoryTier::new(config.cache.memory_bytes_max);
+    let memory = MemoryTier::with_policy(
+        config.cache.memory_bytes_max,
+        match config.cache.memory_policy {
+            EvictionPolicy::Lfu => Policy::Lfu,
+            EvictionPolicy::Lru => Policy::Lru,
+            EvictionPolicy::Cost => Policy::Cost,
+        },
+    );
     let redis = match &config.redis {
         None => None,
         Some(redis) => {

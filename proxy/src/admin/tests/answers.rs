@@ -211,6 +211,7 @@ fn entry(house: &House, key: CacheKey) -> Arc<Entry> {
         subjects: subjects(key, "chat", "m", "t", &tags),
         tags,
         note: Bytes::new(),
+        worth: 1,
         stamp: house.app.parts.cache.tiers.stamp(),
         checked: CheckedAt::default(),
     })
