@@ -1,6 +1,8 @@
 //! The streaming half of `bench/run`: a model server that emits events at a fixed rate
 //! (`emit`), and its callers, who count them (`listen`).
 //!
+//! And what of it answers from memory: `hit-ratio`, `hit-cost`, `entry-cost`.
+//!
 //! wrk counts answers, not events, and nginx cannot emit any. Both sides are a blocking
 //! thread per stream: sixty-four of them cost the core they share with nobody measured.
 
@@ -8,13 +10,19 @@
 #![expect(clippy::print_stdout, reason = "`listen` hands its count to `bench/run`")]
 
 mod emit;
+mod entry_cost;
+mod hit_ratio;
 mod listen;
 mod wire;
 
 use std::{io, process::ExitCode, str::FromStr, time::Duration};
+use tollgate_cache::memory::Policy;
 
 const USAGE: &str = "tollgate-bench emit ADDRESS EVENTS RATE_HZ\n\
-                     tollgate-bench listen ADDRESS EVENTS STREAMS SECONDS";
+                     tollgate-bench listen ADDRESS EVENTS STREAMS SECONDS\n\
+                     tollgate-bench hit-ratio [--smoke]\n\
+                     tollgate-bench hit-cost\n\
+                     tollgate-bench entry-cost lfu|lru|cost BYTES";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -40,6 +48,22 @@ fn run(words: &[&str]) -> io::Result<()> {
             println!("{} {} {}", heard.events, heard.answers, heard.wrong);
             Ok(())
         }
+        ["hit-ratio"] => hit_ratio::run(false),
+        ["hit-ratio", "--smoke"] => hit_ratio::run(true),
+        ["entry-cost", policy, body] => entry_cost::run(named(policy)?, parsed(body)?),
+        ["hit-cost"] => {
+            hit_ratio::hit_cost(100_000);
+            Ok(())
+        }
+        _ => Err(io::Error::other(USAGE)),
+    }
+}
+
+fn named(policy: &str) -> io::Result<Policy> {
+    match policy {
+        "lfu" => Ok(Policy::Lfu),
+        "lru" => Ok(Policy::Lru),
+        "cost" => Ok(Policy::Cost),
         _ => Err(io::Error::other(USAGE)),
     }
 }
