@@ -15,7 +15,7 @@ mod upgrade;
 
 pub(crate) use self::{
     fetch::{Fetch, Timing},
-    mark::Marks,
+    mark::{Marks, say_scheme},
     served::Served,
     unread::refuse_unread,
 };
@@ -36,7 +36,7 @@ use crate::{
     route::{self, NoRoute},
     upstream::UpstreamError,
 };
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::{sync::Arc, time::Duration};
 use tokio::time;
@@ -151,10 +151,7 @@ async fn run(
     let (mut head, body) = request.into_parts();
     head::check(&mut head, snapshot.headers_max(peer)).map_err(failed)?;
     let upgrade = upgrade::asked(&mut head);
-    head::strip_hop_by_hop(&mut head.headers);
-    if !snapshot.trusts(peer) {
-        snapshot.sources.strip_claims(&mut head.headers);
-    }
+    clean(&mut head.headers, snapshot, peer);
     let path: Arc<str> = Arc::from(&*route::normal_path(&head).map_err(failed)?);
     let route = snapshot.routes.choose(&head, &path).map_err(failed)?;
     let operation = route.operation(&head.method, &path);
@@ -220,6 +217,15 @@ async fn run(
         Err(why) => direct(fetch, call, marks, why, shape).await,
         Ok(question) => Box::pin(fly(fetch, question, call, marks, shape)).await,
     }
+}
+
+/// Makes of a head what keys, identity and the upstream see alike.
+fn clean(headers: &mut HeaderMap, snapshot: &Snapshot, peer: &Peer) {
+    head::strip_hop_by_hop(headers);
+    if !snapshot.trusts(peer) {
+        snapshot.sources.strip_claims(headers);
+    }
+    say_scheme(headers, peer.is_tls);
 }
 
 fn hit_response(hit: Hit, ask: &Ask, call: &mut Call, debug: Debug) -> Response<Body> {

@@ -38,20 +38,25 @@ use crate::{
     route::Route,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use tollgate_cache::{
     entry::FieldNames,
     key::{BodyDigest, Scope},
     rfc9111::{
         request::{Kind, Request},
         reuse::{Reuse, Why, reuse},
+        vary,
     },
 };
 
-/// Fields by which some services choose another answer without saying so in `vary`: a
-/// stored answer could be poisoned by them, so who sends one is not served from it.
-const UNKEYED: [HeaderName; 6] = [
+/// Fields by which services choose another answer (a redirect to another scheme, another
+/// site, another path) without saying so in `vary`. They are part of every key: otherwise
+/// one caller's header would make everybody's answer.
+static CHOSEN_BY: [HeaderName; 9] = [
+    HeaderName::from_static("x-forwarded-proto"),
     HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
     HeaderName::from_static("x-forwarded-scheme"),
     HeaderName::from_static("x-original-url"),
     HeaderName::from_static("x-rewrite-url"),
@@ -65,9 +70,6 @@ const CREDENTIALS: [HeaderName; 3] = [
     HeaderName::from_static("api-key"),
     HeaderName::from_static("x-goog-api-key"),
 ];
-
-/// The digest of no body.
-static NO_BODY: LazyLock<BodyDigest> = LazyLock::new(|| BodyDigest::of(b""));
 
 /// What a call for a URL is about, kept while the upstream is asked.
 #[derive(Debug)]
@@ -98,14 +100,12 @@ pub(super) async fn consult(
     if let Some(why) = request.passed {
         return Consulted::Bypass(why);
     }
-    if UNKEYED.iter().any(|name| head.headers.contains_key(name)) {
-        return Consulted::Bypass("unkeyed-header");
-    }
     if caller.tenant_configured && caller.tenant == Tenant::Anonymous {
         return Consulted::Bypass("anonymous");
     }
     let query = route.http.query.normal(head.uri.query());
-    let asking = asking(route, ask, head, query.as_deref(), scope);
+    let digest = chosen_by(&[], &head.headers);
+    let asking = asking(route, ask, head, query.as_deref(), &digest, scope);
     let (key, check) = asking.key("");
     let found = find::find(parts, &asking, &key, &check).await;
     let now_ms = super::now_ms();
@@ -153,6 +153,14 @@ pub(super) async fn consult(
     }
 }
 
+/// What stands in a key for the fields that an answer is chosen by: those that services
+/// are silent about, and those that its `vary` names.
+fn chosen_by(vary: &[HeaderName], headers: &HeaderMap) -> BodyDigest {
+    let silent = CHOSEN_BY.iter().filter(|name| headers.contains_key(*name));
+    let names: Vec<HeaderName> = silent.chain(vary).cloned().collect();
+    BodyDigest::of(&vary::secondary(&names, headers))
+}
+
 /// The scope is shared, and RFC 9111's rules about credentials decide; unless the
 /// operator says who tenants are.
 fn scope(caller: &Caller) -> Scope<'_> {
@@ -172,6 +180,7 @@ fn asking<'a>(
     ask: &'a Ask,
     head: &'a request::Parts,
     query: Option<&'a str>,
+    digest: &'a BodyDigest,
     scope: Scope<'a>,
 ) -> Asking<'a> {
     Asking {
@@ -182,7 +191,7 @@ fn asking<'a>(
         method: Method::GET.as_str(),
         host: head.headers.get(header::HOST).map(HeaderValue::as_bytes),
         query,
-        digest: &NO_BODY,
+        digest,
         model: "",
         scope,
         fresh: false,

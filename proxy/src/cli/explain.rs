@@ -14,7 +14,7 @@ use super::{
 use crate::{
     app::{self, Parts, Snapshot, with_causes},
     cache::{self, Ask, Consulted, Explained},
-    exchange::ExchangeError,
+    exchange::{ExchangeError, say_scheme},
     head,
     identity::Caller,
     inspect::{self, AskBody, Held, InspectError},
@@ -193,6 +193,7 @@ async fn walk(
     if !is_trusted {
         snapshot.sources.strip_claims(&mut head.headers);
     }
+    say_scheme(&mut head.headers, false);
     let path: Arc<str> = Arc::from(&*route::normal_path(&head)?);
     let route = snapshot.routes.choose(&head, &path)?;
     let operation = route.operation(&head.method, &path);

@@ -20,6 +20,15 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 /// `00-` + 32 + `-` + 16 + `-` + 2, W3C Trace Context §3.2.
 const TRACEPARENT_LEN: usize = 55;
 
+/// Says the scheme that the caller used, unless a gateway before us has: services choose
+/// by it (a redirect to https), so it is there before a key is made.
+pub(crate) fn say_scheme(headers: &mut HeaderMap, is_tls: bool) {
+    if !headers.contains_key(FORWARDED_PROTO) {
+        let scheme = if is_tls { "https" } else { "http" };
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    }
+}
+
 /// What names this exchange in headers.
 #[derive(Clone, Debug)]
 pub(crate) struct Marks {
@@ -74,10 +83,6 @@ impl Marks {
                     .and_then(|hops| headers.insert(FORWARDED_FOR, hops))
             }
         };
-        if !headers.contains_key(FORWARDED_PROTO) {
-            let proto = if peer.is_tls { "https" } else { "http" };
-            headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
-        }
         if !headers.get(TRACEPARENT).is_some_and(|parent| is_traceparent(parent.as_bytes())) {
             headers.insert(TRACEPARENT, self.traceparent());
         }

@@ -4,7 +4,7 @@
 use super::{
     Asked,
     answered::{header_map, kept_headers},
-    asking,
+    asking, chosen_by,
     find::{Held, find_now, is_kept},
     read, scope,
 };
@@ -53,7 +53,8 @@ pub(crate) fn after(fetch: &Fetch) -> Option<Box<After>> {
         return None;
     }
     let query = route.http.query.normal(head.uri.query());
-    let asking = asking(route, &fetch.ask, head, query.as_deref(), scope);
+    let digest = chosen_by(&[], &head.headers);
+    let asking = asking(route, &fetch.ask, head, query.as_deref(), &digest, scope);
     let (key, check) = asking.key("");
     let what = if request.kind == Kind::Head {
         What::Compares(Box::new(find_now(&fetch.parts, &asking, key, check)?))
@@ -73,7 +74,8 @@ pub(crate) fn posted(fetch: &Fetch) -> Option<Fill> {
     let scope = scope(&fetch.caller);
     let request = read(head, scope);
     let query = route.http.query.normal(head.uri.query());
-    let asking = asking(route, &fetch.ask, head, query.as_deref(), scope);
+    let digest = chosen_by(&[], &head.headers);
+    let asking = asking(route, &fetch.ask, head, query.as_deref(), &digest, scope);
     let (key, check) = asking.key("");
     let mut question = asking.question(key, check, None, &fetch.caller);
     question.http = Some(Arc::new(Asked {

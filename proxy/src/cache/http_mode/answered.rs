@@ -1,6 +1,6 @@
 //! What an upstream's answer does to what is held, and whether it is kept itself.
 
-use super::{Asked, Given, find::Held, given::How};
+use super::{Asked, Given, chosen_by, find::Held, given::How};
 use crate::cache::{Question, now_ms};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, response};
@@ -8,13 +8,12 @@ use std::{iter, sync::Arc};
 use tollgate_cache::{
     entry::{Entry, FieldNames, HttpRule, Rule},
     generations::{CheckedAt, Stamp},
-    key::{BodyDigest, CacheKey, Check, KeyParts},
+    key::{CacheKey, Check, KeyParts},
     rfc9111::{
         conditional, date,
         reuse::{Failure, on_error},
         store::{Stored, Times, Verdict, judge, judge_posted},
         update::{self, Freshens},
-        vary,
     },
 };
 
@@ -113,7 +112,7 @@ fn is_coded(headers: &HeaderMap) -> bool {
 impl Question {
     /// The key of this caller's variant.
     fn variant_key(&self, names: &[HeaderName], asked: &Asked) -> (CacheKey, Check) {
-        let digest = BodyDigest::of(&vary::secondary(names, &asked.headers));
+        let digest = chosen_by(names, &asked.headers);
         let host = asked.host.as_ref().map(HeaderValue::as_bytes);
         self.with_parts("", host, |parts| KeyParts { body: &digest, ..*parts }.key())
     }

@@ -1,5 +1,6 @@
 //! Finds what is held for a URL, or for this caller's variant of it.
 
+use super::chosen_by;
 use crate::{
     app::Parts,
     cache::{now_ms, question::Asking},
@@ -10,8 +11,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tollgate_cache::{
     entry::{Entry, FieldNames, Rule},
-    key::{BodyDigest, CacheKey, Check},
-    rfc9111::{store::Stored, vary},
+    key::{CacheKey, Check},
+    rfc9111::store::Stored,
     tiers::{Found as InTier, TierName},
 };
 
@@ -57,7 +58,7 @@ pub(super) async fn find(
     };
     let mut held: Option<Held> = None;
     for names in &lists {
-        let digest = BodyDigest::of(&vary::secondary(names, &asking.head.headers));
+        let digest = chosen_by(names, &asking.head.headers);
         let (key, check) = Asking { digest: &digest, ..*asking }.key("");
         let found = look(parts, asking.route, &key, &check).await;
         let found = found.and_then(|found| Held::of(found, key));
@@ -111,7 +112,7 @@ pub(super) fn find_now(
     let first = look(&key, &check)?;
     let Rule::Variants(lists) = &first.entry.rule else { return Held::of(first, key) };
     lists.iter().find_map(|names| {
-        let digest = BodyDigest::of(&vary::secondary(names, &asking.head.headers));
+        let digest = chosen_by(names, &asking.head.headers);
         let (key, check) = Asking { digest: &digest, ..*asking }.key("");
         Held::of(look(&key, &check)?, key)
     })
