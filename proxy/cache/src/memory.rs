@@ -1,6 +1,6 @@
 //! The memory tier: bounded in bytes, and never over.
 //!
-//! What is pushed out is the [`Policy`]'s to say: `quick_cache` does it by frequency, [`ranked`] by
+//! What is pushed out is the [`Policy`]'s to say: `quick_cache` does it by frequency, `ranked` by
 //! recency or by what an answer's repeats save. Time is ours: each slot
 //! carries the moment until which this tier may give it (the lesser of the entry's and the
 //! route's), judged when it is looked at; what is past its time or purged leaves then, or at the

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A store may hold both at one time: instances that compress and instances that do not read each
-//! other's values. (Sealed ones are apart, see [`seal`].) What was written is not trusted: the length that a value says it has is held
+//! other's values. (Sealed ones are apart, see `wrap/seal.rs`.) What was written is not trusted: the length that a value says it has is held
 //! against a bound before a byte is unpacked, and no more than that is ever unpacked.
 //!
 //! Level 1 of zstd, because on the way is a write that nobody waits for but every instance pays
