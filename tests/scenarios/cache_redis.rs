@@ -24,20 +24,20 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_ledger::CacheOutcome;
 use tollgate_tests::{
-    Authority, Reply, TlsFront, World,
+    Authority, Reply, TlsFront, World, WorldBuilder,
     standin::{Options, StandIn},
     until,
 };
 
 const UP: &str = "tollgate_store_up{store=\"redis\"}";
 
-struct Server {
+pub(crate) struct Server {
     dir: TempDir,
     child: Child,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = TempDir::new().unwrap();
         let child = Self::spawn(&dir.path().join("redis.sock"));
         let server = Self { dir, child };
@@ -102,14 +102,14 @@ impl Server {
 
 /// A line to a server, which can be cut and mended.
 #[derive(Clone)]
-struct Line {
+pub(crate) struct Line {
     addr: SocketAddr,
     /// Cancelled: the line is cut.
     open: Arc<Mutex<CancellationToken>>,
 }
 
 impl Line {
-    async fn to(server: &Server) -> Self {
+    pub(crate) async fn to(server: &Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let line = Self { addr, open: Arc::default() };
@@ -145,8 +145,18 @@ async fn member(line: &Line, upstream: &str) -> World {
 }
 
 async fn member_at_once(line: &Line, upstream: &str, timeout: &'static str) -> World {
+    let cache = json!({ "tiers": ["memory", "redis"], "tags": ["kb:{header.x-kb}"] });
+    member_with(content(cache), line, upstream, timeout).await
+}
+
+pub(crate) async fn member_with(
+    builder: WorldBuilder,
+    line: &Line,
+    upstream: &str,
+    timeout: &'static str,
+) -> World {
     let url = format!("redis://{}", line.addr);
-    content(json!({ "tiers": ["memory", "redis"], "tags": ["kb:{header.x-kb}"] }))
+    builder
         .upstream(upstream)
         .config(move |settings| {
             settings

@@ -1,7 +1,11 @@
 //! `mode: http`: what is past its time is given while one call renews it, and what answers
-//! say of themselves can be purged.
+//! say of themselves can be purged; over a fleet, too.
 
-use crate::cache_stage::{Told as _, assert_hit, assert_miss, by_url, purge};
+use crate::{
+    cache_redis::{Line, Server, member_with},
+    cache_stage::{Told as _, assert_hit, assert_miss, by_url, purge},
+};
+use http::Method;
 use serde_json::json;
 use std::sync::{
     Arc,
@@ -87,14 +91,53 @@ async fn every_variant_of_a_url_goes_with_its_key() {
     let world = by_url().upstream(upstream.url()).start().await;
     let ask = |language| {
         let client = &world.client;
-        async move { client.send(http::Method::GET, "/a", &[("accept-language", language)], "").await }
+        async move { client.send(Method::GET, "/a", &[("accept-language", language)], "").await }
     };
     for language in ["de", "en"] {
         assert_miss(&ask(language).await);
         assert_hit(&ask(language).await);
     }
-    assert_eq!(world.client.send(http::Method::DELETE, "/a", &[], "").await.status, 200);
+    assert_eq!(world.client.send(Method::DELETE, "/a", &[], "").await.status, 200);
     for language in ["de", "en"] {
         assert_miss(&ask(language).await);
+    }
+}
+
+/// With a real redis-server, as `cache_redis`.
+mod redis {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_one_instance_kept_of_a_url_another_gives_until_either_hears_of_a_change() {
+        let upstream = Scripted::start(|mut line| async move {
+            while line.request().await.is_some() {
+                let fields = "cache-control: max-age=60\r\nvary: accept-language\r\nage: 7\r\n";
+                line.wire.send(answer(fields, "x")).await;
+            }
+        })
+        .await;
+        let server = Server::start().await;
+        let line = Line::to(&server).await;
+        let with_redis = || {
+            by_url().config(|settings| {
+                settings.set("routes.0.cache.tiers", json!(["memory", "redis"]));
+            })
+        };
+        let a = member_with(with_redis(), &line, &upstream.url(), "2s").await;
+        let b = member_with(with_redis(), &line, &upstream.url(), "2s").await;
+        for world in [&a, &b] {
+            world.metric_when("tollgate_store_up{store=\"redis\"}", 1.0).await;
+        }
+        // The same site on both: their ports differ.
+        let fields = [("host", "site.example"), ("accept-language", "de")];
+        let only = [fields[0], fields[1], ("cache-control", "only-if-cached")];
+        assert_miss(&a.client.send(Method::GET, "/a", &fields, "").await);
+        let look = || async { b.client.send(Method::GET, "/a", &only, "").await };
+        let given = until("the answer in redis", look, |reply| reply.status == 200).await;
+        assert!(given.cache_status().ends_with("detail=redis"), "{given:?}");
+        assert!(given.header("age").parse::<u64>().unwrap() >= 7, "{given:?}");
+        assert_eq!(b.client.send(Method::DELETE, "/a", &fields[..1], "").await.status, 200);
+        let look = || async { a.client.send(Method::GET, "/a", &only, "").await };
+        until("the change to be heard of", look, |reply| reply.status == 504).await;
     }
 }
