@@ -1,10 +1,10 @@
-//! `cache-control`, of requests and of answers (RFC 9111 §5.2).
+//! `cache-control` of requests (RFC 9111 §5.2.1); that of answers is read by `rfc9111`.
 //!
 //! A list of directives over any number of header lines. Names are compared without case; unknown
 //! ones are ignored. What cannot be read errs to the side of not using the cache: a broken or
 //! repeated, differing time counts as 0.
 
-use std::str;
+use crate::rfc9111::fields;
 
 /// The largest age or lifetime in seconds: what does not fit counts as this (RFC 9111 §1.2.2).
 pub const SECONDS_MAX: u64 = 1 << 31;
@@ -29,16 +29,6 @@ pub struct RequestControl {
     pub stale_if_error_s: Option<u64>,
 }
 
-/// What an upstream says about its answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ResponseControl {
-    pub no_cache: bool,
-    pub no_store: bool,
-    pub private: bool,
-    pub max_age_s: Option<u64>,
-    pub s_maxage_s: Option<u64>,
-}
-
 impl RequestControl {
     /// From the values of all `cache-control` lines.
     pub fn parse<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Self {
@@ -50,7 +40,8 @@ impl RequestControl {
             "max-age" => set_seconds(&mut control.max_age_s, value),
             // Unreadable: nothing is fresh enough.
             "min-fresh" => {
-                let seconds = value.and_then(seconds).unwrap_or(SECONDS_MAX);
+                let seconds =
+                    value.and_then(|text| fields::seconds(text.as_bytes())).unwrap_or(SECONDS_MAX);
                 control.min_fresh_s = control.min_fresh_s.max(Some(seconds));
             }
             "stale-if-error" => set_seconds(&mut control.stale_if_error_s, value),
@@ -76,35 +67,10 @@ impl RequestControl {
     }
 }
 
-impl ResponseControl {
-    /// From the values of all `cache-control` lines.
-    pub fn parse<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut control = Self::default();
-        for_each_directive(lines, |name, value| match name {
-            // Also with field names (`no-cache="set-cookie"`): we then do without the answer.
-            "no-cache" => control.no_cache = true,
-            "no-store" => control.no_store = true,
-            "private" => control.private = true,
-            "max-age" => set_seconds(&mut control.max_age_s, value),
-            "s-maxage" => set_seconds(&mut control.s_maxage_s, value),
-            _ => {}
-        });
-        control
-    }
-}
-
 /// Two that differ, or one that cannot be read, are the least there is (RFC 9111 §4.2.1).
 fn set_seconds(place: &mut Option<u64>, value: Option<&str>) {
-    let read = value.and_then(seconds).unwrap_or(0);
+    let read = value.and_then(|text| fields::seconds(text.as_bytes())).unwrap_or(0);
     *place = Some(place.map_or(read, |before| before.min(read)));
-}
-
-/// Digits only; a number too large is [`SECONDS_MAX`].
-pub(crate) fn seconds(text: &str) -> Option<u64> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    Some(text.parse().unwrap_or(SECONDS_MAX).min(SECONDS_MAX))
 }
 
 /// Calls `found` with the lower-case name and the value, unquoted, of each directive.
@@ -114,29 +80,15 @@ fn for_each_directive<'a>(
 ) {
     for line in lines {
         // A line that is not text still counts as one that forbids, if it does so in text.
-        let line = String::from_utf8_lossy(line);
-        for directive in split_outside_quotes(&line) {
+        for directive in fields::members(line) {
+            let directive = String::from_utf8_lossy(directive);
             let (name, value) = match directive.split_once('=') {
                 Some((name, value)) => (name, Some(value.trim().trim_matches('"'))),
-                None => (directive, None),
+                None => (&*directive, None),
             };
             found(&name.trim().to_ascii_lowercase(), value);
         }
     }
-}
-
-/// The members of a list; a comma in quotes is no separator.
-fn split_outside_quotes(line: &str) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
-    line.split(move |character| {
-        let separates = character == ',' && !quoted;
-        if character == '"' && !escaped {
-            quoted = !quoted;
-        }
-        escaped = character == '\\' && quoted && !escaped;
-        separates
-    })
-    .filter(|directive| !directive.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -145,10 +97,6 @@ mod tests {
 
     fn request(lines: &[&str]) -> RequestControl {
         RequestControl::parse(lines.iter().map(|line| line.as_bytes()))
-    }
-
-    fn response(lines: &[&str]) -> ResponseControl {
-        ResponseControl::parse(lines.iter().map(|line| line.as_bytes()))
     }
 
     #[test]
@@ -179,16 +127,19 @@ mod tests {
         assert_eq!(request(&["max-age=-1"]).max_age_s, Some(0));
         assert_eq!(request(&["max-age=1.5"]).max_age_s, Some(0));
         assert_eq!(request(&["min-fresh=x"]).min_fresh_s, Some(SECONDS_MAX));
-        assert_eq!(response(&["max-age=60", "max-age=5"]).max_age_s, Some(5));
-        assert_eq!(response(&["max-age=99999999999999999999"]).max_age_s, Some(SECONDS_MAX));
+        assert_eq!(request(&["max-age=60", "max-age=5"]).max_age_s, Some(5));
+        assert_eq!(request(&["max-age=99999999999999999999"]).max_age_s, Some(SECONDS_MAX));
     }
 
     #[test]
     fn a_directive_inside_a_quoted_value_is_none() {
-        let control = response(&["x=\"a, no-store, \\\" private\", no-cache=\"a,b\", max-age=1"]);
+        let control =
+            request(&["x=\"a, no-store, \\\" only-if-cached\", no-cache=\"a,b\", max-age=1"]);
         let expected =
-            ResponseControl { no_cache: true, max_age_s: Some(1), ..ResponseControl::default() };
+            RequestControl { no_cache: true, max_age_s: Some(1), ..RequestControl::default() };
         assert_eq!(control, expected);
+        // One that does not end hides nothing.
+        assert!(request(&["x=\"a, no-store"]).no_store);
     }
 
     #[test]

@@ -19,7 +19,7 @@ impl Question {
         let host = host.filter(|_| self.mode == Mode::Http);
         self.with_parts(version, host, |parts| Explained {
             key: parts.key().0,
-            members: members(parts),
+            members: members(parts, self.mode),
         })
     }
 
@@ -33,7 +33,7 @@ impl Question {
     }
 }
 
-fn members(parts: &KeyParts<'_>) -> Vec<(String, String)> {
+fn members(parts: &KeyParts<'_>, mode: Mode) -> Vec<(String, String)> {
     let mut members: Vec<(String, String)> = Vec::new();
     let mut add = |name: &str, value: &[u8]| {
         members.push((name.to_owned(), value.escape_ascii().to_string()));
@@ -63,6 +63,7 @@ fn members(parts: &KeyParts<'_>) -> Vec<(String, String)> {
         add(name, value);
     }
     let body = format!("{}  {} bytes", parts.body.to_hex(), parts.body.form_len());
-    add("body", body.as_bytes());
+    // Of a URL there is no body: in its place stand the fields that services choose by.
+    add(if mode == Mode::Http { "chosen by" } else { "body" }, body.as_bytes());
     members
 }

@@ -63,9 +63,10 @@ impl Given {
     }
 
     /// The record, then the answer.
-    pub(crate) fn serve(&self, call: Call) -> Response<Body> {
+    pub(crate) fn serve(self, call: Call) -> Response<Body> {
         self.book(call);
-        self.respond()
+        let Self { status, headers, body, .. } = self;
+        response(status, headers, body)
     }
 
     /// Writes the call's record.
@@ -80,12 +81,17 @@ impl Given {
         call.spared(self.status.as_u16(), len_u64(self.body.len()), &bill);
     }
 
+    /// The answer, where the record was written by who asked the upstream.
     pub(crate) fn respond(&self) -> Response<Body> {
-        let mut response = Response::new(Body::Whole(self.body.clone()));
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers.clone();
-        response
+        response(self.status, self.headers.clone(), self.body.clone())
     }
+}
+
+fn response(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::Whole(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
 }
 
 /// The caller's conditions first, then its range (RFC 9110 §13.2.2).

@@ -139,7 +139,11 @@ fn length(length: Duration) -> String {
 fn cache(route: &Route) -> String {
     let policy = &route.config.cache;
     let tiers = policy.tiers.iter();
-    let tiers = tiers.map(|used| format!("{} {}", used.tier.name(), length(used.ttl)));
+    let tiers = tiers.map(|used| match (policy.mode, used.ttl_written) {
+        // Unwritten, it is content mode's: what the answer says is not cut by it.
+        (CacheMode::Http, None) => used.tier.name().to_owned(),
+        _ => format!("{} {}", used.tier.name(), length(used.ttl)),
+    });
     let tiers = tiers.collect::<Vec<_>>().join(", ");
     match policy.mode {
         CacheMode::Off => "off".to_owned(),
