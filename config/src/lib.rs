@@ -42,7 +42,7 @@ pub use redact::redacted;
 pub use reload::{keep_what_needs_a_restart, needs_restart};
 pub use route::{
     CacheMode, CachePolicy, ClassRule, Heuristic, HttpPolicy, KeyVersion, Match, PathRule,
-    QueryPolicy, Route, Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, Trust,
+    QueryPolicy, Route, Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, Trust, Writes,
 };
 pub use secret::{EncryptionKey, RedisUrl, Secret, SecretSource};
 pub use upstream::{

@@ -97,9 +97,16 @@ pub(crate) struct RawCachePolicy {
     /// How long an answer kept by content is good. Default: 1h. Not with mode http, where the
     /// answer's headers decide.
     pub(crate) ttl: Option<DurationText>,
-    /// Nearest first: memory, redis. Default: memory.
+    /// In the order in which they are asked, memory first unless there is a reason: memory, redis.
+    /// Default: memory.
     #[schemars(length(min = 1, max = 8))]
     pub(crate) tiers: Option<Vec<RawTier>>,
+    /// back: memory has an answer at once, the other tiers soon after its end. through: its end
+    /// waits until every tier has it, or for the slowest tier's time-out. around: only the last
+    /// tier is written; the others get what is asked for again. Default: back.
+    pub(crate) writes: Option<RawWrites>,
+    /// What a tier has is copied to those before it. Default: true.
+    pub(crate) promote: Option<bool>,
     /// Who may be answered from whose entry. Default: tenant.
     pub(crate) scope: Option<RawScope>,
     pub(crate) key: Option<RawKey>,
@@ -198,6 +205,16 @@ pub(crate) struct RawTierWith {
     /// In mode content, default: the policy's ttl. In mode http, entries are kept here as long as
     /// their headers say, but not longer than this.
     pub(crate) ttl: Option<DurationText>,
+    /// A larger entry is not kept here. Default: as large as the tier takes.
+    pub(crate) max_entry: Option<SizeText>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawWrites {
+    Back,
+    Through,
+    Around,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]

@@ -307,7 +307,13 @@ fn cache(one: &CachePolicy) -> Value {
     let tiers = list(
         &one.tiers,
         // Written out, a default would become a cap on what the answers' headers say.
-        |tier| json!({ "name": tier.tier.name(), "ttl": tier.ttl_written.map(show_duration) }),
+        |tier| {
+            json!({
+                "name": tier.tier.name(),
+                "ttl": tier.ttl_written.map(show_duration),
+                "max_entry": tier.entry_bytes_max.map(show_size),
+            })
+        },
     );
     let tags = list(&one.tags, |tag| tag.to_string().into());
     let versions: Map<_, _> = one
@@ -332,6 +338,8 @@ fn cache(one: &CachePolicy) -> Value {
         CacheMode::Http => json!({
             "mode": "http",
             "tiers": tiers,
+            "writes": one.writes.name(),
+            "promote": one.promotes,
             "tags": tags,
             "stale": stale,
             "heuristic": heuristic(http),
@@ -342,6 +350,8 @@ fn cache(one: &CachePolicy) -> Value {
             "mode": "content",
             "ttl": show_duration(one.ttl),
             "tiers": tiers,
+            "writes": one.writes.name(),
+            "promote": one.promotes,
             "scope": one.scope.name(),
             "key": { "versions": versions },
             "tags": tags,
@@ -349,6 +359,8 @@ fn cache(one: &CachePolicy) -> Value {
         CacheMode::Auto => json!({
             "ttl": show_duration(one.ttl),
             "tiers": tiers,
+            "writes": one.writes.name(),
+            "promote": one.promotes,
             "scope": one.scope.name(),
             "key": { "versions": versions },
             "tags": tags,

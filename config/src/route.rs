@@ -73,8 +73,11 @@ pub struct CachePolicy {
     pub mode: CacheMode,
     /// In content mode, how long an entry may be used.
     pub ttl: Duration,
-    /// Nearest first; never empty unless `mode` is off; none twice.
+    /// In the order in which they are asked; never empty unless `mode` is off; none twice.
     pub tiers: Vec<TierUse>,
+    pub writes: Writes,
+    /// What a tier has is copied to those before it.
+    pub promotes: bool,
     pub scope: Scope,
     /// Further members of the key. In order of name, none twice.
     pub versions: Vec<KeyVersion>,
@@ -103,6 +106,20 @@ pub struct TierUse {
     /// As the file says it. In http mode, what is written caps what the answer's headers say;
     /// `None`: they alone decide.
     pub ttl_written: Option<Duration>,
+    /// A larger entry, overhead included, is not kept here.
+    pub entry_bytes_max: Option<u64>,
+}
+
+/// When an answer is written to which tiers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writes {
+    /// To memory at once, to the others after the answer.
+    #[default]
+    Back,
+    /// The answer's end waits for all, and for no longer than the slowest may take.
+    Through,
+    /// To the last tier alone.
+    Around,
 }
 
 /// What the operator decides in http mode, where RFC 9111 leaves a choice.
@@ -310,6 +327,16 @@ impl Tier {
         match self {
             Self::Memory => "memory",
             Self::Redis => "redis",
+        }
+    }
+}
+
+impl Writes {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Back => "back",
+            Self::Through => "through",
+            Self::Around => "around",
         }
     }
 }

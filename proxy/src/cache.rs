@@ -14,7 +14,7 @@ mod question;
 pub(crate) use self::{
     answer::{Hit, respond},
     explain::Explained,
-    fill::{Fill, keep_shareable},
+    fill::{Arrival, Fill, keep_shareable},
     http_mode::{Asked, Given, Holds, Next, after, posted},
     note::{decode_bill, encode_bill},
     question::Question,
@@ -40,6 +40,7 @@ use tollgate_cache::{
     canonical::{Bounds, canonicalise},
     key::{BodyDigest, CacheKey, Check, Scope},
     memo::RawDigest,
+    tiers::{Found, TierName},
     versions::Current,
 };
 use tollgate_config::{CacheMode, Scope as ScopeRule};
@@ -292,29 +293,42 @@ async fn look_up(
 ) -> Option<Hit> {
     let now_ms = now_ms();
     let tiers = &parts.cache.tiers;
-    let took = |tier, began| {
-        parts.metrics.looked_up(tier, Instant::now().saturating_duration_since(began));
-    };
-    if route.ttls.memory_ms.is_some() {
-        let began = Instant::now();
-        let found = tiers.look_up_now(key, check, now_ms);
-        took(TierLabel::Memory, began);
+    if route.plan.begins_in_memory() {
+        let found = in_memory(parts, key, check, now_ms);
         if let Some(hit) = found.and_then(|found| answer::usable(found, ask, wish, now_ms)) {
             return Some(hit);
         }
     }
-    route.ttls.redis_ms?;
-    tiers.redis()?;
-    let began = Instant::now();
-    let found = tiers.look_up_shared(*key, check, route.ttls, now_ms).await;
-    took(TierLabel::Redis, began);
+    if !route.plan.goes_on() {
+        return None;
+    }
+    let took = |tier, took| parts.metrics.looked_up(label(tier), took);
+    // On the heap: most calls end before it.
+    let found = Box::pin(tiers.look_up_rest(*key, check, &route.plan, now_ms, took)).await;
     answer::usable(found?, ask, wish, now_ms)
+}
+
+/// What is in memory. Neither waits nor allocates.
+fn in_memory(parts: &Parts, key: &CacheKey, check: &Check, now_ms: u64) -> Option<Found> {
+    let began = Instant::now();
+    let found = parts.cache.tiers.look_up_now(key, check, now_ms);
+    let took = Instant::now().saturating_duration_since(began);
+    parts.metrics.looked_up(TierLabel::Memory, took);
+    found
+}
+
+/// A tier as metrics name it.
+pub(crate) fn label(tier: TierName) -> TierLabel {
+    match tier {
+        TierName::Memory => TierLabel::Memory,
+        TierName::Redis => TierLabel::Redis,
+    }
 }
 
 /// Looks in memory once more: for a caller that has just become the leader.
 pub(crate) fn consult_now(fetch: &Fetch, question: Box<Question>) -> Result<Hit, Box<Question>> {
     let unknown = question.mode != Mode::Content || question.version.is_none();
-    if fetch.route.ttls.memory_ms.is_none() || question.fresh || unknown {
+    if !fetch.route.plan.begins_in_memory() || question.fresh || unknown {
         return Err(question);
     }
     let now_ms = now_ms();

@@ -15,7 +15,7 @@ pub(crate) use self::{decode::Counter, listened::Listened, replay::Replay};
 use crate::{
     admission::Permit,
     body::{BodyError, len_u64},
-    cache::Fill,
+    cache::{Arrival, Fill},
     exchange::Timing,
     meter::{Answered, Bill, Call, Meter},
     upstream::Lease,
@@ -78,6 +78,14 @@ enum Ended {
     UpstreamCut,
     UpstreamSlow,
     DownstreamGone,
+}
+
+/// What an answer came to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settled {
+    bill: Arc<Bill>,
+    /// Where it is kept is being waited for.
+    arrival: Option<Arrival>,
 }
 
 /// The head of an answer, for everyone who listens.
@@ -160,8 +168,8 @@ impl Answer {
     }
 
     /// Pays what is owed, once. `recording`: the whole answer, if it was recorded.
-    fn settle(&mut self, ended: Ended, recording: Option<Recording>) -> Arc<Bill> {
-        let Some(debts) = self.debts.take() else { return Arc::default() };
+    fn settle(&mut self, ended: Ended, recording: Option<Recording>) -> Settled {
+        let Some(debts) = self.debts.take() else { return Settled::default() };
         let Debts { meter, call, lease, permit, counter, fill } = debts;
         let complete = ended == Ended::Complete;
         if complete {
@@ -179,9 +187,12 @@ impl Answer {
             Some(_) | None => Bill { model, ..Bill::default() },
         };
         let bill = Arc::new(bill);
-        if let (Some(fill), Some(recording), true, true) = (fill, recording, complete, storable) {
-            fill.store(recording, &bill, call.upstream_took());
-        }
+        let arrival = match (fill, recording) {
+            (Some(fill), Some(recording)) if complete && storable => {
+                fill.store(recording, &bill, call.upstream_took())
+            }
+            _ => None,
+        };
         let reason = match ended {
             Ended::Complete => None,
             Ended::UpstreamCut => Some("upstream_reset"),
@@ -190,7 +201,7 @@ impl Answer {
         };
         let (status, bytes_out) = (self.status, self.bytes_out);
         call.answered(Answered { status, bytes_out, reason, bill: &bill });
-        bill
+        Settled { bill, arrival }
     }
 
     /// There is no body, so nobody will poll for its end.
@@ -231,7 +242,7 @@ impl Drop for Answer {
 impl Source for Answer {
     type Head = AnswerHead;
     type Failure = Arc<crate::exchange::ExchangeError>;
-    type Outcome = Arc<Bill>;
+    type Outcome = Settled;
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let next = ready!(self.poll_piece(cx));
@@ -241,7 +252,7 @@ impl Source for Answer {
         }))
     }
 
-    fn finish(mut self, end: End, recording: Option<Recording>) -> Arc<Bill> {
+    fn finish(mut self, end: End, recording: Option<Recording>) -> Settled {
         let ended = match end {
             End::Complete => Ended::Complete,
             End::Cut => Ended::UpstreamCut,

@@ -12,7 +12,7 @@ use tollgate_cache::{
         query::{Pattern, QueryRules},
         store::{Heuristic, Rules, SetCookie},
     },
-    tiers::TierTtls,
+    tiers::{Plan, TierName, TierUse, Writes},
 };
 use tollgate_config as config;
 use tollgate_core::{
@@ -33,7 +33,8 @@ pub(crate) struct Route {
     pub(crate) name: Arc<str>,
     pub(crate) destination: Arc<Destination>,
     pub(crate) lane: Arc<Lane>,
-    pub(crate) ttls: TierTtls,
+    /// Of content mode.
+    pub(crate) plan: Plan,
     pub(crate) http: HttpRules,
     /// All classes; the places in it are what [`Route::class`] says.
     pub(crate) classes: Arc<Classes>,
@@ -46,7 +47,7 @@ pub(crate) struct Route {
 pub(crate) struct HttpRules {
     pub(crate) rules: Rules,
     pub(crate) query: QueryRules,
-    pub(crate) ttls: TierTtls,
+    pub(crate) plan: Plan,
 }
 
 /// The table of routes.
@@ -97,18 +98,10 @@ impl Route {
         let version_headers = versions
             .filter_map(|version| Some((Arc::from(&*version.name), header(&version.header)?)))
             .collect();
-        let ttl_of = |tier: config::Tier| {
-            let mut tiers = config.cache.tiers.iter();
-            let used = tiers.find(|used| used.tier == tier)?;
-            Some(u64::try_from(used.ttl.as_millis()).unwrap_or(u64::MAX))
-        };
-        let ttls = TierTtls {
-            memory_ms: ttl_of(config::Tier::Memory),
-            redis_ms: ttl_of(config::Tier::Redis),
-        };
+        let plan = plan(&config.cache, |used| millis(used.ttl));
         let http = HttpRules::new(&config.cache);
         let name = Arc::from(&*config.name);
-        Self { config, name, destination, lane, ttls, http, classes, class_header, version_headers }
+        Self { config, name, destination, lane, plan, http, classes, class_header, version_headers }
     }
 
     /// The class of a call: what its header claims, if the route's map names it and its
@@ -142,14 +135,8 @@ impl Route {
 
 impl HttpRules {
     fn new(cache: &config::CachePolicy) -> Self {
-        let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
         let policy = &cache.http;
         let patterns = |names: &[String]| names.iter().map(|name| Pattern::new(name)).collect();
-        // A tier keeps what the upstream says for as long as it says, unless it is told not to.
-        let ttl_of = |tier: config::Tier| {
-            let used = cache.tiers.iter().find(|used| used.tier == tier)?;
-            Some(used.ttl_written.map_or(u64::MAX, millis))
-        };
         let stale_if_error_ms = millis(policy.stale_if_error);
         Self {
             rules: Rules {
@@ -172,12 +159,34 @@ impl HttpRules {
                 ignore: patterns(&policy.query.ignore),
                 only: policy.query.only.as_deref().map(patterns),
             },
-            ttls: TierTtls {
-                memory_ms: ttl_of(config::Tier::Memory),
-                redis_ms: ttl_of(config::Tier::Redis),
-            },
+            // A tier keeps what the upstream says for as long as it says, unless it is told not to.
+            plan: plan(cache, |used| used.ttl_written.map_or(u64::MAX, millis)),
         }
     }
+}
+
+/// A route's tiers, in their order.
+fn plan(cache: &config::CachePolicy, ttl_ms: impl Fn(&config::TierUse) -> u64) -> Plan {
+    let uses = cache.tiers.iter().map(|used| TierUse {
+        tier: match used.tier {
+            config::Tier::Memory => TierName::Memory,
+            config::Tier::Redis => TierName::Redis,
+        },
+        ttl_ms: ttl_ms(used),
+        entry_bytes_max: used.entry_bytes_max.unwrap_or(u64::MAX),
+    });
+    let mut plan = Plan::new(uses);
+    plan.writes = match cache.writes {
+        config::Writes::Back => Writes::Back,
+        config::Writes::Through => Writes::Through,
+        config::Writes::Around => Writes::Around,
+    };
+    plan.promotes = cache.promotes;
+    plan
+}
+
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The path as routes compare it.

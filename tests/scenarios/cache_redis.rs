@@ -29,7 +29,7 @@ use tollgate_tests::{
     until,
 };
 
-const UP: &str = "tollgate_store_up{store=\"redis\"}";
+pub(crate) const UP: &str = "tollgate_store_up{store=\"redis\"}";
 
 pub(crate) struct Server {
     dir: TempDir,
@@ -67,12 +67,12 @@ impl Server {
         until("redis-server", look, |connected| *connected).await;
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let id = Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
         kill_process(id, signal).unwrap();
     }
 
-    async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
 
@@ -168,7 +168,7 @@ pub(crate) async fn member_with(
 }
 
 /// One provider for all of a fleet.
-async fn provider(options: Options) -> StandIn {
+pub(crate) async fn provider(options: Options) -> StandIn {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     StandIn::start(options, listener, &TaskTracker::new(), CancellationToken::new())
 }
@@ -178,7 +178,7 @@ fn look_ups(world: &World, wanted: &str) -> f64 {
     world.metric(&series).unwrap_or_default()
 }
 
-fn detail(reply: &Reply) -> &str {
+pub(crate) fn detail(reply: &Reply) -> &str {
     reply.cache_status().rsplit_once("detail=").map_or("", |(_, detail)| detail)
 }
 

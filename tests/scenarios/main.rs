@@ -28,6 +28,7 @@ mod cache_renewal;
 mod cache_said;
 mod cache_scope;
 mod cache_stage;
+mod cache_tiers;
 mod rfc9111;
 mod meter_kill;
 mod meter_records;

@@ -3,12 +3,12 @@
 use super::{endpoint::is_host, http, no_such, tag, upstream::is_on};
 use crate::{
     CacheMode, CachePolicy, Class, ClassRule, KeyVersion, Match, PathRule, Route, Scope, Tier,
-    TierUse, Trust, Upstream, UpstreamId,
+    TierUse, Trust, Upstream, UpstreamId, Writes,
     defaults::{self, DURATION_MAX},
     problem::{member, quoted},
     raw::{
         RawCacheMode, RawCacheModeWord, RawCachePolicy, RawCacheRule, RawClassRule, RawDialect,
-        RawKey, RawMatch, RawRoute, RawScope, RawTier, RawTierName,
+        RawKey, RawMatch, RawRoute, RawScope, RawTier, RawTierName, RawWrites,
     },
     review::{Review, is_token},
 };
@@ -16,6 +16,7 @@ use std::{collections::HashSet, time::Duration};
 use tollgate_core::{class::ClassId, dialect::Dialect};
 
 const BODY_BYTES_MAX: u64 = 1 << 40;
+const ENTRY_BYTES_MAX: u64 = 1 << 40;
 
 /// What routes refer to.
 pub(super) struct Known<'a> {
@@ -228,6 +229,12 @@ fn cache(
         mode,
         ttl,
         tiers: tiers(review, &format!("{path}.tiers"), raw.tiers, (ttl, ttl_max), known),
+        writes: match raw.writes {
+            None | Some(RawWrites::Back) => Writes::Back,
+            Some(RawWrites::Through) => Writes::Through,
+            Some(RawWrites::Around) => Writes::Around,
+        },
+        promotes: raw.promote.unwrap_or(true),
         scope,
         versions,
         tags: tag::templates(review, &format!("{path}.tags"), &raw.tags.unwrap_or_default()),
@@ -281,9 +288,9 @@ fn tiers(
     let mut tiers = Vec::new();
     for (i, raw) in raws.into_iter().enumerate() {
         let path = format!("{path}[{i}]");
-        let (name, own) = match raw {
-            RawTier::Name(name) => (Some(name), None),
-            RawTier::With(with) => (with.name, with.ttl),
+        let (name, own, max_entry) = match raw {
+            RawTier::Name(name) => (Some(name), None, None),
+            RawTier::With(with) => (with.name, with.ttl, with.max_entry),
         };
         // Its absence was reported.
         let Some(name) = name else { continue };
@@ -302,11 +309,14 @@ fn tiers(
         if own > ttl_max {
             review.report(format!("{path}.ttl"), "must not be longer than the ttl of the cache");
         }
-        tiers.push(TierUse { tier, ttl: own, ttl_written: is_written.then_some(own) });
+        let max_entry = max_entry.map(|size| {
+            review.size_within(format!("{path}.max_entry"), Some(&size), 1, 1..=ENTRY_BYTES_MAX)
+        });
+        let ttl_written = is_written.then_some(own);
+        tiers.push(TierUse { tier, ttl: own, ttl_written, entry_bytes_max: max_entry });
     }
-    if tiers.first().is_some_and(|first| first.tier == Tier::Redis) && seen.contains(&Tier::Memory)
-    {
-        review.report(path, "must be nearest first: memory, then redis");
+    if tiers.iter().skip(1).any(|used| used.tier == Tier::Memory) {
+        review.advise(path, "memory is not the first: every hit waits for the tier before it");
     }
     tiers
 }

@@ -143,8 +143,10 @@ fn a_list_of_parameters_ends_at_64() {
 
 #[test]
 fn only_a_ttl_that_is_written_at_a_tier_caps_what_the_headers_say() {
-    let memory = |ttl, ttl_written| TierUse { tier: Tier::Memory, ttl, ttl_written };
-    let redis = |ttl, ttl_written| TierUse { tier: Tier::Redis, ttl, ttl_written };
+    let memory =
+        |ttl, ttl_written| TierUse { tier: Tier::Memory, ttl, ttl_written, entry_bytes_max: None };
+    let redis =
+        |ttl, ttl_written| TierUse { tier: Tier::Redis, ttl, ttl_written, entry_bytes_max: None };
     assert_eq!(
         policy("{ mode: http, tiers: [memory, { name: redis, ttl: 7d }] }").tiers,
         [memory(HOUR, None), redis(7 * DAY, Some(7 * DAY))],
@@ -175,5 +177,5 @@ fn what_is_shown_of_a_cache_rule_is_the_same_rule() {
         assert_eq!(config.routes, again.routes, "{rule}");
     }
     let shown = redacted(&valid(&file("{ mode: http, heuristic: false }")));
-    insta::assert_snapshot!(shown.pointer("/routes/0/cache").unwrap(), @r#"{"heuristic":"off","mode":"http","query":{"ignore":[],"sort":false},"set_cookie":"strip","stale":{"if_error":"0s","while_revalidate":"0s"},"tags":[],"tiers":[{"name":"memory"}]}"#);
+    insta::assert_snapshot!(shown.pointer("/routes/0/cache").unwrap(), @r#"{"heuristic":"off","mode":"http","promote":true,"query":{"ignore":[],"sort":false},"set_cookie":"strip","stale":{"if_error":"0s","while_revalidate":"0s"},"tags":[],"tiers":[{"name":"memory"}],"writes":"back"}"#);
 }

@@ -22,6 +22,7 @@ use crate::{
     entry::Entry,
     generations::{Generations, Subject},
     key::{CacheKey, Check},
+    tiers::Ack,
     versions::Versions,
     wrap::{Seals, Unreadable, Wrapper},
 };
@@ -221,14 +222,15 @@ impl RedisTier {
     }
 
     /// Puts `entry` on its way; Redis forgets it after `ttl_ms`. Never waits.
-    pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64) {
+    /// `ack` is paid when it is written or given up.
+    pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, ack: Option<Ack>) {
         let counters = &self.link.counters;
         let value_bytes_max = u64::try_from(self.link.settings.value_bytes_max).unwrap_or(u64::MAX);
         if entry.weight() > value_bytes_max {
             counters.dropped_large.add_one();
         } else if !self.is_up() {
             counters.dropped_down.add_one();
-        } else if !self.queue.push(Write { key, entry, ttl_ms: ttl_ms.clamp(1, TTL_MS_MAX) }) {
+        } else if !self.queue.push(Write { key, entry, ttl_ms: ttl_ms.clamp(1, TTL_MS_MAX), ack }) {
             counters.dropped_full.add_one();
         }
     }
@@ -241,6 +243,11 @@ impl RedisTier {
             return false;
         }
         matches!(time::timeout(self.link.settings.probe_timeout, numbered).await, Ok(Ok(())))
+    }
+
+    /// The longest that a caller waits.
+    pub fn timeout(&self) -> Duration {
+        self.link.settings.read_timeout
     }
 
     /// Whether Redis is asked at all.

@@ -1,10 +1,17 @@
-//! The tiers in their order: memory, then Redis.
+//! The tiers of the cache, and the order in which a route asks them.
 //!
-//! The first look is a plain function: a hit in memory costs no task switch. Only a miss of it
-//! waits, and at most as long as Redis may take. What Redis answers is copied to memory, for no
-//! longer than the memory tier may keep it.
+//! A first look in memory is a plain function: a hit there costs no task switch. Everything else
+//! waits, and for each tier no longer than that tier may take. What a farther tier answers is
+//! copied to the nearer ones; what is new is written as the route's [`Plan`] says.
+
+mod ack;
+mod plan;
+
+pub use ack::{Ack, Arriving};
+pub use plan::{Plan, TierUse, Writes};
 
 use crate::{
+    counters::TierCounters,
     entry::Entry,
     generations::{Generations, Stamp, Subject, Target},
     key::{CacheKey, Check},
@@ -12,21 +19,14 @@ use crate::{
     shared::RedisTier,
     versions::Versions,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
-/// Names a tier in `cache-status` and metrics.
+/// Names a tier in `cache-status`, configuration and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TierName {
     Memory,
     Redis,
-}
-
-/// How long each tier may keep an entry of a route; `None`: the route does not use that tier.
-/// Never longer than the entry's own time to live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TierTtls {
-    pub memory_ms: Option<u64>,
-    pub redis_ms: Option<u64>,
 }
 
 /// An answer from the cache.
@@ -47,15 +47,38 @@ pub enum Reach {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Purged {
     pub reach: Reach,
-    /// Redis is away; the others will hear of it when it is back.
+    /// The store that tells the others is away; they will hear of it when it is back.
     pub pending: bool,
+}
+
+/// What became of an answer that was to be kept.
+#[derive(Debug)]
+pub enum Stored {
+    /// Too old, or purged while it was made.
+    Not,
+    /// As far as anybody waits for it.
+    Kept,
+    /// It is on its way to tiers that the caller is to wait for.
+    Arriving(Arriving),
+}
+
+impl Stored {
+    pub fn is_kept(&self) -> bool {
+        !matches!(self, Self::Not)
+    }
+}
+
+/// A tier outside the process's memory.
+#[derive(Debug)]
+pub enum Outer {
+    Redis(RedisTier),
 }
 
 /// All tiers, and what they share.
 #[derive(Debug)]
 pub struct Tiers {
     memory: MemoryTier,
-    redis: Option<RedisTier>,
+    outer: Box<[Outer]>,
     generations: Arc<Generations>,
     versions: Arc<Versions>,
 }
@@ -69,15 +92,55 @@ impl TierName {
     }
 }
 
+impl Outer {
+    pub fn name(&self) -> TierName {
+        match self {
+            Self::Redis(_) => TierName::Redis,
+        }
+    }
+
+    /// Whether it is asked at all.
+    pub fn is_up(&self) -> bool {
+        match self {
+            Self::Redis(redis) => redis.is_up(),
+        }
+    }
+
+    pub fn counters(&self) -> &Arc<TierCounters> {
+        match self {
+            Self::Redis(redis) => redis.counters(),
+        }
+    }
+
+    /// The longest that anybody waits for a write.
+    pub fn timeout(&self) -> Duration {
+        match self {
+            Self::Redis(redis) => redis.timeout(),
+        }
+    }
+
+    async fn look_up(&self, key: CacheKey, check: &Check, now_ms: u64) -> Option<Entry> {
+        match self {
+            Self::Redis(redis) => redis.look_up(key, check, now_ms).await,
+        }
+    }
+
+    fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, ack: Option<Ack>) {
+        match self {
+            Self::Redis(redis) => redis.store(key, entry, ttl_ms, ack),
+        }
+    }
+}
+
 impl Tiers {
-    /// `generations` and `versions` are the ones that `redis` was started with.
+    /// `generations` and `versions` are the ones that `outer` were started with.
     pub fn new(
         memory: MemoryTier,
-        redis: Option<RedisTier>,
+        outer: Vec<Outer>,
         generations: Arc<Generations>,
         versions: Arc<Versions>,
     ) -> Self {
-        Self { memory, redis, generations, versions }
+        Self { memory, outer: outer.into(), generations, versions }
     }
 
     /// The stamp of a fill that begins now: to be taken before the upstream is asked.
@@ -97,36 +160,82 @@ impl Tiers {
         Some(Found { entry, tier: TierName::Memory })
     }
 
-    /// What is in the shared tiers; copied to memory. Waits for Redis's read time-out at most.
-    pub async fn look_up_shared(
+    /// What is in the tiers of `plan` after a first look in memory; copied to those before it.
+    /// Waits for each tier's read time-out at most. `took` is told how long each look-up took.
+    pub async fn look_up_rest(
         &self,
         key: CacheKey,
         check: &Check,
-        ttls: TierTtls,
+        plan: &Plan,
         now_ms: u64,
+        took: impl Fn(TierName, Duration),
     ) -> Option<Found> {
-        ttls.redis_ms?;
-        let entry = Arc::new(self.redis.as_ref()?.look_up(key, check, now_ms).await?);
-        if let Some(memory_ms) = ttls.memory_ms {
-            self.memory.store(key, entry.clone(), now_ms.saturating_add(memory_ms));
+        for (used, nearer) in plan.rest() {
+            let tier = used.tier;
+            let began = Instant::now();
+            let found = match self.outer(tier) {
+                Some(outer) => outer.look_up(key, check, now_ms).await.map(Arc::new),
+                None if tier == TierName::Memory => {
+                    self.memory.look_up(&key, check, now_ms, &self.generations)
+                }
+                None => continue,
+            };
+            took(tier, Instant::now().saturating_duration_since(began));
+            let Some(entry) = found else { continue };
+            if plan.promotes
+                && let Some(fresh_for_ms) = entry.fresh_for_ms(now_ms)
+            {
+                let weight = entry.weight();
+                for nearer in nearer.iter().filter(|nearer| weight <= nearer.entry_bytes_max) {
+                    self.write(nearer, key, &entry, fresh_for_ms, now_ms, None);
+                }
+            }
+            return Some(Found { entry, tier });
         }
-        Some(Found { entry, tier: TierName::Redis })
+        None
     }
 
-    /// Keeps an answer: in memory at once, in Redis as soon as may be. Nothing that was purged
-    /// while it was made. Whether it was kept.
-    pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttls: TierTtls, now_ms: u64) -> bool {
-        let Some(fresh_for_ms) = entry.fresh_for_ms(now_ms) else { return false };
+    /// Keeps an answer as `plan` says: in memory at once, elsewhere as soon as may be. Nothing
+    /// that was purged while it was made.
+    pub fn store(&self, key: CacheKey, entry: Arc<Entry>, plan: &Plan, now_ms: u64) -> Stored {
+        let Some(fresh_for_ms) = entry.fresh_for_ms(now_ms) else { return Stored::Not };
         if !self.generations.is_valid(entry.stamp, &entry.subjects, &entry.checked) {
-            return false;
+            return Stored::Not;
         }
-        if let (Some(redis), Some(redis_ms)) = (&self.redis, ttls.redis_ms) {
-            redis.store(key, entry.clone(), redis_ms.min(fresh_for_ms));
+        let arriving = (plan.writes == Writes::Through).then(Arriving::new);
+        // Memory last: who finds it there may believe that it is on its way to the others.
+        for used in plan.written(&entry).rev() {
+            let ack = arriving.as_ref().map(Arriving::ack);
+            self.write(used, key, &entry, fresh_for_ms, now_ms, ack);
         }
-        if let Some(memory_ms) = ttls.memory_ms {
-            self.memory.store(key, entry, now_ms.saturating_add(memory_ms));
+        match arriving {
+            Some(arriving) if !arriving.is_over() => Stored::Arriving(arriving),
+            Some(_) | None => Stored::Kept,
         }
-        true
+    }
+
+    fn write(
+        &self,
+        used: &TierUse,
+        key: CacheKey,
+        entry: &Arc<Entry>,
+        fresh_for_ms: u64,
+        now_ms: u64,
+        ack: Option<Ack>,
+    ) {
+        match self.outer(used.tier) {
+            Some(outer) => outer.store(key, entry.clone(), used.ttl_ms.min(fresh_for_ms), ack),
+            None if used.tier == TierName::Memory => {
+                self.memory.store(key, entry.clone(), now_ms.saturating_add(used.ttl_ms));
+            }
+            None => {}
+        }
+    }
+
+    /// The longest that a tier of `plan` may be waited for when it is written to.
+    pub fn timeout(&self, plan: &Plan) -> Duration {
+        let outer = plan.uses().iter().filter_map(|used| self.outer(used.tier));
+        outer.map(Outer::timeout).max().unwrap_or_default()
     }
 
     /// Voids every entry about `target`: here before this returns, elsewhere as far as the answer
@@ -140,7 +249,7 @@ impl Tiers {
             Target::All => self.memory.clear(),
             Target::Tag(_) | Target::Route(_) | Target::Model(_) | Target::Tenant(_) => {}
         }
-        let Some(redis) = &self.redis else {
+        let Some(redis) = self.redis() else {
             return Purged { reach: Reach::Instance, pending: false };
         };
         if redis.purge(subject).await {
@@ -159,8 +268,22 @@ impl Tiers {
         &self.memory
     }
 
+    /// The tiers outside memory, nearest first.
+    pub fn all_outer(&self) -> &[Outer] {
+        &self.outer
+    }
+
+    fn outer(&self, tier: TierName) -> Option<&Outer> {
+        self.outer.iter().find(|outer| outer.name() == tier)
+    }
+
     pub fn redis(&self) -> Option<&RedisTier> {
-        self.redis.as_ref()
+        self.outer
+            .iter()
+            .map(|outer| match outer {
+                Outer::Redis(redis) => redis,
+            })
+            .next()
     }
 
     pub fn versions(&self) -> &Versions {
@@ -173,12 +296,20 @@ mod tests {
     use super::*;
     use crate::entry::tests::{entry, key};
 
-    const TTLS: TierTtls = TierTtls { memory_ms: Some(10_000), redis_ms: Some(60_000) };
+    fn plan() -> Plan {
+        Plan::new([TierUse::new(TierName::Memory, 10_000), TierUse::new(TierName::Redis, 60_000)])
+    }
+
+    /// An entry that fits everywhere.
+    pub(super) fn small() -> Entry {
+        entry(key(1), b"{}")
+    }
 
     fn with_one() -> (Tiers, Arc<Entry>) {
-        let tiers = Tiers::new(MemoryTier::new(1 << 20), None, Arc::default(), Arc::default());
-        let entry = Arc::new(Entry { stamp: tiers.stamp(), ..entry(key(1), b"{}") });
-        assert!(tiers.store(key(1), entry.clone(), TTLS, 2_000));
+        let memory = MemoryTier::new(1 << 20);
+        let tiers = Tiers::new(memory, Vec::new(), Arc::default(), Arc::default());
+        let entry = Arc::new(Entry { stamp: tiers.stamp(), ..small() });
+        assert!(tiers.store(key(1), entry.clone(), &plan(), 2_000).is_kept());
         (tiers, entry)
     }
 
@@ -188,8 +319,11 @@ mod tests {
         let there = |now_ms| tiers.look_up_now(&key(1), &entry.check, now_ms).is_some();
         assert!(there(11_999));
         assert!(!there(12_000));
-        assert!(!tiers.store(key(1), entry.clone(), TTLS, 61_000), "past its own time");
-        assert!(tiers.store(key(1), entry.clone(), TTLS, 60_000));
+        assert!(
+            !tiers.store(key(1), entry.clone(), &plan(), 61_000).is_kept(),
+            "past its own time"
+        );
+        assert!(tiers.store(key(1), entry.clone(), &plan(), 60_000).is_kept());
         assert!(there(60_999));
         assert!(!there(61_000));
     }
@@ -198,9 +332,21 @@ mod tests {
     fn a_route_that_does_not_use_memory_is_not_kept_there() {
         let (tiers, entry) = with_one();
         tiers.sweep(u64::MAX);
-        let ttls = TierTtls { memory_ms: None, redis_ms: None };
-        assert!(tiers.store(key(1), entry, ttls, 2_000));
+        assert!(tiers.store(key(1), entry, &Plan::default(), 2_000).is_kept());
         assert_eq!(tiers.memory().entries(), 0);
+    }
+
+    #[test]
+    fn a_tier_keeps_nothing_larger_than_the_route_lets_it() {
+        let (tiers, entry) = with_one();
+        tiers.sweep(u64::MAX);
+        let memory = TierUse::new(TierName::Memory, 10_000);
+        let bounded = TierUse { entry_bytes_max: entry.weight() - 1, ..memory };
+        tiers.store(key(1), entry.clone(), &Plan::new([bounded]), 2_000);
+        assert_eq!(tiers.memory().entries(), 0);
+        let bounded = TierUse { entry_bytes_max: entry.weight(), ..memory };
+        tiers.store(key(1), entry, &Plan::new([bounded]), 2_000);
+        assert_eq!(tiers.memory().entries(), 1);
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ use tollgate_cache::{
     memo::RawMemo,
     memory::{MemoryTier, Policy},
     shared::RedisTier,
-    tiers::Tiers,
+    tiers::{Outer, Tiers},
     versions::Versions,
 };
 use tollgate_config::{AdminAddress, Config, EvictionPolicy};
@@ -305,17 +305,15 @@ fn cache_parts(
             EvictionPolicy::Cost => Policy::Cost,
         },
     );
-    let redis = match &config.redis {
-        None => None,
-        Some(redis) => {
-            let settings = super::redis::settings(config, redis)?;
-            let (generations, versions) = (generations.clone(), versions.clone());
-            let tier = RedisTier::start(settings, generations, versions, tasks, stop);
-            Some(tier.map_err(|error| StartError::Redis(error.to_string()))?)
-        }
-    };
+    let mut outer = Vec::new();
+    if let Some(redis) = &config.redis {
+        let settings = super::redis::settings(config, redis)?;
+        let (generations, versions) = (generations.clone(), versions.clone());
+        let tier = RedisTier::start(settings, generations, versions, tasks, stop);
+        outer.push(Outer::Redis(tier.map_err(|error| StartError::Redis(error.to_string()))?));
+    }
     Ok(CacheParts {
-        tiers: Tiers::new(memory, redis, generations, versions.clone()),
+        tiers: Tiers::new(memory, outer, generations, versions.clone()),
         versions,
         memo: RawMemo::new(BODIES_REMEMBERED_MAX),
         entry_bytes_max: ENTRY_BYTES_MAX,
@@ -345,9 +343,11 @@ fn report(parts: &Arc<Parts>) {
     });
     let stores = Arc::downgrade(parts);
     parts.metrics.set_store_source(move || {
-        let redis =
-            stores.upgrade().and_then(|parts| parts.cache.tiers.redis().map(RedisTier::is_up));
-        redis.map(|up| StoreReading { store: "redis", up }).into_iter().collect()
+        let Some(parts) = stores.upgrade() else { return Vec::new() };
+        let outer = parts.cache.tiers.all_outer().iter();
+        outer
+            .map(|outer| StoreReading { store: outer.name().as_str(), up: outer.is_up() })
+            .collect()
     });
 }
 
@@ -389,10 +389,11 @@ fn cache_readings(tiers: &Tiers) -> Vec<(TierLabel, CacheReading)> {
         evicted_purged: counters.evicted_purged.value(),
     };
     let reading = CacheReading { held: Some(held), lookups: counts(counters) };
-    let redis = tiers.redis().map(|redis| {
-        (TierLabel::Redis, CacheReading { held: None, lookups: counts(redis.counters()) })
+    let outer = tiers.all_outer().iter().map(|outer| {
+        let reading = CacheReading { held: None, lookups: counts(outer.counters()) };
+        (crate::cache::label(outer.name()), reading)
     });
-    [(TierLabel::Memory, reading)].into_iter().chain(redis).collect()
+    [(TierLabel::Memory, reading)].into_iter().chain(outer).collect()
 }
 
 /// Gives back the memory of entries that are past their time.

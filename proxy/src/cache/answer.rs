@@ -4,7 +4,7 @@ use super::{Ask, decode_bill};
 use crate::{
     body::Body,
     meter::{Bill, Call},
-    metrics::{CacheOutcome, TierLabel},
+    metrics::CacheOutcome,
     relay::Replay,
     respond,
 };
@@ -58,11 +58,7 @@ pub(super) fn usable(found: Found, ask: &Ask, wish: &RequestControl, now_ms: u64
 /// Answers from the cache. The record is written before the answer is handed on.
 pub(crate) fn respond(hit: Hit, ask: &Ask, mut call: Call) -> Response<Body> {
     let Hit { entry, tier, age_ms, fresh_for_ms, form } = hit;
-    let label = match tier {
-        TierName::Memory => TierLabel::Memory,
-        TierName::Redis => TierLabel::Redis,
-    };
-    call.cache(CacheOutcome::Hit, label);
+    call.cache(CacheOutcome::Hit, super::label(tier));
     call.version(&entry.model_version);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::from_u16(entry.status).unwrap_or(StatusCode::OK);
@@ -108,10 +104,7 @@ fn body(entry: Arc<Entry>, form: Served, ask: &Ask) -> Body {
 /// `tollgate; hit; ttl=2873; detail=memory`
 fn hit_status(tier: TierName, ttl_s: u64) -> HeaderValue {
     use std::io::Write as _;
-    let detail = match tier {
-        TierName::Memory => "memory",
-        TierName::Redis => "redis",
-    };
+    let detail = tier.as_str();
     let mut text = Vec::with_capacity(48);
     let written = write!(text, "tollgate; hit; ttl={ttl_s}; detail={detail}");
     written

@@ -13,12 +13,13 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header, request, response};
 use smallvec::SmallVec;
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 use tollgate_cache::{
     entry::{Entry, FieldNames, Form, Rule, is_storable, storable_headers, subjects},
     flight::Recording,
     generations::{CheckedAt, Stamp, Target},
     key::{CacheKey, Check},
+    tiers::{Arriving, Stored},
     versions::Observed,
 };
 use tollgate_config::{TagPart, TagTemplate};
@@ -37,6 +38,13 @@ pub(crate) struct Fill {
     /// Taken before the upstream was asked: a purge from then on voids the entry.
     stamp: Stamp,
     under: Option<Box<Under>>,
+}
+
+/// An answer on its way to tiers that its callers wait for.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    arriving: Arriving,
+    timeout: Duration,
 }
 
 /// What the answer's head decided.
@@ -186,8 +194,9 @@ impl Fill {
                 tiers.purge(Target::Key(key)).await;
             }
             Next::Renewed(key, newer) => {
-                let ttls = self.question.route.http.ttls;
-                tiers.store(key, newer, ttls, super::now_ms());
+                let plan = &self.question.route.http.plan;
+                // Nobody waits for it: all that is new is its age.
+                let _kept = tiers.store(key, newer, plan, super::now_ms());
             }
         }
     }
@@ -197,24 +206,29 @@ impl Fill {
         self.parts.cache.entry_bytes_max
     }
 
-    /// The answer is complete and finished.
-    pub(crate) fn store(self, recording: Recording, bill: &Bill, took: Duration) {
+    /// The answer is complete and finished. What its callers are to wait for, if anything.
+    pub(crate) fn store(
+        self,
+        recording: Recording,
+        bill: &Bill,
+        took: Duration,
+    ) -> Option<Arrival> {
         let Self { parts, question, stamp, under } = self;
-        let Some(under) = under.map(|under| *under) else { return };
+        let under = *under?;
         let body = recording.body.freeze();
         let frame_ends = match under.form {
             Form::Whole => Box::default(),
             Form::Stream => recording.ends.into(),
         };
         if body.is_empty() && question.mode == Mode::Content {
-            return;
+            return None;
         }
         let now_ms = u64::try_from(unix_ms()).unwrap_or(0);
         let tenant = question.tenant.as_str();
         let route = &question.route;
-        let ttls = match question.mode {
-            Mode::Http => route.http.ttls,
-            Mode::Content | Mode::Off => route.ttls,
+        let plan = match question.mode {
+            Mode::Http => &route.http.plan,
+            Mode::Content | Mode::Off => &route.plan,
         };
         let mut tags = question.tags;
         tags.extend(under.tags);
@@ -251,9 +265,20 @@ impl Fill {
                 note: Bytes::new(),
                 ..entry.clone()
             };
-            tiers.store(question.key, Arc::new(list), ttls, now_ms);
+            // Whoever waits for the answer waits for this too: both go the same way.
+            let _kept = tiers.store(question.key, Arc::new(list), plan, now_ms);
         }
-        tiers.store(under.key, Arc::new(entry), ttls, now_ms);
+        match tiers.store(under.key, Arc::new(entry), plan, now_ms) {
+            Stored::Arriving(arriving) => Some(Arrival { arriving, timeout: tiers.timeout(plan) }),
+            Stored::Kept | Stored::Not => None,
+        }
+    }
+}
+
+impl Arrival {
+    /// Until it has come everywhere, and no longer than the slowest tier may take.
+    pub(crate) fn wait(self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.arriving.wait(self.timeout)
     }
 }
 

@@ -3,19 +3,21 @@
 use super::{Answer, filtered};
 use crate::{
     body::{BodyError, len_u64},
+    cache::Arrival,
     meter::{Call, Seat},
 };
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::{
     collections::VecDeque,
+    fmt,
+    pin::Pin,
     task::{Context, Poll, ready},
 };
 use tollgate_cache::flight::Listener;
 use tollgate_core::form::UsageFilter;
 
 /// An answer that others may listen to as well.
-#[derive(Debug)]
 pub(crate) struct Listened {
     /// First, and so dropped first: it tells the record that the caller has gone.
     seat: Seat,
@@ -28,6 +30,8 @@ pub(crate) struct Listened {
     filter: Option<Box<UsageFilter>>,
     ready: VecDeque<Bytes>,
     over: bool,
+    /// The end is not handed on before this.
+    arriving: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Listened {
@@ -45,11 +49,12 @@ impl Listened {
         let over = listener.is_over();
         if over {
             seat.stayed();
-            if let (Some(call), Some(bill)) = (call.take(), listener.outcome()) {
-                call.spared(status, 0, &bill);
+            if let (Some(call), Some(settled)) = (call.take(), listener.outcome()) {
+                call.spared(status, 0, &settled.bill);
             }
         }
-        Self { seat, listener, call, status, bytes_out: 0, len, filter, ready, over }
+        let arriving = None;
+        Self { seat, listener, call, status, bytes_out: 0, len, filter, ready, over, arriving }
     }
 
     pub(crate) fn poll_frame(
@@ -57,6 +62,10 @@ impl Listened {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
+            if let Some(arriving) = &mut self.arriving {
+                ready!(arriving.as_mut().poll(cx));
+                self.arriving = None;
+            }
             if let Some(piece) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
@@ -85,17 +94,19 @@ impl Listened {
             if last {
                 self.over = true;
                 self.seat.stayed();
+                let settled = self.listener.outcome().unwrap_or_default();
                 // A follower's record is written before its last byte is handed on.
-                if let (Some(call), Some(bill)) = (self.call.take(), self.listener.outcome()) {
-                    call.spared(self.status, self.bytes_out, &bill);
+                if let Some(call) = self.call.take() {
+                    call.spared(self.status, self.bytes_out, &settled.bill);
                 }
+                self.arriving = settled.arrival.map(Arrival::wait);
             }
             filtered(&mut self.filter, piece, last, &mut self.ready);
         }
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.ready.is_empty() && self.over
+        self.ready.is_empty() && self.over && self.arriving.is_none()
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
@@ -105,5 +116,15 @@ impl Listened {
             }
             Some(_) | None => SizeHint::default(),
         }
+    }
+}
+
+impl fmt::Debug for Listened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listened")
+            .field("status", &self.status)
+            .field("bytes_out", &self.bytes_out)
+            .field("over", &self.over)
+            .finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     key::{BodyDigest, CacheKey, Check, KeyParts, Scope},
     memory::MemoryTier,
     shared::{LinkState, RedisSettings, RedisTier},
-    tiers::{Found, TierTtls, Tiers},
+    tiers::{Found, Outer, Plan, TierName, TierUse, Tiers},
     versions::Versions,
 };
 use std::{
@@ -33,7 +33,9 @@ use tokio_util::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) const NOW_MS: u64 = 5_000;
-pub(super) const TTLS: TierTtls = TierTtls { memory_ms: Some(600_000), redis_ms: Some(600_000) };
+pub(super) fn plan() -> Plan {
+    Plan::new([TierUse::new(TierName::Memory, 600_000), TierUse::new(TierName::Redis, 600_000)])
+}
 
 pub(super) struct Server {
     dir: TempDir,
@@ -158,7 +160,7 @@ impl Instance {
             RedisTier::start(settings, generations.clone(), versions.clone(), &tasks, &stop);
         let tiers = Tiers::new(
             MemoryTier::new(8 << 20),
-            Some(redis.expect("a URL")),
+            vec![Outer::Redis(redis.expect("a URL"))],
             generations.clone(),
             versions,
         );
@@ -183,7 +185,7 @@ impl Instance {
 
     pub(super) fn store(&self, question: &Question, body: &'static [u8]) {
         let entry = Arc::new(question.entry(body, self));
-        assert!(self.tiers.store(question.key, entry, TTLS, NOW_MS));
+        assert!(self.tiers.store(question.key, entry, &plan(), NOW_MS).is_kept());
     }
 
     /// Stores, and waits until Redis has it.
@@ -198,7 +200,8 @@ impl Instance {
     }
 
     pub(super) async fn in_redis(&self, question: &Question) -> Option<Found> {
-        self.tiers.look_up_shared(question.key, &question.check, TTLS, NOW_MS).await
+        let (key, check) = (question.key, &question.check);
+        self.tiers.look_up_rest(key, check, &plan(), NOW_MS, |_, _| {}).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the Redis tier promises, against a real server.
 
-use super::server::{Instance, Line, NOW_MS, Question, Server, TTLS, settings, wait_until};
+use super::server::{Instance, Line, NOW_MS, Question, Server, plan, settings, wait_until};
 use crate::{
     generations::Target,
     shared::{LinkState, RedisSettings},
@@ -134,7 +134,7 @@ async fn an_instance_that_starts_before_redis_uses_it_when_it_comes() {
     a.wait_for(LinkState::Up).await;
     let found = a.in_memory(&question).expect("nobody purged it");
     // Whether it is void to others cannot be told: it began before any purge was heard of.
-    assert!(a.tiers.store(question.key, found.entry, TTLS, NOW_MS));
+    assert!(a.tiers.store(question.key, found.entry, &plan(), NOW_MS).is_kept());
     wait_until(|| a.redis().counters().dropped_void.value(), |dropped| *dropped == 1).await;
     assert_eq!(a.redis().counters().stored.value(), 0);
 }
@@ -188,7 +188,7 @@ async fn a_fill_that_began_before_a_purge_is_not_kept() {
     let found = a.in_memory(&question).expect("it began after");
     let mut late = (*found.entry).clone();
     late.stamp = before;
-    assert!(!a.tiers.store(question.key, late.into(), TTLS, NOW_MS));
+    assert!(!a.tiers.store(question.key, late.into(), &plan(), NOW_MS).is_kept());
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What stands in a real Redis when values are compressed and sealed, and what of it is believed.
 
-use super::server::{Instance, NOW_MS, Question, Server, TTLS, settings, wait_until};
+use super::server::{Instance, NOW_MS, Question, Server, plan, settings, wait_until};
 use crate::{
     entry::{Entry, subjects, tests::entry},
     generations::Target,
@@ -182,7 +182,7 @@ async fn marks_in(server: &Server, a: &Instance) -> Vec<&'static str> {
         ..entry(question.key, b"")
     };
     let before = a.redis().counters().stored.value();
-    assert!(a.tiers.store(question.key, entry.into(), TTLS, NOW_MS));
+    assert!(a.tiers.store(question.key, entry.into(), &plan(), NOW_MS).is_kept());
     wait_until(|| a.redis().counters().stored.value(), |now| *now > before).await;
     assert!(a.in_redis(&question).await.is_some());
     a.tiers.purge(Target::Tag("mark-tag")).await;

@@ -6,7 +6,7 @@
 //! queued they share their bytes with the memory tier.
 
 use super::link::Link;
-use crate::{codec, entry::Entry, key::CacheKey, wrap::Wrapper};
+use crate::{codec, entry::Entry, key::CacheKey, tiers::Ack, wrap::Wrapper};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -36,6 +36,8 @@ pub(super) struct Write {
     pub(super) key: CacheKey,
     pub(super) entry: Arc<Entry>,
     pub(super) ttl_ms: u64,
+    /// Somebody waits until this has been written, or given up.
+    pub(super) ack: Option<Ack>,
 }
 
 /// The task's end.
@@ -97,7 +99,10 @@ impl Queued {
                 weight += next.entry.weight();
                 batch.push(next);
             }
+            // Whoever waits, waits until it has been written.
+            let acks: Vec<Ack> = batch.iter_mut().filter_map(|write| write.ack.take()).collect();
             wrapper = self.write(&link, wrapper, batch).await;
+            drop(acks);
             self.bytes.fetch_sub(weight, Ordering::Relaxed);
         }
     }

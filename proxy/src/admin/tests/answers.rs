@@ -7,7 +7,7 @@ use tollgate_cache::{
     entry::{Entry, Form, Rule, subjects},
     generations::CheckedAt,
     key::{CacheKey, Check},
-    tiers::TierTtls,
+    tiers::{Plan, TierName, TierUse},
 };
 use tollgate_ledger::{CacheOutcome, Cost, Dims, Tokens, UsageRecord, mint_id};
 
@@ -223,7 +223,7 @@ async fn a_purge_is_in_force_when_it_is_answered() {
     let tiers = &house.app.parts.cache.tiers;
     let key = CacheKey::from_hex(&"0a".repeat(32)).unwrap();
     let by_key = json!({ "key": key.to_hex() }).to_string();
-    let ttls = TierTtls { memory_ms: Some(60_000), redis_ms: None };
+    let plan = Plan::new([TierUse::new(TierName::Memory, 60_000)]);
     let is_there = || tiers.look_up_now(&key, &CHECK, 2000).is_some();
     for order in [
         by_key.as_str(),
@@ -233,7 +233,7 @@ async fn a_purge_is_in_force_when_it_is_answered() {
         r#"{"tenant":"t"}"#,
         r#"{"all":true}"#,
     ] {
-        assert!(tiers.store(key, entry(&house, key), ttls, 2000));
+        assert!(tiers.store(key, entry(&house, key), &plan, 2000).is_kept());
         house.post("/api/cache/purge", r#"{"tag":"another"}"#).await.json();
         assert!(is_there(), "{order}");
         let told = house.post("/api/cache/purge", order.to_owned()).await.json();

@@ -161,8 +161,9 @@ async fn compares(
             entry.stored_at_ms = verdict.stored.made_at_ms;
             entry.rule =
                 Rule::Http(Box::new(HttpRule { stored: verdict.stored, url: question.key }));
-            let ttls = question.route.http.ttls;
-            parts.cache.tiers.store(held.key, Arc::new(entry), ttls, now_ms());
+            let plan = &question.route.http.plan;
+            // Nobody waits for it: the caller's own answer is another.
+            let _kept = parts.cache.tiers.store(held.key, Arc::new(entry), plan, now_ms());
         }
     }
 }

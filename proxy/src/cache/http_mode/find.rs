@@ -3,12 +3,10 @@
 use super::chosen_by;
 use crate::{
     app::Parts,
-    cache::{now_ms, question::Asking},
-    metrics::TierLabel,
+    cache::{in_memory, label, now_ms, question::Asking},
     route::Route,
 };
 use std::sync::Arc;
-use tokio::time::Instant;
 use tollgate_cache::{
     entry::{Entry, FieldNames, Rule},
     key::{CacheKey, Check},
@@ -74,25 +72,17 @@ pub(super) async fn find(
 /// The nearest entry under a key.
 async fn look(parts: &Parts, route: &Route, key: &CacheKey, check: &Check) -> Option<InTier> {
     let now_ms = now_ms();
-    let tiers = &parts.cache.tiers;
-    let ttls = route.http.ttls;
-    let took = |tier, began| {
-        parts.metrics.looked_up(tier, Instant::now().saturating_duration_since(began));
-    };
-    if ttls.memory_ms.is_some() {
-        let began = Instant::now();
-        let found = tiers.look_up_now(key, check, now_ms);
-        took(TierLabel::Memory, began);
-        if found.is_some() {
-            return found;
-        }
+    let plan = &route.http.plan;
+    if plan.begins_in_memory()
+        && let Some(found) = in_memory(parts, key, check, now_ms)
+    {
+        return Some(found);
     }
-    ttls.redis_ms?;
-    tiers.redis()?;
-    let began = Instant::now();
-    let found = tiers.look_up_shared(*key, check, ttls, now_ms).await;
-    took(TierLabel::Redis, began);
-    found
+    if !plan.goes_on() {
+        return None;
+    }
+    let took = |tier, took| parts.metrics.looked_up(label(tier), took);
+    parts.cache.tiers.look_up_rest(*key, check, plan, now_ms, took).await
 }
 
 /// Something is kept for a URL.

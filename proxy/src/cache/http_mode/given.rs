@@ -5,7 +5,7 @@ use crate::{
     body::{Body, len_u64},
     cache::decode_bill,
     meter::Call,
-    metrics::{CacheOutcome, TierLabel},
+    metrics::CacheOutcome,
     respond,
 };
 use bytes::Bytes;
@@ -71,11 +71,7 @@ impl Given {
 
     /// Writes the call's record.
     pub(crate) fn book(&self, mut call: Call) {
-        let label = match self.tier {
-            TierName::Memory => TierLabel::Memory,
-            TierName::Redis => TierLabel::Redis,
-        };
-        call.cache(self.outcome, label);
+        call.cache(self.outcome, crate::cache::label(self.tier));
         call.first_byte();
         let bill = decode_bill(&self.note).unwrap_or_default();
         call.spared(self.status.as_u16(), len_u64(self.body.len()), &bill);

@@ -4,7 +4,7 @@ use super::{Cached, Charge, Keyed, Price, Way};
 use crate::{app::Snapshot, identity::Tenant, respond::Verdict, route::Route};
 use http::HeaderValue;
 use std::{fmt::Write as _, time::Duration};
-use tollgate_config::{CacheMode, PathRule, Trust};
+use tollgate_config::{CacheMode, PathRule, Trust, Writes};
 use tollgate_core::dialect::Operation;
 
 /// Width of the labels.
@@ -144,7 +144,12 @@ fn cache(route: &Route) -> String {
         (CacheMode::Http, None) => used.tier.name().to_owned(),
         _ => format!("{} {}", used.tier.name(), length(used.ttl)),
     });
-    let tiers = tiers.collect::<Vec<_>>().join(", ");
+    let mut tiers = tiers.collect::<Vec<_>>().join(", ");
+    match policy.writes {
+        Writes::Back => {}
+        Writes::Through => tiers.push_str(", written through"),
+        Writes::Around => tiers.push_str(", written around"),
+    }
     match policy.mode {
         CacheMode::Off => "off".to_owned(),
         CacheMode::Http => format!("http, for as long as answers say; {tiers}"),
