@@ -21,7 +21,6 @@ const KEYS: &[(&str, &[&str])] = &[
 
 /// Words, under the pattern of the value they stand in.
 const WORDS: &[(&str, &[&str])] = &[
-    ("stores.redis.mode", &["cluster", "sentinel"]),
     ("upstreams.*.balance", &["cheapest", "hash"]),
     ("upstreams.*.model_version.from", &["poll"]),
     ("identity.tenant", &["jwt", "mtls"]),

@@ -199,10 +199,12 @@ pub struct Drain {
     pub deadline: Duration,
 }
 
-/// The shared store. One server.
+/// The shared store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redis {
-    pub url: RedisUrl,
+    /// At least one; all with TLS or none. What they are addresses of, `mode` says.
+    pub urls: Vec<RedisUrl>,
+    pub mode: RedisMode,
     /// Instead of the URL's.
     pub user: Option<String>,
     /// Instead of the URL's.
@@ -211,6 +213,25 @@ pub struct Redis {
     pub tls: UpstreamTls,
     /// What one command may cost a caller.
     pub timeout: Duration,
+}
+
+/// How many servers there are, and which of them is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RedisMode {
+    /// The one of the only URL.
+    #[default]
+    Single,
+    /// All, each for its slots; the URLs are of some of them.
+    Cluster,
+    /// The one that the sentinels name; the URLs are theirs.
+    Sentinel {
+        /// What they call the servers they watch.
+        master: String,
+        /// Who we are to them, instead of the URL's.
+        user: Option<String>,
+        /// Instead of the URL's.
+        password: Option<Secret>,
+    },
 }
 
 /// Who is asking: the headers that say so, in lower case. `None`: that dimension is empty.

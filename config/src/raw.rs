@@ -207,11 +207,19 @@ pub(crate) struct RawStores {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRedis {
     /// `redis://[user:password@]host[:port][/database]`, or `rediss://` with TLS; with a password,
-    /// better a reference.
-    #[schemars(required, length(min = 1, max = 1))]
+    /// better a reference. Of the server (single), of some nodes (cluster), or of the sentinels.
+    #[schemars(required, length(min = 1, max = 16))]
     pub(crate) urls: Option<Vec<RawRedisUrl>>,
+    /// Default: single.
     pub(crate) mode: Option<RawRedisMode>,
-    /// Name of a user of Redis. Default: the URL's, else Redis' default user.
+    /// What the sentinels call the servers they watch; with mode sentinel only, and then needed.
+    pub(crate) master: Option<String>,
+    /// Name of a user of the sentinels. Default: the URL's.
+    pub(crate) sentinel_user: Option<String>,
+    /// Default: the URL's.
+    pub(crate) sentinel_password: Option<RawSecret>,
+    /// Name of a user of Redis. Default: the URL's (but with mode sentinel: none), else Redis'
+    /// default user.
     pub(crate) user: Option<String>,
     /// Default: the URL's.
     pub(crate) password: Option<RawSecret>,
@@ -232,6 +240,8 @@ pub(crate) enum RawRedisUrl {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RawRedisMode {
     Single,
+    Cluster,
+    Sentinel,
 }
 
 /// Who is asking.

@@ -6,8 +6,8 @@
 use crate::{
     AliasUnit, Balance, CacheMode, CachePolicy, Class, Config, Endpoint, EvictionPolicy,
     HostHeader, HttpPolicy, InjectUsage, Listener, LogFormat, LogLevel, Match, ModelVersion,
-    PathRule, RedisUrl, ResourceKind, Route, Secret, SecretSource, TenantSource, Trust, Upstream,
-    UpstreamTls,
+    PathRule, Redis, RedisMode, RedisUrl, ResourceKind, Route, Secret, SecretSource, TenantSource,
+    Trust, Upstream, UpstreamTls,
     text::{show_duration, show_size, show_usd},
 };
 use serde_json::{Map, Value, json};
@@ -29,14 +29,7 @@ pub fn redacted(config: &Config) -> Value {
             "deadline": show_duration(config.drain.deadline),
         },
         "stores": {
-            "redis": config.redis.as_ref().map(|redis| json!({
-                "urls": [redis_url(&redis.url)],
-                "mode": "single",
-                "user": redis.user,
-                "password": redis.password.as_ref().map(secret),
-                "tls": tls_to(&redis.tls),
-                "timeout": show_duration(redis.timeout),
-            })),
+            "redis": config.redis.as_ref().map(redis),
         },
         "upstreams": upstreams.collect::<Map<_, _>>(),
         "identity": identity(config),
@@ -110,6 +103,32 @@ fn reference(source: &SecretSource) -> Value {
         SecretSource::File(path) => json!({ "file": file(path) }),
         SecretSource::Inline => "***".into(),
     }
+}
+
+fn redis(redis: &Redis) -> Value {
+    let (mode, sentinel) = match &redis.mode {
+        RedisMode::Single => ("single", None),
+        RedisMode::Cluster => ("cluster", None),
+        RedisMode::Sentinel { master, user, password } => {
+            ("sentinel", Some((master, user, password)))
+        }
+    };
+    let mut shown = json!({
+        "urls": list(&redis.urls, redis_url),
+        "mode": mode,
+        "user": redis.user,
+        "password": redis.password.as_ref().map(secret),
+        "tls": tls_to(&redis.tls),
+        "timeout": show_duration(redis.timeout),
+    });
+    if let Some((master, user, password)) = sentinel
+        && let Some(shown) = shown.as_object_mut()
+    {
+        shown.insert("master".to_owned(), json!(master));
+        shown.insert("sentinel_user".to_owned(), json!(user));
+        shown.insert("sentinel_password".to_owned(), json!(password.as_ref().map(secret)));
+    }
+    shown
 }
 
 fn redis_url(url: &RedisUrl) -> Value {

@@ -7,6 +7,7 @@ mod cross;
 mod edge;
 mod endpoint;
 mod http;
+mod redis;
 mod route;
 mod store;
 mod tag;
@@ -34,7 +35,7 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
     let admin = edge::admin(review, raw.admin.unwrap_or_default(), overrides);
     let telemetry = raw.telemetry.unwrap_or_default();
     let drain = edge::drain(review, &raw.drain.unwrap_or_default());
-    let redis = raw.stores.and_then(|stores| stores.redis).map(|raw| store::redis(review, raw));
+    let redis = raw.stores.and_then(|stores| stores.redis).map(|raw| redis::redis(review, raw));
     let upstreams = upstream::upstreams(review, raw.upstreams);
     let identity = identity(review, raw.identity.unwrap_or_default());
     let (classes, class_default) = classes(review, raw.classes);

@@ -3,8 +3,8 @@
 use super::*;
 use std::time::Duration;
 use tollgate_config::{
-    AdminAddress, CacheMode, EvictionPolicy, HostHeader, HttpPolicy, ModelVersion, PathRule, Scope,
-    TagPart, Tier, Trust, keep_what_needs_a_restart, needs_restart, redacted,
+    AdminAddress, CacheMode, EvictionPolicy, HostHeader, HttpPolicy, ModelVersion, PathRule,
+    RedisMode, Scope, TagPart, Tier, Trust, keep_what_needs_a_restart, needs_restart, redacted,
 };
 
 const FULL: &str = include_str!("../../examples/full.yaml");
@@ -23,6 +23,7 @@ fn full_table() -> Table {
     .iter()
     .fold(Table::default(), |table, name| table.file(&format!("/etc/tollgate/{name}"), ""))
     .file("/etc/tollgate/redis-password", "geheim-kennwort\n")
+    .file("/etc/tollgate/sentinel-password", "geheim-wache\n")
     .file("/run/secrets/tollgate-admin", "geheim-token\n")
     .file("/etc/tollgate/cache-key-of-last-year", "geheim/geheim/geheim/geheim/geheim/geheim+o=\n")
     .var("TOLLGATE_CACHE_KEY", &"9e".repeat(32))
@@ -89,7 +90,10 @@ fn the_full_example_means_what_it_says() {
     assert_eq!(client.private_key, Path::new("/etc/tollgate/client.key"));
     assert_eq!(config.resources[0].hourly_pico_usd, 2_500_000_000_000);
     assert_eq!(config.namespace(provider), "prod/chat");
-    assert_eq!(config.redis.as_ref().unwrap().url.expose(), "rediss://u:geheim-redis@redis:6379/2");
+    assert_eq!(
+        config.redis.as_ref().unwrap().urls[0].expose(),
+        "rediss://u:geheim-redis@redis:6379/2"
+    );
     assert_eq!(config.admin.token.as_ref().unwrap().expose(), "geheim-token");
 }
 
@@ -101,6 +105,28 @@ fn the_full_example_says_who_we_are_to_redis() {
     assert_eq!(redis.password.unwrap().expose(), "geheim-kennwort");
     assert_eq!(redis.tls.ca.as_deref(), Some(Path::new("/etc/tollgate/redis-ca.pem")));
     assert!(redis.tls.client.is_some());
+}
+
+#[test]
+fn redis_may_be_many_servers() {
+    let says = |redis: &str| {
+        let text = SMALLEST
+            .replace("upstreams:", &format!("stores: {{ redis: {{ {redis} }} }}\nupstreams:"));
+        load(&text, &Table::default().var("P", "geheim")).unwrap().0
+    };
+    let cluster = says(r#"urls: ["redis://a", "redis://b:7000"], mode: cluster"#).redis.unwrap();
+    assert_eq!((cluster.urls.len(), cluster.mode), (2, RedisMode::Cluster));
+    let config = says(
+        r#"urls: ["redis://:geheim@a:26379/2", "redis://b:26379/2"], mode: sentinel,
+           master: cache, sentinel_user: s, sentinel_password: { env: P }, user: u, password: { env: P }"#,
+    );
+    let shown = redacted(&config).to_string();
+    assert!(shown.contains(r#""master":"cache""#) && !shown.contains("geheim"), "{shown}");
+    let RedisMode::Sentinel { master, user, password } = config.redis.unwrap().mode else {
+        panic!("{shown}")
+    };
+    assert_eq!((master.as_str(), user.as_deref()), ("cache", Some("s")));
+    assert_eq!(password.unwrap().expose(), "geheim");
 }
 
 #[test]

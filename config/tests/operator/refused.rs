@@ -16,7 +16,7 @@ fn what_is_not_built_yet_is_refused_by_name() {
 readiness: { upstream: model }
 budgets: []
 telemetry: { traces: { otlp: "http://x" } }
-stores: { memcached: {}, postgres: {}, redis: { urls: ["redis://a"], mode: cluster } }
+stores: { memcached: {}, postgres: {} }
 upstreams:
   model:
     endpoints: [{ url: "http://x", weight: 1, zone: a, priority: 0 }]
@@ -46,7 +46,6 @@ cache: { warm: {} }
     telemetry.traces: not in this version
     stores.memcached: not in this version
     stores.postgres: not in this version
-    stores.redis.mode: cluster: not in this version
     upstreams.cheap.balance: cheapest: not in this version
     upstreams.model.balance.hash: not in this version
     upstreams.model.breaker: not in this version
@@ -253,6 +252,32 @@ fn a_key_that_is_none_is_refused_by_its_place_and_not_quoted() {
     insta::assert_snapshot!(
         says(&hex, base64).unwrap_err(),
         @"cache.redis.encryption.previous[1]: is a key that stands here already"
+    );
+}
+
+#[test]
+fn addresses_of_redis_that_do_not_go_together_are_refused() {
+    let says = |redis: &str| problems(&with(&format!("stores: {{ redis: {{ {redis} }} }}")));
+    insta::assert_snapshot!(
+        says(r#"urls: ["redis://a", "rediss://b", "redis://c/1"], mode: cluster, master: m"#),
+        @r"
+    stores.redis.urls[1]: must be redis or rediss as the first is: all with tls or none
+    stores.redis.urls[2]: a cluster has database 0 only
+    stores.redis.master: is for mode sentinel only
+    "
+    );
+    insta::assert_snapshot!(
+        says(r#"urls: ["redis://a/1", "redis://b:1/2"], mode: sentinel, sentinel_user: u"#),
+        @r"
+    stores.redis.urls[0]: must name its port; a sentinel's is mostly 26379
+    stores.redis.urls[1]: must name the database that the first names
+    stores.redis.master: missing: mode sentinel needs it
+    stores.redis.sentinel_password: missing: user needs its password
+    "
+    );
+    insta::assert_snapshot!(
+        says(r#"urls: ["redis://a", "redis://b"]"#),
+        @"stores.redis.urls: one only; several are for mode cluster or sentinel"
     );
 }
 

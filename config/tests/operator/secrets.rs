@@ -16,8 +16,8 @@ fn no_way_of_printing_shows_a_secret() {
     let (config, warnings) = load(TEXT, &table).unwrap();
     assert_eq!(config.admin.token.as_ref().unwrap().expose(), "geheim1");
     let redis = config.redis.as_ref().unwrap();
-    assert_eq!(redis.url.expose(), "redis://user:geheim2@redis:6379/1");
-    let all = format!("{config:?}{config:#?}{}{}{warnings:?}", redis.url, redacted(&config));
+    assert_eq!(redis.urls[0].expose(), "redis://user:geheim2@redis:6379/1");
+    let all = format!("{config:?}{config:#?}{}{}{warnings:?}", redis.urls[0], redacted(&config));
     assert!(!all.contains("geheim"), "{all}");
     assert!(all.contains("redis://***@redis:6379/1"));
 }

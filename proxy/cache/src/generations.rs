@@ -251,6 +251,23 @@ impl Generations {
         at.epoch == table.epoch && at.sequence < table.newest
     }
 
+    /// Whether Redis has forgotten purges that it once numbered, also where it has numbered others
+    /// since: of every subject's last it must know that one or a later.
+    pub(crate) fn has_lost(&self, fleet: &FleetTable) -> bool {
+        if self.is_behind(fleet.at) {
+            return true;
+        }
+        let table = self.read();
+        if fleet.at.epoch != table.epoch {
+            return false;
+        }
+        let theirs: HashMap<Subject, u64> = fleet.purges.iter().copied().collect();
+        let of = |subject| theirs.get(&subject).copied().unwrap_or(0);
+        let of_all = of(Subject::ALL);
+        table.all.fleet > of_all
+            || table.subjects.iter().any(|(s, newest)| newest.fleet > of(*s).max(of_all))
+    }
+
     /// Whether everything up to `at` was heard.
     pub(crate) fn is_complete(&self, at: FleetStamp) -> bool {
         let table = self.read();

@@ -39,6 +39,25 @@ fn an_entry_once_found_valid_is_still_voided_by_the_next_purge() {
 }
 
 #[test]
+fn a_redis_that_numbered_another_purge_in_the_place_of_one_has_lost_it() {
+    let generations = Generations::default();
+    let (a, b, all) = (tag("a"), tag("b"), Subject::ALL);
+    generations.adopt(&FleetTable { at: at(7, 3), purges: vec![(a, 3), (all, 1)] });
+    let lost = |sequence, purges: &[(Subject, u64)]| {
+        generations.has_lost(&FleetTable { at: at(7, sequence), purges: purges.to_vec() })
+    };
+    assert!(!lost(3, &[(a, 3), (all, 1)]));
+    assert!(!lost(9, &[(a, 4), (b, 9), (all, 1)]));
+    assert!(!lost(4, &[(all, 4)]), "of all it is a purge of that, too");
+    assert!(lost(2, &[(all, 1)]), "fewer");
+    assert!(lost(3, &[(b, 3), (all, 1)]), "as many, but another");
+    assert!(lost(8, &[(b, 8), (a, 2), (all, 1)]), "an older one of it");
+    assert!(lost(8, &[(b, 8), (a, 3)]), "of all");
+    let other_epoch = FleetTable { at: at(8, 0), purges: Vec::new() };
+    assert!(!generations.has_lost(&other_epoch), "that is told by its name");
+}
+
+#[test]
 fn one_name_is_another_subject_in_each_role() {
     let subjects = [
         tag("x"),

@@ -9,12 +9,18 @@
 
 mod fleet;
 mod site;
+mod survey;
+mod sentinel;
+mod slots;
+mod finder;
+mod node;
 mod link;
+mod reads;
 mod writes;
 mod session;
 
 pub use link::LinkState;
-pub use site::RedisTls;
+pub use site::{RedisMode, RedisTls, Sentinels};
 
 use crate::{
     codec,
@@ -42,8 +48,10 @@ const UNPACK_BYTES_MAX: usize = 128 * 1024;
 /// How Redis is reached, and what may be spent on it.
 #[derive(Clone)]
 pub struct RedisSettings {
-    /// `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`, `rediss://…` or `redis+unix:///PATH`.
-    pub url: String,
+    /// Each `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`, `rediss://…` or, alone, `redis+unix:///PATH`;
+    /// not none. What they are addresses of, `mode` says.
+    pub urls: Vec<String>,
+    pub mode: RedisMode,
     /// Instead of the URL's.
     pub user: Option<String>,
     /// Instead of the URL's.
@@ -77,6 +85,8 @@ pub struct RedisSettings {
 pub enum BadRedis {
     #[error("not an address of redis; write redis://host:port, rediss:// or redis+unix:///path")]
     Url(#[source] redis::RedisError),
+    #[error("no address of redis is named")]
+    NoUrl,
     #[error("the tls files for redis are no certificates or key in PEM")]
     Tls(#[source] redis::RedisError),
 }
@@ -92,7 +102,8 @@ impl RedisSettings {
     /// With 10 ms for a read, 32 MiB for the queue, 16 MiB for a value, in the clear.
     pub fn new(url: impl Into<String>, namespace: impl Into<String>) -> Self {
         Self {
-            url: url.into(),
+            urls: vec![url.into()],
+            mode: RedisMode::Single,
             user: None,
             password: None,
             tls: RedisTls::default(),
@@ -145,7 +156,7 @@ impl RedisTier {
 
     /// The entry under `key`, if Redis has it, it may be given at `now_ms`, and it came in time.
     pub async fn look_up(&self, key: CacheKey, check: &Check, now_ms: u64) -> Option<Entry> {
-        let value = self.read(key).await?;
+        let value = self.link.read(key).await?;
         let counters = &self.link.counters;
         let mut entry = match self.unpack(key, value).await {
             Ok(entry) => entry,
@@ -187,38 +198,6 @@ impl RedisTier {
         }
         let unpacked = task::spawn_blocking(move || unpack(value)).await;
         unpacked.unwrap_or(Err(Unreadable::Foreign))
-    }
-
-    async fn read(&self, key: CacheKey) -> Option<Bytes> {
-        let (link, counters) = (&self.link, &self.link.counters);
-        let Some((mut connection, session)) = link.quick() else {
-            counters.skipped.add_one();
-            return None;
-        };
-        // Not GET: a foreign value of half a gigabyte must not become ours. A cut value is no
-        // entry.
-        let mut command = redis::cmd("GETRANGE");
-        command.arg(link.names.entry(key)).arg(0).arg(link.settings.value_bytes_max);
-        let answer = command.query_async::<Bytes>(&mut connection);
-        match time::timeout(link.settings.read_timeout, answer).await {
-            Ok(Ok(value)) if value.is_empty() => {
-                counters.misses.add_one();
-                None
-            }
-            Ok(Ok(value)) => Some(value),
-            Ok(Err(error)) => {
-                counters.errors.add_one();
-                if error.is_unrecoverable_error() {
-                    link.trip(session);
-                }
-                None
-            }
-            Err(_elapsed) => {
-                counters.timeouts.add_one();
-                link.trip(session);
-                None
-            }
-        }
     }
 
     /// Puts `entry` on its way; Redis forgets it after `ttl_ms`. Never waits.

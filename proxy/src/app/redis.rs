@@ -3,23 +3,37 @@
 use super::run::StartError;
 use std::path::Path;
 use tollgate_cache::{
-    shared::{RedisSettings, RedisTls},
+    shared::{RedisMode, RedisSettings, RedisTls, Sentinels},
     wrap::{SealKey, Seals},
 };
-use tollgate_config::{CacheRedis, Config, EncryptionKey, Redis, UpstreamTls};
+use tollgate_config::{
+    CacheRedis, Config, EncryptionKey, Redis, RedisMode as Mode, Secret, UpstreamTls,
+};
 
 pub(super) fn settings(config: &Config, redis: &Redis) -> Result<RedisSettings, StartError> {
     let namespace = config.cache.namespace.clone().unwrap_or_else(|| {
         config.upstreams.first().map(|first| first.name.clone()).unwrap_or_default()
     });
+    let exposed = |secret: &Secret| secret.expose().to_owned();
+    let mode = match &redis.mode {
+        Mode::Single => RedisMode::Single,
+        Mode::Cluster => RedisMode::Cluster,
+        Mode::Sentinel { master, user, password } => RedisMode::Sentinel(Sentinels {
+            master: master.clone(),
+            user: user.clone(),
+            password: password.as_ref().map(exposed),
+        }),
+    };
     Ok(RedisSettings {
+        urls: redis.urls.iter().map(|url| url.expose().to_owned()).collect(),
+        mode,
         user: redis.user.clone(),
-        password: redis.password.as_ref().map(|secret| secret.expose().to_owned()),
+        password: redis.password.as_ref().map(exposed),
         tls: tls(&redis.tls)?,
         read_timeout: redis.timeout,
         compress: config.cache.redis.compress,
         seals: seals(&config.cache.redis)?,
-        ..RedisSettings::new(redis.url.expose(), namespace)
+        ..RedisSettings::new("", namespace)
     })
 }
 

@@ -7,6 +7,10 @@
 //!   tollgate:NS:e:KEY       an entry, with its time to live
 //! ```
 //!
+//! In a cluster the braces put purges and versions on one node, and each entry on that of its own
+//! slot. PUBLISH reaches the subscribers of every node (a sharded channel would need Redis 7 and
+//! save nothing: everybody subscribes where it is said).
+//!
 //! Epoch, sequence and purges are one hash on purpose: a Redis that evicts keys evicts all of it or
 //! nothing, and a missing epoch is noticed. Each change is one script, so the number a purge gets,
 //! the table and the message cannot disagree. Messages may be lost; the sequence shows it.
@@ -102,6 +106,11 @@ impl Names {
             channel: format!("tollgate:{{{namespace}}}:news"),
             entries: format!("tollgate:{namespace}:e:"),
         }
+    }
+
+    /// The key that decides which node of a cluster is home.
+    pub(super) fn home_key(&self) -> &[u8] {
+        self.purges.as_bytes()
     }
 
     pub(super) fn entry(&self, key: CacheKey) -> String {

@@ -10,14 +10,18 @@
 //! reconnect, which is why this is not the crate's `ConnectionManager`. One task owns the way back
 //! ([`super::session`]).
 
-use super::{BadRedis, RedisSettings, fleet::Names, site::Site};
+use super::{
+    BadRedis, RedisSettings,
+    fleet::Names,
+    node::{Connections, Line, Nodes},
+    site::Site,
+};
 use crate::{
     counters::TierCounters,
     generations::{Generations, Subject},
     versions::Versions,
     wrap::Wrapping,
 };
-use redis::aio::MultiplexedConnection;
 use std::{
     collections::VecDeque,
     sync::{
@@ -38,16 +42,6 @@ pub enum LinkState {
     Down,
 }
 
-/// Two connections for what must be quick, one for values on their way out: a connection
-/// answers in order, and a megabyte in front of a small question is ten milliseconds.
-#[derive(Clone, Debug)]
-pub(super) struct Connections {
-    /// Distinguishes a failure of now from one of before the last reconnect.
-    pub(super) session: u64,
-    pub(super) quick: [MultiplexedConnection; 2],
-    pub(super) bulk: MultiplexedConnection,
-}
-
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) names: Names,
@@ -57,11 +51,12 @@ pub(super) struct Link {
     pub(super) counters: Arc<TierCounters>,
     pub(super) versions: Arc<Versions>,
     pub(super) site: Site,
-    up: RwLock<Option<Connections>>,
+    up: RwLock<Option<Arc<Nodes>>>,
     sessions: AtomicU64,
+    tickets: AtomicU64,
     turns: AtomicU64,
     state: watch::Sender<LinkState>,
-    tripped: Notify,
+    map_doubted: Notify,
     pending: Mutex<VecDeque<Pending>>,
     pending_came: Notify,
 }
@@ -71,14 +66,6 @@ pub(super) struct Link {
 struct Pending {
     subject: Subject,
     numbered: Option<oneshot::Sender<()>>,
-}
-
-impl Connections {
-    /// The two take turns.
-    fn quick(&self, turn: u64) -> MultiplexedConnection {
-        let [even, odd] = &self.quick;
-        if turn.is_multiple_of(2) { even.clone() } else { odd.clone() }
-    }
 }
 
 impl Link {
@@ -102,9 +89,10 @@ impl Link {
             counters,
             up: RwLock::default(),
             sessions: AtomicU64::new(0),
+            tickets: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             state: watch::Sender::new(LinkState::Down),
-            tripped: Notify::new(),
+            map_doubted: Notify::new(),
             pending: Mutex::default(),
             pending_came: Notify::new(),
         })
@@ -114,27 +102,48 @@ impl Link {
         self.state.subscribe()
     }
 
-    /// The connections, if the tier is up. Never waits.
-    pub(super) fn connections(&self) -> Option<Connections> {
+    /// Who serves what, if the tier is up. Never waits.
+    pub(super) fn nodes(&self) -> Option<Arc<Nodes>> {
         self.up.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A connection for a small question, and its session.
-    pub(super) fn quick(&self) -> Option<(MultiplexedConnection, u64)> {
+    /// A connection for a small question about what `name` names.
+    pub(super) fn quick(&self, name: &str) -> Option<Line> {
         let turn = self.turns.fetch_add(1, Ordering::Relaxed);
-        let up = self.up.read().unwrap_or_else(PoisonError::into_inner);
-        up.as_ref().map(|up| (up.quick(turn), up.session))
+        let nodes = self.nodes()?;
+        let Some(node) = nodes.of(name.as_bytes()) else {
+            self.doubt_map();
+            return None;
+        };
+        node.quick(turn)
     }
 
-    /// Opens the breaker: nobody asks until a probe has been answered.
-    pub(super) fn trip(&self, session: u64) {
-        let mut up = self.up.write().unwrap_or_else(PoisonError::into_inner);
-        if up.as_ref().is_some_and(|up| up.session == session) {
-            *up = None;
-            self.counters.breaker_opened.add_one();
-            self.state.send_replace(LinkState::Down);
-            self.tripped.notify_one();
+    /// Opens the breaker of a node: nobody asks it until a probe has been answered. Home's is the
+    /// tier's.
+    pub(super) fn trip(&self, line: &Line) {
+        if !line.node.trip(line) {
+            return;
         }
+        self.counters.breaker_opened.add_one();
+        let mut up = self.up.write().unwrap_or_else(PoisonError::into_inner);
+        if up.as_ref().is_some_and(|nodes| Arc::ptr_eq(nodes.home(), &line.node)) {
+            *up = None;
+            self.state.send_replace(LinkState::Down);
+        }
+    }
+
+    /// A name for connections that are about to be published.
+    pub(super) fn ticket(&self) -> u64 {
+        self.tickets.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Who serves what may have changed.
+    pub(super) fn doubt_map(&self) {
+        self.map_doubted.notify_one();
+    }
+
+    pub(super) async fn map_doubted(&self) {
+        self.map_doubted.notified().await;
     }
 
     /// Puts a purge on its way. The receiver hears when Redis has numbered it.
@@ -158,11 +167,20 @@ impl Link {
         self.pending().len()
     }
 
-    /// Closes the breaker: the connections were just heard.
-    pub(super) fn open(&self, connections: &mut Connections) {
-        connections.session = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-        *self.up.write().unwrap_or_else(PoisonError::into_inner) = Some(connections.clone());
+    /// Closes the breaker: home was just heard through `connections`.
+    pub(super) fn open(&self, nodes: &Arc<Nodes>, connections: &Connections) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        nodes.home().open(self.ticket(), connections);
+        *self.up.write().unwrap_or_else(PoisonError::into_inner) = Some(nodes.clone());
         self.state.send_replace(LinkState::Up);
+    }
+
+    /// Has other nodes used from now on, if any are.
+    pub(super) fn turn_to(&self, nodes: &Arc<Nodes>) {
+        let mut up = self.up.write().unwrap_or_else(PoisonError::into_inner);
+        if up.is_some() {
+            *up = Some(nodes.clone());
+        }
     }
 
     /// Takes the connections from everybody.
@@ -174,10 +192,6 @@ impl Link {
     /// How often the breaker was closed.
     pub(super) fn sessions(&self) -> u64 {
         self.sessions.load(Ordering::Relaxed)
-    }
-
-    pub(super) async fn tripped(&self) {
-        self.tripped.notified().await;
     }
 
     pub(super) async fn pending_came(&self) {

@@ -7,15 +7,19 @@
 //! first our own pending ones are pushed, then the table is read, then the tier is used.
 
 use super::{
+    finder::{FindError, Finder},
     fleet::{self, Message},
-    link::{Connections, Link},
+    link::Link,
+    node::{self, Connections, Neighbours, Node, Nodes},
+    sentinel,
+    site::{Address, Clients, RedisMode},
 };
 use crate::{
-    generations::{FleetStamp, Heard, Subject},
+    generations::{FleetStamp, FleetTable, Heard, Subject},
     versions::News,
 };
 use redis::{
-    AsyncConnectionConfig, Cmd, FromRedisValue, PushInfo, PushKind, RedisError, Value,
+    Cmd, FromRedisValue, PushInfo, PushKind, RedisError, Value,
     aio::{MultiplexedConnection, SendError},
 };
 use std::{
@@ -28,18 +32,25 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{sync::mpsc, time};
+use tokio::{
+    sync::mpsc,
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 /// Messages not yet looked at; a message lost beyond that is noticed and the table read again.
 const MESSAGES_MAX: usize = 1024;
-/// Commands in the crate's pipeline; its default of 50 makes bursts wait.
-const PIPELINE_MAX: usize = 1024;
 
 #[derive(Debug, thiserror::Error)]
 enum LinkError {
     #[error("redis cannot be used; see that it is up, is version 6 or newer and lets us in")]
     Redis(#[from] RedisError),
+    #[error(transparent)]
+    Find(#[from] FindError),
+    #[error("the server that redis' sentinels name says it is no master; it will be asked again")]
+    NotMaster,
+    #[error("another server is redis' master now, or holds the purges")]
+    Moved,
     #[error("redis did not answer within {0:?}")]
     Timeout(Duration),
     #[error("the connection to redis was lost")]
@@ -57,7 +68,13 @@ enum Push {
 
 /// One set of connections, from connecting to the first that breaks.
 struct Session<'a> {
-    link: &'a Link,
+    link: &'a Arc<Link>,
+    finder: Finder<'a>,
+    /// Home's, where a sentinel or a cluster named it.
+    address: Option<Address>,
+    home: Arc<Node>,
+    nodes: Arc<Nodes>,
+    neighbours: Neighbours,
     connections: Connections,
     pushes: mpsc::Receiver<Push>,
     /// A push found the channel full.
@@ -90,22 +107,21 @@ pub(super) async fn keep(link: Arc<Link>, stop: CancellationToken) {
     }
 }
 
-async fn live(link: &Link) -> Result<Infallible, LinkError> {
+async fn live(link: &Arc<Link>) -> Result<Infallible, LinkError> {
     let mut session = Session::connect(link).await?;
     session.catch_up().await?;
-    link.open(&mut session.connections);
+    link.open(&session.nodes, &session.connections);
     tracing::info!("redis is up");
     session.serve().await
 }
 
 impl<'a> Session<'a> {
-    async fn connect(link: &'a Link) -> Result<Self, LinkError> {
+    async fn connect(link: &'a Arc<Link>) -> Result<Self, LinkError> {
+        let mut finder = Finder::new(link);
+        let found = finder.find().await?;
         let (pushed, pushes) = mpsc::channel(MESSAGES_MAX);
         let missed = Arc::new(AtomicBool::new(false));
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(link.settings.probe_timeout))
-            .set_response_timeout(Some(link.settings.probe_timeout))
-            .set_pipeline_buffer_size(PIPELINE_MAX);
+        let config = node::config(link);
         let push_missed = missed.clone();
         let subscription = config.clone().set_push_sender(move |push: PushInfo| {
             let push = read_push(push);
@@ -114,19 +130,74 @@ impl<'a> Session<'a> {
             }
             Ok::<(), SendError>(())
         });
-        let at = link.site.find()?;
+        let at = Clients::of(&found.home)?;
+        // Of all nodes home: it is the one that says what is said, and where it ends we end.
         let mut subscription =
             at.messages.get_multiplexed_async_connection_with_config(&subscription).await?;
         subscription.subscribe(&link.names.channel).await?;
-        let one = || at.commands.get_multiplexed_async_connection_with_config(&config);
-        let quick = [one().await?, one().await?];
-        let connections = Connections { session: 0, quick, bulk: one().await? };
-        Ok(Self { link, connections, pushes, missed, _subscription: subscription })
+        let connections = Connections::open(&at, &config).await?;
+        let (home, mut neighbours) = (Arc::<Node>::default(), Neighbours::default());
+        let nodes = match (found.map, &found.address) {
+            (Some(map), Some(address)) => {
+                Nodes::of_cluster(map, home.clone(), address, &mut neighbours, link)
+            }
+            _ => Nodes::alone(home.clone()),
+        };
+        let session = Self {
+            link,
+            finder,
+            address: found.address,
+            home,
+            nodes: Arc::new(nodes),
+            neighbours,
+            connections,
+            pushes,
+            missed,
+            _subscription: subscription,
+        };
+        session.see_that_it_is_master().await?;
+        let _some_away = time::timeout(link.settings.probe_timeout, session.nodes.reached()).await;
+        Ok(session)
+    }
+
+    /// A replica would answer, too, with what it has, and refuse what is written.
+    async fn see_that_it_is_master(&self) -> Result<(), LinkError> {
+        if !matches!(self.link.site.mode, RedisMode::Sentinel(_)) {
+            return Ok(());
+        }
+        let role: Value = self.ask(&redis::cmd("ROLE")).await?;
+        if sentinel::says_master(&role) { Ok(()) } else { Err(LinkError::NotMaster) }
+    }
+
+    /// Asks again who is where. An error if home is another.
+    async fn look_around(&mut self) -> Result<(), LinkError> {
+        let found = match self.finder.find().await {
+            Ok(found) => found,
+            // Nobody can say; what there is goes on for as long as it answers.
+            Err(error) => {
+                tracing::debug!(%error, "redis' servers are where they were, as far as is known");
+                return Ok(());
+            }
+        };
+        if found.address != self.address {
+            return Err(LinkError::Moved);
+        }
+        if let (Some(map), Some(address)) = (found.map, &found.address)
+            && !self.nodes.has_map(Some(&map))
+        {
+            let home = self.home.clone();
+            let nodes = Nodes::of_cluster(map, home, address, &mut self.neighbours, self.link);
+            self.nodes = Arc::new(nodes);
+            self.link.turn_to(&self.nodes);
+        }
+        Ok(())
     }
 
     async fn serve(&mut self) -> Result<Infallible, LinkError> {
         let mut probes = time::interval(self.link.settings.probe_interval);
         probes.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        // A storm of doubts is one look.
+        let (mut doubted, mut next_look) = (false, Instant::now());
         loop {
             let complete = tokio::select! {
                 push = self.pushes.recv() => match push {
@@ -134,11 +205,21 @@ impl<'a> Session<'a> {
                     Some(Push::Lost) | None => return Err(LinkError::Lost),
                 },
                 _ = probes.tick() => self.probe().await?,
-                () = self.link.tripped() => {
+                () = self.home.tripped() => {
                     if !(self.probe().await? && self.push_pending().await?) {
                         self.catch_up().await?;
                     }
-                    self.link.open(&mut self.connections);
+                    self.link.open(&self.nodes, &self.connections);
+                    true
+                }
+                () = self.link.map_doubted(), if !doubted => {
+                    doubted = true;
+                    true
+                }
+                () = time::sleep_until(next_look), if doubted => {
+                    self.look_around().await?;
+                    doubted = false;
+                    next_look = Instant::now() + self.link.settings.reconnect_interval;
                     true
                 }
                 () = self.link.pending_came() => self.push_pending().await?,
@@ -180,6 +261,11 @@ impl<'a> Session<'a> {
 
     /// Asks Redis where it is. Whether we are there too.
     async fn probe(&mut self) -> Result<bool, LinkError> {
+        if matches!(self.link.site.mode, RedisMode::Sentinel(_)) {
+            // A master that was cut off from its sentinels does not know that it is none any more.
+            self.see_that_it_is_master().await?;
+            self.look_around().await?;
+        }
         let at = self.place().await?;
         let generations = &self.link.generations;
         Ok(at.is_some_and(|at| generations.is_complete(at) && !generations.is_behind(at)))
@@ -187,14 +273,17 @@ impl<'a> Session<'a> {
 
     /// Pushes what Redis has not heard, then reads what we have not.
     async fn catch_up(&mut self) -> Result<(), LinkError> {
-        // Before our own purges raise its sequence: was it restored from an older state?
-        let behind = self.place().await?.filter(|at| self.link.generations.is_behind(*at));
-        if let Some(at) = behind {
+        // Before our own purges raise its sequence: was it restored from an older state, or did a
+        // replica take over that had not heard of all?
+        let mut table = self.table(None).await?;
+        if self.link.generations.has_lost(&table) {
             tracing::warn!("redis has forgotten purges it had numbered; a new epoch begins");
-            self.read_table(Some(at.epoch)).await?;
+            table = self.table(Some(table.at.epoch)).await?;
         }
-        self.push_pending().await?;
-        self.read_table(None).await?;
+        self.link.generations.adopt(&table);
+        if !self.push_pending().await? {
+            self.link.generations.adopt(&self.table(None).await?);
+        }
         self.push_news().await?;
 
         let fields: Vec<(Vec<u8>, Vec<u8>)> =
@@ -215,11 +304,10 @@ impl<'a> Session<'a> {
         Ok(fleet::read_place(epoch.as_deref(), sequence.as_deref()))
     }
 
-    async fn read_table(&mut self, lost: Option<u64>) -> Result<(), LinkError> {
+    /// The fleet's purges. `lost` names an epoch that is to end.
+    async fn table(&self, lost: Option<u64>) -> Result<FleetTable, LinkError> {
         let fields: Vec<(Vec<u8>, Vec<u8>)> = self.ask_much(&self.link.names.read(lost)).await?;
-        let table = fleet::read_table(&fields).ok_or(LinkError::ForeignTable)?;
-        self.link.generations.adopt(&table);
-        Ok(())
+        fleet::read_table(&fields).ok_or(LinkError::ForeignTable)
     }
 
     /// Has our own purges numbered, oldest first. Whether none of others was missed meanwhile.

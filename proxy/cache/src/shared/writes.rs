@@ -5,13 +5,18 @@
 //! instance only finds a miss. Entries are encoded, compressed and sealed here, off the caller's path; while
 //! queued they share their bytes with the memory tier.
 
-use super::link::Link;
+use super::{link::Link, node::Node};
 use crate::{codec, entry::Entry, key::CacheKey, tiers::Ack, wrap::Wrapper};
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
-use tokio::{sync::mpsc, task, time};
+use tokio::{
+    sync::mpsc,
+    task::{self, JoinSet},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Small entries share a round trip, up to so many …
@@ -109,43 +114,104 @@ impl Queued {
 
     async fn write(&self, link: &Arc<Link>, wrapper: Wrapper, batch: Vec<Write>) -> Wrapper {
         let counters = &link.counters;
-        let Some(mut up) = link.connections() else {
+        let Some(nodes) = link.nodes() else {
             counters.dropped_down.add(count(batch.len()));
             return wrapper;
         };
         let (wrapper, values) = packed(link, wrapper, batch).await;
-        if values.is_empty() {
-            return wrapper;
-        }
-        let mut pipeline = redis::pipe();
-        for value in &values {
-            let command = pipeline.cmd("SET").arg(link.names.entry(value.key)).arg(&value.bytes);
-            command.arg("PX").arg(value.ttl_ms).ignore();
-        }
-        let sent = pipeline.exec_async(&mut up.bulk);
-        match time::timeout(link.settings.write_timeout, sent).await {
-            Ok(Ok(())) => counters.stored.add(count(values.len())),
-            Ok(Err(error)) => {
-                counters.dropped_down.add(count(values.len()));
-                if error.is_unrecoverable_error() {
-                    link.trip(up.session);
-                }
-                tracing::debug!(%error, "redis refused a write");
-            }
-            Err(_elapsed) => {
-                counters.dropped_down.add(count(values.len()));
-                link.trip(up.session);
+        // One round trip to each node: a pipeline cannot span two.
+        let mut groups = Vec::<(&Arc<Node>, Vec<Packed>)>::new();
+        for value in values {
+            let Some(node) = nodes.of(value.name.as_bytes()) else {
+                link.doubt_map();
+                counters.dropped_down.add_one();
+                continue;
+            };
+            match groups.iter_mut().find(|(other, _)| Arc::ptr_eq(other, node)) {
+                Some((_, group)) => group.push(value),
+                None => groups.push((node, vec![value])),
             }
         }
+        let mut under_way = JoinSet::new();
+        for (node, group) in groups {
+            under_way.spawn(send(link.clone(), node.clone(), group));
+        }
+        // A node that stands still holds the others' next batch up once: then its breaker is open.
+        while under_way.join_next().await.is_some() {}
         wrapper
     }
 }
 
+/// Writes what one node serves.
+async fn send(link: Arc<Link>, node: Arc<Node>, values: Vec<Packed>) {
+    let counters = &link.counters;
+    let Some(mut line) = node.bulk() else {
+        counters.dropped_down.add(count(values.len()));
+        return;
+    };
+    let mut pipeline = redis::pipe();
+    for value in &values {
+        pipeline.add_command(value.set());
+    }
+    pipeline.ignore_errors();
+    let sent = pipeline.query_async::<Vec<Result<Value, RedisError>>>(&mut line.connection);
+    let answers = match time::timeout(link.settings.write_timeout, sent).await {
+        Ok(Ok(answers)) => answers,
+        Ok(Err(error)) => {
+            counters.dropped_down.add(count(values.len()));
+            if error.is_unrecoverable_error() {
+                link.trip(&line);
+            }
+            tracing::debug!(%error, "redis refused a write");
+            return;
+        }
+        Err(_elapsed) => {
+            counters.dropped_down.add(count(values.len()));
+            link.trip(&line);
+            return;
+        }
+    };
+    for (value, answer) in values.iter().zip(answers) {
+        let Err(error) = answer else {
+            counters.stored.add_one();
+            continue;
+        };
+        if send_elsewhere(&link, value, &error).await {
+            counters.stored.add_one();
+            continue;
+        }
+        counters.dropped_down.add_one();
+        if error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) {
+            // It was a master. The session finds out who is.
+            link.trip(&line);
+        }
+        tracing::debug!(%error, "redis refused a write");
+    }
+}
+
+/// Writes a value where an answer says that it belongs. Whether it is there.
+async fn send_elsewhere(link: &Link, value: &Packed, error: &RedisError) -> bool {
+    let Some(mut line) = link.redirected(error) else { return false };
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("ASKING").ignore().add_command(value.set()).ignore();
+    let sent = pipeline.exec_async(&mut line.connection);
+    matches!(time::timeout(link.settings.write_timeout, sent).await, Ok(Ok(())))
+}
+
 /// An entry as it goes out.
 struct Packed {
-    key: CacheKey,
+    /// Its key in Redis.
+    name: String,
     bytes: Vec<u8>,
     ttl_ms: u64,
+}
+
+impl Packed {
+    fn set(&self) -> Cmd {
+        let mut command = redis::cmd("SET");
+        command.arg(&self.name).arg(&self.bytes).arg("PX").arg(self.ttl_ms);
+        command
+    }
 }
 
 /// Packs a batch, on a thread of its own where that takes a while: the runtime's threads are the
@@ -178,7 +244,10 @@ fn pack(link: &Link, wrapper: &mut Wrapper, batch: &[Write]) -> Vec<Packed> {
             continue;
         }
         match wrapper.wrap(write.key, codec::encode(write.key, &write.entry)) {
-            Ok(bytes) => values.push(Packed { key: write.key, bytes, ttl_ms: write.ttl_ms }),
+            Ok(bytes) => {
+                let name = link.names.entry(write.key);
+                values.push(Packed { name, bytes, ttl_ms: write.ttl_ms });
+            }
             Err(error) => {
                 link.counters.dropped_down.add_one();
                 tracing::warn!(%error, "an entry stays out of redis");
