@@ -162,3 +162,23 @@ async fn a_purge_of_nothing_in_particular_is_refused_and_purges_nothing() {
     }
     assert!(is_cached(&world.client, CHAT, &chat("a")).await);
 }
+
+#[tokio::test]
+async fn a_dry_run_counts_and_purges_nothing() {
+    let world = content(json!({ "tags": ["kb:{header.x-kb}"] })).start().await;
+    for (kb, text) in [("7", "a"), ("7", "b"), ("8", "c")] {
+        world.client.post_with(CHAT, &[("x-kb", kb)], &chat(text)).await;
+    }
+    for (target, count) in [
+        (json!({ "tag": "kb:7", "dry_run": true }), 2),
+        (json!({ "tag": "kb:9", "dry_run": true }), 0),
+        (json!({ "route": "all", "dry_run": true }), 3),
+        (json!({ "all": true, "dry_run": true }), 3),
+    ] {
+        let said = purge(&world, target).await;
+        assert_eq!(said, json!({ "purged": count, "reach": "instance", "pending": false }));
+    }
+    for text in ["a", "b", "c"] {
+        assert!(has(&world, &[], &chat(text)).await);
+    }
+}

@@ -60,6 +60,33 @@ async fn a_stale_answer_is_renewed_by_one_call_for_all_who_are_given_it() {
 }
 
 #[tokio::test]
+async fn what_was_purged_softly_is_asked_about_and_not_thrown_away() {
+    let upstream = Scripted::start(|mut line| async move {
+        while let Some(seen) = line.request().await {
+            let fields = "cache-control: max-age=600\r\netag: \"a\"\r\n";
+            let answer = match seen.fields("if-none-match").is_empty() {
+                true => answer(fields, "x"),
+                false => format!("HTTP/1.1 304 Not Modified\r\n{fields}\r\n"),
+            };
+            line.wire.send(answer).await;
+        }
+    })
+    .await;
+    let world = by_url().upstream(upstream.url()).start().await;
+    assert_miss(&world.client.get("/a").await);
+    assert_hit(&world.client.get("/a").await);
+    for target in [json!({ "route": "all", "soft": true }), json!({ "all": true, "soft": true })] {
+        let calls = upstream.seen().len();
+        purge(&world, target.clone()).await;
+        let asked = world.client.get("/a").await;
+        assert!(asked.cache_status().contains("fwd=stale; fwd-status=304"), "{asked:?}");
+        assert_eq!(asked.body, b"x"[..]);
+        assert_hit(&world.client.get("/a").await);
+        assert_eq!(upstream.seen().len(), calls + 1, "{target}");
+    }
+}
+
+#[tokio::test]
 async fn an_answers_own_tags_can_be_purged() {
     let upstream = Scripted::start(|mut line| async move {
         while let Some(seen) = line.request().await {

@@ -121,7 +121,7 @@ pub fn decode(key: CacheKey, value: &Bytes) -> Result<Entry, Foreign> {
         tags,
         note,
         worth,
-        stamp: Stamp { local: 0, fleet },
+        stamp: Stamp { fleet, ..Stamp::default() },
         checked: CheckedAt::default(),
     })
 }
@@ -204,7 +204,7 @@ mod tests {
                 let (model, model_version, tenant, route, tags) = names;
                 let (status, stored_at_ms, ttl_ms, epoch, sequence) = numbers;
                 let (headers, frame_ends, note, body) = payload;
-                let stamp = Stamp { local: 0, fleet: FleetStamp { epoch, sequence } };
+                let stamp = Stamp { fleet: FleetStamp { epoch, sequence }, ..Stamp::default() };
                 Entry {
                     status,
                     headers,

@@ -14,10 +14,14 @@
 //! A hit costs one load and one compare: an entry remembers the local sequence at which it was last
 //! found valid, and the table is only asked when that has moved.
 //!
+//! A purge can be *soft*: what it is about is not void but past its time, to be renewed, and given
+//! meanwhile where a stale answer may be. It is a subject of its own ([`Subject::softly`]), so that
+//! whatever carries and keeps purges carries and keeps both.
+//!
 //! **Invariant:** an entry is served only if no subject of it was purged after its stamp, as far as
 //! this instance has heard.
-//! **Invariant:** the table holds at most [`SUBJECTS_MAX`] subjects; beyond, it collapses into
-//! "all".
+//! **Invariant:** the table holds at most [`SUBJECTS_MAX`] subjects. When it is full, the older half
+//! of them is forgotten, and everything that began before the newest of those is void.
 
 use crate::key::CacheKey;
 use smallvec::SmallVec;
@@ -29,7 +33,7 @@ use std::{
     },
 };
 
-/// More purged subjects than this become one purge of everything. 65,536 take some 4 MiB.
+/// The most purged subjects that are told apart. 65,536 take some 4 MiB.
 pub const SUBJECTS_MAX: usize = 65_536;
 
 /// What a purge is aimed at.
@@ -60,6 +64,17 @@ pub struct FleetStamp {
 pub struct Stamp {
     pub local: u64,
     pub fleet: FleetStamp,
+    /// It came from a store, and a soft purge was heard of since it began.
+    pub is_soft: bool,
+}
+
+/// What purges have left of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Valid,
+    /// Purged softly: past its time, whatever its own says.
+    Soft,
+    Void,
 }
 
 /// The local sequence at which an entry was last found valid.
@@ -112,6 +127,17 @@ struct Table {
     complete: u64,
 }
 
+/// The bit of a subject's first byte that tells soft purges from others.
+const SOFT: u8 = 0x80;
+
+fn join(first: u8, rest: [u8; 15]) -> [u8; 16] {
+    let mut bytes = [first; 16];
+    if let Some((_, tail)) = bytes.split_first_mut() {
+        tail.copy_from_slice(&rest);
+    }
+    bytes
+}
+
 impl Subject {
     pub const ALL: Self = Self([0; 16]);
 
@@ -129,7 +155,16 @@ impl Subject {
         buffer.push(kind);
         buffer.extend_from_slice(name);
         let digest = blake3::hash(&buffer);
-        Self(digest.as_bytes().first_chunk().copied().unwrap_or_default())
+        let Self([first, rest @ ..]) =
+            Self(digest.as_bytes().first_chunk().copied().unwrap_or_default());
+        Self(join(first & !SOFT, rest))
+    }
+
+    /// The same, purged softly.
+    #[must_use]
+    pub fn softly(self) -> Self {
+        let Self([first, rest @ ..]) = self;
+        Self(join(first | SOFT, rest))
     }
 
     pub fn as_bytes(&self) -> &[u8; 16] {
@@ -183,25 +218,27 @@ impl Generations {
         Stamp {
             local: self.version.load(Ordering::Relaxed),
             fleet: FleetStamp { epoch: table.epoch, sequence: table.newest },
+            is_soft: false,
         }
     }
 
     /// Whether an entry of this instance's memory may be served. Nearly always one load and one
     /// compare.
-    pub fn is_valid(&self, stamp: Stamp, subjects: &[Subject], checked: &CheckedAt) -> bool {
+    pub fn standing(&self, stamp: Stamp, subjects: &[Subject], checked: &CheckedAt) -> Standing {
         // Before the table is read: a purge in between only makes us check again.
         let version = self.version.load(Ordering::Acquire);
         if checked.is(version) {
-            return true;
+            return Standing::Valid;
         }
         let table = self.read();
-        let newest =
-            |subject| table.subjects.get(subject).map_or(0, |newest: &Newest| newest.local);
-        if table.all.local > stamp.local || subjects.iter().any(|s| newest(s) > stamp.local) {
-            return false;
+        if table.is_after(stamp.local, subjects, |newest| newest.local) {
+            return Standing::Void;
+        }
+        if stamp.is_soft || table.is_softly_after(stamp.local, subjects, |newest| newest.local) {
+            return Standing::Soft;
         }
         checked.set(version);
-        true
+        Standing::Valid
     }
 
     /// Voids, here, every entry about `subject` whose fill began before this call.
@@ -215,14 +252,12 @@ impl Generations {
     /// `None` if it is void.
     pub(crate) fn admit(&self, stamp: FleetStamp, subjects: &[Subject]) -> Option<Stamp> {
         let table = self.read();
-        let newest =
-            |subject| table.subjects.get(subject).map_or(0, |newest: &Newest| newest.fleet);
         let void = stamp.epoch != table.epoch
             || table.epoch == 0
-            || table.all.fleet > stamp.sequence
-            || subjects.iter().any(|subject| newest(subject) > stamp.sequence);
+            || table.is_after(stamp.sequence, subjects, |newest| newest.fleet);
+        let is_soft = table.is_softly_after(stamp.sequence, subjects, |newest| newest.fleet);
         let local = self.version.load(Ordering::Relaxed);
-        (!void).then_some(Stamp { local, fleet: stamp })
+        (!void).then_some(Stamp { local, fleet: stamp, is_soft })
     }
 
     /// Takes note of one purge, numbered by Redis.
@@ -317,6 +352,18 @@ impl Table {
         self.subjects.get(&subject).copied().unwrap_or_default()
     }
 
+    /// Whether something of `subjects`, or everything, was purged after a place in one of the two
+    /// orders.
+    fn is_after(&self, place: u64, subjects: &[Subject], order: fn(&Newest) -> u64) -> bool {
+        let newest = |subject| self.subjects.get(subject).map_or(0, order);
+        order(&self.all) > place || subjects.iter().any(|subject| newest(subject) > place)
+    }
+
+    fn is_softly_after(&self, place: u64, subjects: &[Subject], order: fn(&Newest) -> u64) -> bool {
+        let newest = |subject: Subject| self.subjects.get(&subject.softly()).map_or(0, order);
+        newest(Subject::ALL) > place || subjects.iter().any(|subject| newest(*subject) > place)
+    }
+
     fn note(&mut self, subject: Subject, purge: Newest, subjects_max: usize) {
         let place = if subject == Subject::ALL {
             &mut self.all
@@ -330,11 +377,25 @@ impl Table {
             self.subjects.retain(|_, newest| newest.local > all.local || newest.fleet > all.fleet);
         }
         if self.subjects.len() > subjects_max {
-            let fleet = self.subjects.values().map(|newest| newest.fleet).max().unwrap_or(0);
-            self.all.local = self.all.local.max(purge.local);
-            self.all.fleet = self.all.fleet.max(fleet);
-            self.subjects.clear();
+            self.forget_older_half();
         }
+    }
+
+    /// Makes room: what began before the newest of those forgotten is void, whatever it is about.
+    fn forget_older_half(&mut self) {
+        let mut locals: Vec<u64> = self.subjects.values().map(|newest| newest.local).collect();
+        let middle = locals.len() / 2;
+        let (_, &mut until, _) = locals.select_nth_unstable(middle);
+        let mut all = self.all;
+        self.subjects.retain(|_, newest| {
+            let stays = newest.local > until;
+            if !stays {
+                all.local = all.local.max(newest.local);
+                all.fleet = all.fleet.max(newest.fleet);
+            }
+            stays
+        });
+        self.all = all;
     }
 }
 

@@ -12,7 +12,7 @@ fn at(epoch: u64, sequence: u64) -> FleetStamp {
 }
 
 fn valid(generations: &Generations, stamp: Stamp, subjects: &[Subject]) -> bool {
-    generations.is_valid(stamp, subjects, &CheckedAt::default())
+    generations.standing(stamp, subjects, &CheckedAt::default()) != Standing::Void
 }
 
 #[test]
@@ -32,10 +32,10 @@ fn a_purge_voids_what_began_before_it_and_nothing_else() {
 fn an_entry_once_found_valid_is_still_voided_by_the_next_purge() {
     let generations = Generations::default();
     let (stamp, checked) = (generations.stamp(), CheckedAt::default());
-    assert!(generations.is_valid(stamp, &[tag("a")], &checked));
-    assert!(generations.is_valid(stamp, &[tag("a")], &checked));
+    assert_eq!(generations.standing(stamp, &[tag("a")], &checked), Standing::Valid);
+    assert_eq!(generations.standing(stamp, &[tag("a")], &checked), Standing::Valid);
     generations.purge_here(tag("a"));
-    assert!(!generations.is_valid(stamp, &[tag("a")], &checked));
+    assert_eq!(generations.standing(stamp, &[tag("a")], &checked), Standing::Void);
 }
 
 #[test]
@@ -130,15 +130,43 @@ fn before_redis_was_heard_nothing_of_others_is_admitted() {
 }
 
 #[test]
-fn too_many_subjects_become_a_purge_of_everything() {
+fn when_there_are_too_many_subjects_only_what_is_older_than_the_older_half_is_void() {
     let generations = Generations::with_subjects_max(8);
-    let before = generations.stamp();
+    let mut before = Vec::new();
     for n in 0..=8 {
+        before.push(generations.stamp());
         generations.purge_here(tag(&n.to_string()));
     }
-    assert!(!valid(&generations, before, &[tag("never purged")]));
-    assert!(generations.read().subjects.is_empty());
-    assert!(valid(&generations, generations.stamp(), &[tag("0")]));
+    let never = [tag("never purged")];
+    assert!(!valid(&generations, before[0], &never) && !valid(&generations, before[4], &never));
+    assert!(valid(&generations, before[5], &never), "it began after the older half was purged");
+    for (n, before) in before.iter().enumerate() {
+        assert!(!valid(&generations, *before, &[tag(&n.to_string())]), "{n}");
+    }
+    assert!(generations.read().subjects.len() < 8);
+}
+
+#[test]
+fn a_soft_purge_makes_old_and_not_void_wherever_the_entry_comes_from() {
+    let generations = Generations::default();
+    generations.adopt(&FleetTable { at: at(7, 3), purges: vec![] });
+    let before = generations.stamp();
+    let standing = |stamp, name| generations.standing(stamp, &[tag(name)], &CheckedAt::default());
+    assert_eq!(standing(before, "a"), Standing::Valid);
+    generations.hear(at(7, 4), tag("a").softly());
+    assert_eq!(standing(before, "a"), Standing::Soft);
+    assert_eq!(standing(before, "b"), Standing::Valid);
+    assert_eq!(standing(generations.stamp(), "a"), Standing::Valid);
+    // What another instance wrote before it is as old, and stays so here.
+    let admitted = generations.admit(at(7, 3), &[tag("a")]).unwrap();
+    assert!(admitted.is_soft);
+    assert_eq!(standing(admitted, "a"), Standing::Soft);
+    assert!(!generations.admit(at(7, 4), &[tag("a")]).unwrap().is_soft);
+
+    generations.hear(at(7, 5), Subject::ALL.softly());
+    assert_eq!(standing(before, "b"), Standing::Soft);
+    generations.hear(at(7, 6), tag("a"));
+    assert_eq!(standing(before, "a"), Standing::Void);
 }
 
 #[derive(Clone, Debug)]
@@ -182,7 +210,7 @@ proptest! {
             }
             for (name, stamp, exact_stamp, expected, checked) in &entries {
                 let subjects = [tag(&name.to_string())];
-                let served = generations.is_valid(*stamp, &subjects, checked);
+                let served = generations.standing(*stamp, &subjects, checked) != Standing::Void;
                 prop_assert!(*expected || !served);
                 prop_assert_eq!(valid(&exact, *exact_stamp, &subjects), *expected);
             }

@@ -12,7 +12,7 @@ mod sketch;
 use crate::{
     counters::{Count, TierCounters},
     entry::Entry,
-    generations::Generations,
+    generations::{Generations, Standing},
     key::{CacheKey, Check},
 };
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
@@ -44,6 +44,14 @@ pub struct MemoryTier {
     slots: Slots,
     counters: Arc<TierCounters>,
     weight_max: u64,
+}
+
+/// What is in memory under a key.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    pub entry: Arc<Entry>,
+    /// A soft purge was about it: it is past its time.
+    pub is_soft: bool,
 }
 
 #[derive(Debug)]
@@ -97,7 +105,7 @@ impl MemoryTier {
         check: &Check,
         now_ms: u64,
         generations: &Generations,
-    ) -> Option<Arc<Entry>> {
+    ) -> Option<Kept> {
         let found = self.find(key, check, now_ms, generations);
         let count = found.as_ref().map_or_else(|why| *why, |_| &self.counters.hits);
         count.add_one();
@@ -111,7 +119,7 @@ impl MemoryTier {
         check: &Check,
         now_ms: u64,
         generations: &Generations,
-    ) -> Option<Arc<Entry>> {
+    ) -> Option<Kept> {
         let found = self.find(key, check, now_ms, generations).ok()?;
         self.counters.hits.add_one();
         Some(found)
@@ -124,7 +132,7 @@ impl MemoryTier {
         check: &Check,
         now_ms: u64,
         generations: &Generations,
-    ) -> Result<Arc<Entry>, &Count> {
+    ) -> Result<Kept, &Count> {
         let counters = &self.counters;
         let Some(slot) = self.slots.find(key) else { return Err(&counters.misses) };
         if slot.until_ms <= now_ms || slot.entry.fresh_for_ms(now_ms).is_none() {
@@ -132,14 +140,15 @@ impl MemoryTier {
             return Err(&counters.expired);
         }
         let entry = &slot.entry;
-        if !generations.is_valid(entry.stamp, &entry.subjects, &entry.checked) {
+        let standing = generations.standing(entry.stamp, &entry.subjects, &entry.checked);
+        if standing == Standing::Void {
             counters.evicted_purged.add(self.remove_slot(key, &slot));
             return Err(&counters.purged);
         }
         if entry.check != *check {
             return Err(&counters.collisions);
         }
-        Ok(slot.entry)
+        Ok(Kept { entry: slot.entry, is_soft: standing == Standing::Soft })
     }
 
     /// Keeps `entry` until `until_ms` at the latest.
@@ -187,12 +196,23 @@ impl MemoryTier {
                 counters.evicted_expired.add_one();
                 return false;
             }
-            let valid = generations.is_valid(entry.stamp, &entry.subjects, &entry.checked);
-            if !valid {
+            let standing = generations.standing(entry.stamp, &entry.subjects, &entry.checked);
+            if standing == Standing::Void {
                 counters.evicted_purged.add_one();
             }
-            valid
+            standing != Standing::Void
         });
+    }
+
+    /// How many entries `meant` is true of. O(entries), a shard at a time.
+    pub fn count(&self, meant: impl Fn(&Entry) -> bool) -> usize {
+        let count = Count::default();
+        self.slots.each(|slot| {
+            if meant(&slot.entry) {
+                count.add_one();
+            }
+        });
+        usize::try_from(count.value()).unwrap_or(usize::MAX)
     }
 
     /// Bytes held, overhead included. Never more than the tier's size.
@@ -266,6 +286,13 @@ impl Slots {
         match self {
             Self::Lfu(cache) => cache.retain(|_, slot| keep(slot)),
             Self::Ranked(ranked) => ranked.retain(keep),
+        }
+    }
+
+    fn each(&self, show: impl Fn(&Slot)) {
+        match self {
+            Self::Lfu(cache) => cache.iter().for_each(|(_, slot)| show(&slot)),
+            Self::Ranked(ranked) => ranked.each(show),
         }
     }
 

@@ -13,7 +13,7 @@ pub use plan::{Plan, TierUse, Writes};
 use crate::{
     counters::TierCounters,
     entry::Entry,
-    generations::{Generations, Stamp, Subject, Target},
+    generations::{Generations, Stamp, Standing, Subject, Target},
     key::{CacheKey, Check},
     memory::MemoryTier,
     shared::RedisTier,
@@ -34,6 +34,8 @@ pub enum TierName {
 pub struct Found {
     pub entry: Arc<Entry>,
     pub tier: TierName,
+    /// A soft purge was about it: it is past its time, whatever its own says.
+    pub is_soft: bool,
 }
 
 /// How far a purge has come.
@@ -150,14 +152,14 @@ impl Tiers {
 
     /// What is in memory. Neither waits nor allocates.
     pub fn look_up_now(&self, key: &CacheKey, check: &Check, now_ms: u64) -> Option<Found> {
-        let entry = self.memory.look_up(key, check, now_ms, &self.generations)?;
-        Some(Found { entry, tier: TierName::Memory })
+        let kept = self.memory.look_up(key, check, now_ms, &self.generations)?;
+        Some(Found { entry: kept.entry, tier: TierName::Memory, is_soft: kept.is_soft })
     }
 
     /// As [`Self::look_up_now`], for a call that has looked before.
     pub fn look_again(&self, key: &CacheKey, check: &Check, now_ms: u64) -> Option<Found> {
-        let entry = self.memory.look_again(key, check, now_ms, &self.generations)?;
-        Some(Found { entry, tier: TierName::Memory })
+        let kept = self.memory.look_again(key, check, now_ms, &self.generations)?;
+        Some(Found { entry: kept.entry, tier: TierName::Memory, is_soft: kept.is_soft })
     }
 
     /// What is in the tiers of `plan` after a first look in memory; copied to those before it.
@@ -174,15 +176,21 @@ impl Tiers {
             let tier = used.tier;
             let began = Instant::now();
             let found = match self.outer(tier) {
-                Some(outer) => outer.look_up(key, check, now_ms).await.map(Arc::new),
+                Some(outer) => {
+                    let entry = outer.look_up(key, check, now_ms).await;
+                    entry.map(|entry| (entry.stamp.is_soft, Arc::new(entry)))
+                }
                 None if tier == TierName::Memory => {
-                    self.memory.look_up(&key, check, now_ms, &self.generations)
+                    let kept = self.memory.look_up(&key, check, now_ms, &self.generations);
+                    kept.map(|kept| (kept.is_soft, kept.entry))
                 }
                 None => continue,
             };
             took(tier, Instant::now().saturating_duration_since(began));
-            let Some(entry) = found else { continue };
+            let Some((is_soft, entry)) = found else { continue };
+            // What is to be renewed is soon to be written anyway.
             if plan.promotes
+                && !is_soft
                 && let Some(fresh_for_ms) = entry.fresh_for_ms(now_ms)
             {
                 let weight = entry.weight();
@@ -190,7 +198,7 @@ impl Tiers {
                     self.write(nearer, key, &entry, fresh_for_ms, now_ms, None);
                 }
             }
-            return Some(Found { entry, tier });
+            return Some(Found { entry, tier, is_soft });
         }
         None
     }
@@ -199,7 +207,8 @@ impl Tiers {
     /// that was purged while it was made.
     pub fn store(&self, key: CacheKey, entry: Arc<Entry>, plan: &Plan, now_ms: u64) -> Stored {
         let Some(fresh_for_ms) = entry.fresh_for_ms(now_ms) else { return Stored::Not };
-        if !self.generations.is_valid(entry.stamp, &entry.subjects, &entry.checked) {
+        let standing = self.generations.standing(entry.stamp, &entry.subjects, &entry.checked);
+        if standing == Standing::Void {
             return Stored::Not;
         }
         let arriving = (plan.writes == Writes::Through).then(Arriving::new);
@@ -249,6 +258,24 @@ impl Tiers {
             Target::All => self.memory.clear(),
             Target::Tag(_) | Target::Route(_) | Target::Model(_) | Target::Tenant(_) => {}
         }
+        self.tell(subject).await
+    }
+
+    /// As [`Self::purge`], but what it is about is only past its time: it is renewed when it is
+    /// asked for, and given meanwhile where a stale answer may be.
+    pub async fn purge_softly(&self, target: Target<'_>) -> Purged {
+        let subject = Subject::of(target).softly();
+        self.generations.purge_here(subject);
+        self.tell(subject).await
+    }
+
+    /// How many entries in memory a purge would be about.
+    pub fn count(&self, target: Target<'_>) -> usize {
+        let subject = Subject::of(target);
+        self.memory.count(|entry| subject == Subject::ALL || entry.subjects.contains(&subject))
+    }
+
+    async fn tell(&self, subject: Subject) -> Purged {
         let Some(redis) = self.redis() else {
             return Purged { reach: Reach::Instance, pending: false };
         };

@@ -33,12 +33,27 @@ const TARGETS: &str = "key, tag, route, model, tenant or all";
 pub(super) async fn purge(parts: &Parts, body: &Bytes) -> Result<Value, Problem> {
     let order = Order::read(body)?;
     let (kind, name, target) = order.target()?;
-    let Purged { reach, pending } = parts.cache.tiers.purge(target).await;
+    let tiers = &parts.cache.tiers;
+    if order.dry_run {
+        // Of this instance's memory: what the other tiers hold is not searched.
+        return Ok(json!({ "purged": tiers.count(target), "reach": "instance", "pending": false }));
+    }
+    let purged =
+        if order.soft { tiers.purge_softly(target).await } else { tiers.purge(target).await };
+    let Purged { reach, pending } = purged;
     let reach = match reach {
         Reach::Instance => "instance",
         Reach::Fleet => "fleet",
     };
-    tracing::info!(by = kind, name, reach, pending, "the cache was purged by an administrator");
+    let soft = order.soft;
+    tracing::info!(
+        by = kind,
+        name,
+        soft,
+        reach,
+        pending,
+        "the cache was purged by an administrator"
+    );
     Ok(json!({ "purged": null, "reach": reach, "pending": pending }))
 }
 
@@ -53,10 +68,8 @@ impl Order {
 
     /// The kind, the name and the target of the purge: exactly one.
     fn target(&self) -> Result<(&'static str, &str, Target<'_>), Problem> {
-        let later =
-            [("pattern", self.pattern.is_some()), ("soft", self.soft), ("dry_run", self.dry_run)];
-        if let Some((name, _)) = later.iter().find(|(_, asked)| *asked) {
-            return Err(Problem::bad(format!("{name}: not in this version")));
+        if self.pattern.is_some() {
+            return Err(Problem::bad("pattern: not in this version"));
         }
         let named = [
             ("key", &self.key),
@@ -124,7 +137,7 @@ mod tests {
     #[test]
     fn a_purge_has_exactly_one_target() {
         check(r#"{"tag":"kb:7"}"#, Ok("tag"));
-        check(r#"{"route":"chat","soft":false,"dry_run":false}"#, Ok("route"));
+        check(r#"{"route":"chat","soft":true,"dry_run":true}"#, Ok("route"));
         check(r#"{"model":"m"}"#, Ok("model"));
         check(r#"{"tenant":"t"}"#, Ok("tenant"));
         check(r#"{"all":true}"#, Ok("all"));
@@ -140,8 +153,6 @@ mod tests {
     #[test]
     fn what_this_version_lacks_is_refused_by_name_and_what_is_unknown_too() {
         check(r#"{"pattern":"kb:*"}"#, Err("pattern: not in this version"));
-        check(r#"{"tag":"a","soft":true}"#, Err("soft: not in this version"));
-        check(r#"{"all":true,"dry_run":true}"#, Err("dry_run: not in this version"));
         check(r#"{"tagg":"a"}"#, Err("tagg"));
         check(r#"{"tag":"a","tag":"b"}"#, Err("duplicate"));
         check(r#"{"tag":7}"#, Err("line 1 column"));

@@ -39,7 +39,10 @@ enum Served {
 
 /// The entry for this caller; `None` if its wishes or its form make it a miss.
 pub(super) fn usable(found: Found, ask: &Ask, wish: &RequestControl, now_ms: u64) -> Option<Hit> {
-    let Found { entry, tier } = found;
+    let Found { entry, tier, is_soft } = found;
+    if is_soft {
+        return None;
+    }
     let age_ms = entry.age_ms(now_ms);
     let fresh_for_ms = entry.fresh_for_ms(now_ms)?;
     if !wish.accepts(age_ms, fresh_for_ms) {

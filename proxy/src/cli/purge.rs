@@ -8,10 +8,17 @@ use serde_json::{Value, json};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     tollgate purge --tag kb:7\n  \
+    tollgate purge --tag kb:7 --dry-run\n  \
     tollgate purge --all --admin http://127.0.0.1:9900 --token-file admin.token")]
 pub(super) struct Purge {
     #[command(flatten)]
     target: Target,
+    /// Not void but past their time: renewed when they are asked for, given meanwhile where stale ones may be
+    #[arg(long)]
+    soft: bool,
+    /// Only count what the instance's memory holds of it
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     at: AdminAt,
 }
@@ -41,11 +48,23 @@ struct Target {
 
 impl Purge {
     pub(super) fn execute(self) -> Result<(), Failure> {
-        let order = self.target.order();
+        let order = self.order();
         let admin = self.at.find()?;
         let done = block_on(admin.call(Method::POST, "/api/cache/purge", Some(&order)))??;
-        print_line(&said(&done));
+        print_line(&said(&done, self.dry_run));
         Ok(())
+    }
+}
+
+impl Purge {
+    fn order(&self) -> Value {
+        let mut order = self.target.order();
+        for (name, asked) in [("soft", self.soft), ("dry_run", self.dry_run)] {
+            if let (true, Some(order)) = (asked, order.as_object_mut()) {
+                order.insert(name.to_owned(), true.into());
+            }
+        }
+        order
     }
 }
 
@@ -64,10 +83,11 @@ impl Target {
 }
 
 /// The answer in a line.
-fn said(done: &Value) -> String {
+fn said(done: &Value, dry_run: bool) -> String {
     let n = match done.get("purged").and_then(Value::as_u64) {
         // A purge by generation does not count what it voids.
         None => "purged".to_owned(),
+        Some(n) if dry_run => format!("would purge {n} entries of the memory"),
         Some(n) => format!("purged {n} entries"),
     };
     let reach = match done.get("reach").and_then(Value::as_str) {
@@ -95,7 +115,7 @@ mod tests {
     #[track_caller]
     fn check(flags: &[&str], expected: Option<Value>) {
         let typed = Typed::try_parse_from(["purge"].iter().chain(flags));
-        assert_eq!(typed.ok().map(|typed| typed.purge.target.order()), expected, "{flags:?}");
+        assert_eq!(typed.ok().map(|typed| typed.purge.order()), expected, "{flags:?}");
     }
 
     #[test]
@@ -106,6 +126,8 @@ mod tests {
         check(&["--model", "m"], Some(json!({ "model": "m" })));
         check(&["--tenant", "t"], Some(json!({ "tenant": "t" })));
         check(&["--all"], Some(json!({ "all": true })));
+        let both = json!({ "tag": "x", "soft": true, "dry_run": true });
+        check(&["--tag", "x", "--soft", "--dry-run"], Some(both));
         check(&[], None);
         check(&["--all", "--tag", "x"], None);
         check(&["--tag", "x", "--route", "y"], None);
@@ -114,10 +136,12 @@ mod tests {
     #[test]
     fn the_answer_says_how_far_it_reached() {
         let done = json!({ "purged": null, "reach": "fleet", "pending": false });
-        assert_eq!(said(&done), "purged in the whole fleet");
+        assert_eq!(said(&done, false), "purged in the whole fleet");
         let done = json!({ "purged": 3, "reach": "instance", "pending": true });
         let expected =
             "purged 3 entries in this instance; the fleet will follow when Redis is back";
-        assert_eq!(said(&done), expected);
+        assert_eq!(said(&done, false), expected);
+        let done = json!({ "purged": 3, "reach": "instance", "pending": false });
+        assert_eq!(said(&done, true), "would purge 3 entries of the memory in this instance");
     }
 }

@@ -63,8 +63,8 @@ impl Run {
 }
 
 fn file_of(dir: &TempDir, n: u8) -> PathBuf {
-    let hex = key(n).to_hex();
-    dir.path().join("entries").join(&hex[..2]).join(hex)
+    let prefix = format!("{n:02x}");
+    dir.path().join("entries").join(prefix).join(key(n).to_hex())
 }
 
 #[tokio::test]

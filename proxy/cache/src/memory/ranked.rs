@@ -147,6 +147,14 @@ impl Ranked {
         }
     }
 
+    /// Shows every slot, a shard at a time.
+    pub(super) fn each(&self, show: impl Fn(&Slot)) {
+        for shard in self.every() {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            shard.held.values().for_each(|held| show(&held.slot));
+        }
+    }
+
     /// The bytes and the number of what is held.
     pub(super) fn held(&self) -> (u64, usize) {
         self.every().fold((0, 0), |(bytes, entries), shard| {

@@ -252,7 +252,7 @@ proptest! {
                 }
                 Step::LookUp(n) => {
                     let found = tier.look_up(&spread(n), &CHECK, 1_000, &generations);
-                    prop_assert!(found.is_none_or(|found| Arc::ptr_eq(&found, &latest[&n])));
+                    prop_assert!(found.is_none_or(|found| Arc::ptr_eq(&found.entry, &latest[&n])));
                 }
                 Step::Remove(n) => tier.remove(&spread(n)),
                 Step::Sweep(now_ms) => tier.sweep(now_ms, &generations),
@@ -268,7 +268,7 @@ proptest! {
         let entries = u64::try_from(tier.entries()).unwrap();
         prop_assert_eq!(counters.stored.value() - left, entries);
         let held: Vec<_> = (0..40).filter_map(found).collect();
-        prop_assert_eq!(held.iter().map(|entry| tier.weight_of(entry)).sum::<u64>(), tier.bytes());
+        prop_assert_eq!(held.iter().map(|kept| tier.weight_of(&kept.entry)).sum::<u64>(), tier.bytes());
         prop_assert_eq!(held.len(), tier.entries());
     }
 }

@@ -32,9 +32,13 @@ pub(super) struct Found {
 impl Held {
     /// `None`: it is not an answer of HTTP caching.
     fn of(found: InTier, key: CacheKey) -> Option<Self> {
-        let InTier { entry, tier } = found;
+        let InTier { entry, tier, is_soft } = found;
         let Rule::Http(rule) = &entry.rule else { return None };
-        let stored = rule.stored;
+        let mut stored = rule.stored;
+        if is_soft {
+            // Its time is over since now, whenever that was to be.
+            stored.lifetime_ms = stored.lifetime_ms.min(stored.age_ms(now_ms()));
+        }
         Some(Self { key, entry, tier, stored })
     }
 }
