@@ -89,6 +89,6 @@ impl Operation {
 
     /// A converter between the streamed and the whole form exists (`form`).
     pub fn has_converter(self) -> bool {
-        matches!(self, Self::OpenAiChat | Self::AnthropicMessages)
+        matches!(self, Self::OpenAiChat | Self::OpenAiResponses | Self::AnthropicMessages)
     }
 }

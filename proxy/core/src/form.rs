@@ -15,12 +15,15 @@ mod sse;
 mod carried;
 mod openai;
 mod anthropic;
+mod responses;
 mod boundary;
 mod filter;
 mod inject;
 mod request;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_responses;
 #[cfg(test)]
 mod round_trip;
 
@@ -38,9 +41,9 @@ use crate::dialect::Operation;
 pub fn stream_to_whole(operation: Operation, frames: &[u8]) -> Option<Vec<u8>> {
     match operation {
         Operation::OpenAiChat => openai::stream_to_whole(frames),
+        Operation::OpenAiResponses => responses::stream_to_whole(frames),
         Operation::AnthropicMessages => anthropic::stream_to_whole(frames),
         Operation::OpenAiCompletions
-        | Operation::OpenAiResponses
         | Operation::OpenAiEmbeddings
         | Operation::OpenAiModerations
         | Operation::OpenAiRerank
@@ -57,9 +60,9 @@ pub fn stream_to_whole(operation: Operation, frames: &[u8]) -> Option<Vec<u8>> {
 pub fn whole_to_stream(operation: Operation, body: &[u8]) -> Option<Vec<Vec<u8>>> {
     match operation {
         Operation::OpenAiChat => openai::whole_to_stream(body),
+        Operation::OpenAiResponses => responses::whole_to_stream(body),
         Operation::AnthropicMessages => anthropic::whole_to_stream(body),
         Operation::OpenAiCompletions
-        | Operation::OpenAiResponses
         | Operation::OpenAiEmbeddings
         | Operation::OpenAiModerations
         | Operation::OpenAiRerank
