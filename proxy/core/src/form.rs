@@ -16,6 +16,10 @@ mod carried;
 mod openai;
 mod anthropic;
 mod responses;
+mod gemini;
+mod ollama;
+mod cohere;
+mod tgi;
 mod boundary;
 mod filter;
 mod inject;
@@ -25,15 +29,17 @@ mod golden;
 #[cfg(test)]
 mod golden_responses;
 #[cfg(test)]
+mod golden_others;
+#[cfg(test)]
 mod round_trip;
 
 pub use filter::{Filtered, Keep, UsageFilter, assert_filter_cuts_do_not_matter};
 pub use inject::inject_usage;
 pub use request::{MODEL_LEN_MAX, NotJson, NotPure, RequestFacts, read_request};
 
-use crate::dialect::Operation;
+use crate::dialect::{Dialect, Framing, Operation};
 
-/// The whole JSON answer that a complete, recorded event stream amounts to.
+/// The whole JSON answer that a complete, recorded stream amounts to.
 ///
 /// `None`: no converter for `operation`, the stream is not complete, it says no
 /// usage (a caller of the whole form would miss it), or it holds something the
@@ -43,18 +49,30 @@ pub fn stream_to_whole(operation: Operation, frames: &[u8]) -> Option<Vec<u8>> {
         Operation::OpenAiChat => openai::stream_to_whole(frames),
         Operation::OpenAiResponses => responses::stream_to_whole(frames),
         Operation::AnthropicMessages => anthropic::stream_to_whole(frames),
+        Operation::GeminiGenerate => gemini::stream_to_whole(frames),
+        Operation::OllamaChat => ollama::stream_to_whole(true, frames),
+        Operation::OllamaGenerate => ollama::stream_to_whole(false, frames),
+        Operation::CohereChat => cohere::stream_to_whole(frames),
+        Operation::TgiGenerate => tgi::stream_to_whole(frames, false),
+        Operation::TgiRoot => tgi::stream_to_whole(frames, true),
         Operation::OpenAiCompletions
         | Operation::OpenAiEmbeddings
         | Operation::OpenAiModerations
         | Operation::OpenAiRerank
         | Operation::AnthropicCountTokens
+        | Operation::GeminiCountTokens
+        | Operation::GeminiEmbed
+        | Operation::OllamaEmbed
+        | Operation::CohereEmbed
+        | Operation::CohereRerank
         | Operation::Other => None,
     }
 }
 
-/// The event stream, one element per event, that the provider would have sent
+/// The stream, one element per event or line, that the provider would have sent
 /// instead of the whole answer `body`. An OpenAI stream has its usage chunk; for a
-/// caller that did not ask for it, send the frames through a [`UsageFilter`].
+/// caller that did not ask for it, send the frames through a [`UsageFilter`]. Where a
+/// dialect has two framings of a stream it is the one of events; see [`reframe`].
 ///
 /// `None` as for [`stream_to_whole`].
 pub fn whole_to_stream(operation: Operation, body: &[u8]) -> Option<Vec<Vec<u8>>> {
@@ -62,11 +80,38 @@ pub fn whole_to_stream(operation: Operation, body: &[u8]) -> Option<Vec<Vec<u8>>
         Operation::OpenAiChat => openai::whole_to_stream(body),
         Operation::OpenAiResponses => responses::whole_to_stream(body),
         Operation::AnthropicMessages => anthropic::whole_to_stream(body),
+        Operation::GeminiGenerate => gemini::whole_to_stream(body),
+        Operation::OllamaChat => ollama::whole_to_stream(true, body),
+        Operation::OllamaGenerate => ollama::whole_to_stream(false, body),
+        Operation::CohereChat => cohere::whole_to_stream(body),
         Operation::OpenAiCompletions
         | Operation::OpenAiEmbeddings
         | Operation::OpenAiModerations
         | Operation::OpenAiRerank
         | Operation::AnthropicCountTokens
+        | Operation::GeminiCountTokens
+        | Operation::GeminiEmbed
+        | Operation::OllamaEmbed
+        | Operation::CohereEmbed
+        | Operation::CohereRerank
+        | Operation::TgiGenerate
+        | Operation::TgiRoot
         | Operation::Other => None,
     }
+}
+
+/// The framing of a recorded stream, where its dialect has several; else the only one.
+pub fn framing_of_stream(operation: Operation, stream: &[u8]) -> Framing {
+    match operation.dialect() {
+        Dialect::Gemini => gemini::framing(stream),
+        Dialect::Ollama => Framing::Lines,
+        Dialect::OpenAi | Dialect::Anthropic | Dialect::Cohere | Dialect::Tgi | Dialect::Http => {
+            Framing::Events
+        }
+    }
+}
+
+/// A recorded stream in another framing, `None` where its dialect has one only.
+pub fn reframe(operation: Operation, stream: &[u8], wanted: Framing) -> Option<Vec<Vec<u8>>> {
+    if operation.dialect() == Dialect::Gemini { gemini::reframe(stream, wanted) } else { None }
 }

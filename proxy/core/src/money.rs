@@ -86,6 +86,11 @@ impl PicoUsd {
         Self(self.0.saturating_sub(other.0))
     }
 
+    /// So many times this much.
+    pub fn times(self, count: u64) -> Self {
+        Self(self.0.saturating_mul(i128::from(count)))
+    }
+
     pub const fn checked_add(self, other: Self) -> Option<Self> {
         match self.0.checked_add(other.0) {
             Some(sum) => Some(Self(sum)),

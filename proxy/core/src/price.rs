@@ -173,9 +173,14 @@ impl Price {
 
     /// What `usage` costs. Reasoning is priced as the output it is part of.
     pub fn cost(&self, usage: &Usage) -> Cost {
+        self.cost_of(usage, 1)
+    }
+
+    /// What an answer costs that the provider charges as so many requests.
+    pub fn cost_of(&self, usage: &Usage, requests: u64) -> Cost {
         match &self.charge {
             Charge::Tokens(rates) => rates.cost(usage),
-            Charge::Request(fixed) => Cost { request: *fixed, ..Cost::default() },
+            Charge::Request(fixed) => Cost { request: fixed.times(requests), ..Cost::default() },
         }
     }
 }

@@ -17,18 +17,27 @@
 //!        └─ body:   tail (≤ 1 MiB, else its end)   → body ───────────────┤
 //!                        probe (serde: what JSON says) → normal (buckets) → Reading
 //! ```
+//!
+//! In Gemini, Ollama, Cohere and TGI a piece of a stream has the shape of the whole:
+//! there `said` reads both, a dialect a module.
 
 mod body;
+mod cohere;
+mod gemini;
 mod normal;
+mod ollama;
 mod probe;
+mod said;
 mod sse;
 mod stream;
 mod tail;
+mod tgi;
+mod values;
 
 use self::probe::Counts;
 use self::stream::Stream;
 use self::tail::TailBuffer;
-use crate::dialect::Operation;
+use crate::dialect::{Framing, Operation};
 
 /// Bytes of text per token where nobody counted: near 4 for English in every
 /// tokenizer. Too few tokens are assumed for Chinese, too many for JSON and base64.
@@ -115,6 +124,9 @@ pub struct Reading {
     /// How many events brought a piece of the answer; 0 for a body.
     pub content_deltas: u64,
     pub verdict: Verdict,
+    /// How many requests the provider charges it as: more than one is a rerank of more
+    /// documents than a search has.
+    pub requests: u64,
     /// It named more than [`TOKENS_BELIEVED_MAX`] tokens, and was not believed.
     pub disbelieved: bool,
     gaps: Gaps,
@@ -142,6 +154,7 @@ enum Form {
     Opaque,
     Body(TailBuffer),
     Stream(Box<Stream>),
+    Said(Box<said::Reader>),
 }
 
 /// What a form's reader heard, before it is put in order.
@@ -154,6 +167,7 @@ struct Heard {
     service_tier: Option<String>,
     content_bytes: u64,
     content_deltas: u64,
+    requests: Option<u64>,
     /// `None`: as good as its transport.
     verdict: Option<Verdict>,
 }
@@ -192,14 +206,26 @@ impl Verdict {
 }
 
 impl AnswerReader {
-    /// `is_event_stream`: the answer's `content-type` is `text/event-stream`.
-    pub fn new(operation: Operation, is_event_stream: bool) -> Self {
-        let form = match (operation, is_event_stream) {
+    /// `framing`: the answer's own, see [`Framing::of_answer`].
+    pub fn new(operation: Operation, framing: Framing) -> Self {
+        let form = match (operation, framing) {
             (Operation::Other, _) => Form::Opaque,
-            (_, true) => Form::Stream(Box::new(Stream::new(operation))),
-            (_, false) => Form::Body(TailBuffer::default()),
+            _ if said::reads(operation.dialect()) => {
+                Form::Said(Box::new(said::Reader::new(operation, framing)))
+            }
+            (_, Framing::Events) => Form::Stream(Box::new(Stream::new(operation))),
+            (_, Framing::Whole | Framing::Lines | Framing::Array) => {
+                Form::Body(TailBuffer::default())
+            }
         };
         Self { operation, output_bytes: 0, form }
+    }
+
+    /// What the head of a TGI answer says of its tokens.
+    pub fn told(&mut self, input: Option<u64>, output: Option<u64>) {
+        if let Form::Said(reader) = &mut self.form {
+            reader.told(input, output);
+        }
     }
 
     /// The next bytes of the body, without their content-encoding.
@@ -210,6 +236,7 @@ impl AnswerReader {
             Form::Opaque => {}
             Form::Body(body) => body.push(bytes),
             Form::Stream(stream) => stream.push(bytes),
+            Form::Said(reader) => reader.push(bytes),
         }
     }
 
@@ -220,6 +247,7 @@ impl AnswerReader {
             Form::Opaque => Heard::default(),
             Form::Body(body) => body::finish(operation, &body, complete),
             Form::Stream(stream) => stream.finish(complete),
+            Form::Said(reader) => reader.finish(complete),
         };
         let verdict = heard.verdict.unwrap_or(match (complete, output_bytes) {
             (false, _) => Verdict::Unfinished(reason::CUT),
@@ -237,6 +265,10 @@ impl AnswerReader {
             output_bytes,
             content_deltas: heard.content_deltas,
             verdict,
+            requests: heard
+                .requests
+                .filter(|requests| *requests <= TOKENS_BELIEVED_MAX)
+                .unwrap_or(1),
             disbelieved,
             gaps,
         }
@@ -318,7 +350,8 @@ pub fn tokens_in(bytes: u64) -> u64 {
     bytes.div_ceil(BYTES_PER_TOKEN)
 }
 
-/// The provider charges by tokens. (Moderations and counting are free.)
+/// The provider charges by tokens. (Moderations and counting are free; Cohere charges a
+/// rerank by searches.)
 pub fn has_tokens(operation: Operation) -> bool {
     match operation {
         Operation::OpenAiChat
@@ -326,15 +359,35 @@ pub fn has_tokens(operation: Operation) -> bool {
         | Operation::OpenAiResponses
         | Operation::OpenAiEmbeddings
         | Operation::OpenAiRerank
-        | Operation::AnthropicMessages => true,
-        Operation::OpenAiModerations | Operation::AnthropicCountTokens | Operation::Other => false,
+        | Operation::AnthropicMessages
+        | Operation::GeminiGenerate
+        | Operation::GeminiEmbed
+        | Operation::OllamaChat
+        | Operation::OllamaGenerate
+        | Operation::OllamaEmbed
+        | Operation::CohereChat
+        | Operation::CohereEmbed
+        | Operation::TgiGenerate
+        | Operation::TgiRoot => true,
+        Operation::OpenAiModerations
+        | Operation::AnthropicCountTokens
+        | Operation::GeminiCountTokens
+        | Operation::CohereRerank
+        | Operation::Other => false,
     }
 }
 
 /// The answer is words, not numbers about them.
 fn writes_text(operation: Operation) -> bool {
-    has_tokens(operation)
-        && !matches!(operation, Operation::OpenAiEmbeddings | Operation::OpenAiRerank)
+    let is_of_numbers = matches!(
+        operation,
+        Operation::OpenAiEmbeddings
+            | Operation::OpenAiRerank
+            | Operation::GeminiEmbed
+            | Operation::OllamaEmbed
+            | Operation::CohereEmbed
+    );
+    has_tokens(operation) && !is_of_numbers
 }
 
 /// The property that unit tests, properties and the fuzz target share: where the
@@ -345,18 +398,21 @@ fn writes_text(operation: Operation) -> bool {
 /// If it does.
 #[doc(hidden)]
 pub fn assert_cuts_do_not_matter(answer: &[u8], chunk_len: usize) {
-    for operation in [
-        Operation::OpenAiChat,
-        Operation::OpenAiResponses,
-        Operation::OpenAiEmbeddings,
-        Operation::AnthropicMessages,
+    use Framing::{Array, Events, Lines, Whole};
+    for (operation, framings) in [
+        (Operation::OpenAiChat, &[Whole, Events][..]),
+        (Operation::OpenAiResponses, &[Whole, Events]),
+        (Operation::OpenAiEmbeddings, &[Whole, Events]),
+        (Operation::AnthropicMessages, &[Whole, Events]),
+        (Operation::GeminiGenerate, &[Whole, Array]),
+        (Operation::OllamaChat, &[Lines]),
+        (Operation::CohereChat, &[Events]),
+        (Operation::TgiRoot, &[Whole, Events]),
     ] {
-        for (is_event_stream, complete) in
-            [(true, true), (true, false), (false, true), (false, false)]
-        {
-            let mut whole = AnswerReader::new(operation, is_event_stream);
+        for (framing, complete) in framings.iter().flat_map(|one| [(*one, true), (*one, false)]) {
+            let mut whole = AnswerReader::new(operation, framing);
             whole.push(answer);
-            let mut pieces = AnswerReader::new(operation, is_event_stream);
+            let mut pieces = AnswerReader::new(operation, framing);
             for chunk in answer.chunks(chunk_len.max(1)) {
                 pieces.push(chunk);
             }

@@ -10,7 +10,7 @@
 //! absent keeps (`metering.md`, B2).
 
 use super::carried::{Carried, Known, Rule};
-use super::raw::{Object, Raw, quoted};
+use super::raw::{Object, Raw, quoted, take_out};
 use super::sse;
 
 /// What is known from the start.
@@ -380,12 +380,6 @@ impl Kind {
             Self::ToolUse => &["id", "name"],
         }
     }
-}
-
-/// Removes and returns the member `name`.
-fn take_out<'a>(members: &mut Vec<(String, Raw<'a>)>, name: &str) -> Option<Raw<'a>> {
-    let place = members.iter().position(|(member, _)| member == name)?;
-    Some(members.remove(place).1)
 }
 
 fn usage_json(usage: &[(String, String)]) -> String {

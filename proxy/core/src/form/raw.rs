@@ -143,6 +143,12 @@ impl<'a> Raw<'a> {
     }
 }
 
+/// Removes and returns the member `name`.
+pub(super) fn take_out<'a>(members: &mut Vec<(String, Raw<'a>)>, name: &str) -> Option<Raw<'a>> {
+    let place = members.iter().position(|(member, _)| member == name)?;
+    Some(members.remove(place).1)
+}
+
 /// Follows a checked JSON text and knows what is inside a string.
 #[derive(Default)]
 struct InString {

@@ -45,6 +45,7 @@ pub(super) fn finish(operation: Operation, body: &TailBuffer, complete: bool) ->
         service_tier: probe.service_tier.filled().or(service_tier),
         content_bytes,
         content_deltas: 0,
+        requests: None,
         verdict: Some(verdict),
     }
 }
@@ -71,7 +72,19 @@ fn fault(operation: Operation, probe: &Probe) -> Option<&'static str> {
         Operation::OpenAiEmbeddings => probe.data.0,
         Operation::OpenAiModerations | Operation::OpenAiRerank => probe.results.0 || probe.data.0,
         Operation::AnthropicCountTokens => probe.input_tokens != Count(None),
-        Operation::Other => true,
+        // What `said` does not read either.
+        Operation::GeminiGenerate
+        | Operation::GeminiCountTokens
+        | Operation::GeminiEmbed
+        | Operation::OllamaChat
+        | Operation::OllamaGenerate
+        | Operation::OllamaEmbed
+        | Operation::CohereChat
+        | Operation::CohereEmbed
+        | Operation::CohereRerank
+        | Operation::TgiGenerate
+        | Operation::TgiRoot
+        | Operation::Other => true,
     };
     if !has_answer {
         return Some(reason::EMPTY);
@@ -86,6 +99,17 @@ fn fault(operation: Operation, probe: &Probe) -> Option<&'static str> {
         | Operation::OpenAiModerations
         | Operation::OpenAiRerank
         | Operation::AnthropicCountTokens
+        | Operation::GeminiGenerate
+        | Operation::GeminiCountTokens
+        | Operation::GeminiEmbed
+        | Operation::OllamaChat
+        | Operation::OllamaGenerate
+        | Operation::OllamaEmbed
+        | Operation::CohereChat
+        | Operation::CohereEmbed
+        | Operation::CohereRerank
+        | Operation::TgiGenerate
+        | Operation::TgiRoot
         | Operation::Other => true,
     };
     (!has_ended).then_some(reason::NO_END)

@@ -14,7 +14,12 @@ use crate::dialect::{Dialect, Operation};
 pub(super) fn buckets(operation: Operation, counts: &Counts) -> (Usage, bool) {
     match operation.dialect() {
         Dialect::Anthropic => disjoint(counts),
-        Dialect::OpenAi | Dialect::Http => inclusive(counts),
+        Dialect::OpenAi
+        | Dialect::Gemini
+        | Dialect::Ollama
+        | Dialect::Cohere
+        | Dialect::Tgi
+        | Dialect::Http => inclusive(counts),
     }
 }
 

@@ -16,8 +16,17 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 const TEXT_LEN_MAX: usize = 128;
 
 /// Members around what a model says that are not said by it.
-const LABELS: [&str; 8] =
-    ["type", "id", "role", "status", "object", "call_id", "item_id", "signature"];
+const LABELS: [&str; 9] = [
+    "type",
+    "id",
+    "role",
+    "status",
+    "object",
+    "call_id",
+    "item_id",
+    "signature",
+    "thoughtSignature",
+];
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -138,7 +147,7 @@ pub(super) struct Text(pub(super) Option<String>);
 pub(super) struct Object<T>(pub(super) Option<T>);
 
 /// A list of such objects; empty for anything else.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Objects<T>(pub(super) Vec<T>);
 
 /// The bytes of all texts in a value, however deep, without the [`LABELS`]: a
@@ -150,6 +159,10 @@ pub(super) struct Weight(pub(super) u64);
 /// thousand numbers that nobody here looks at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Filled(pub(super) bool);
+
+/// `true`; anything else is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Flag(pub(super) bool);
 
 impl Probe {
     /// The one JSON value in `json`; none if it is not one (or not an object).
@@ -238,7 +251,7 @@ impl Count {
         self.0.unwrap_or(0)
     }
 
-    fn replace_with(&mut self, later: Self) {
+    pub(super) fn replace_with(&mut self, later: Self) {
         self.0 = later.0.or(self.0);
     }
 }
@@ -280,8 +293,16 @@ impl<T> Default for Objects<T> {
 
 /// What a leaf makes of each kind of JSON value. Whatever it does not override
 /// is read to its end and is the default.
-trait Leaf: Sized + Default {
+pub(super) trait Leaf: Sized + Default {
+    fn truth(_: bool) -> Self {
+        Self::default()
+    }
+
     fn number(_: u64) -> Self {
+        Self::default()
+    }
+
+    fn float(_: f64) -> Self {
         Self::default()
     }
 
@@ -303,6 +324,12 @@ trait Leaf: Sized + Default {
 impl Leaf for Count {
     fn number(value: u64) -> Self {
         Self(Some(value))
+    }
+}
+
+impl Leaf for Flag {
+    fn truth(value: bool) -> Self {
+        Self(value)
     }
 }
 
@@ -375,8 +402,8 @@ impl<'de, L: Leaf> Visitor<'de> for LeafVisitor<L> {
         f.write_str("any JSON value")
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<L, E> {
-        Ok(L::default())
+    fn visit_bool<E>(self, value: bool) -> Result<L, E> {
+        Ok(L::truth(value))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<L, E> {
@@ -387,8 +414,8 @@ impl<'de, L: Leaf> Visitor<'de> for LeafVisitor<L> {
         Ok(u64::try_from(value).map_or_else(|_| L::default(), L::number))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<L, E> {
-        Ok(L::default())
+    fn visit_f64<E>(self, value: f64) -> Result<L, E> {
+        Ok(L::float(value))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<L, E> {
@@ -408,33 +435,24 @@ impl<'de, L: Leaf> Visitor<'de> for LeafVisitor<L> {
     }
 }
 
-fn leaf<'de, L: Leaf, D: Deserializer<'de>>(value: D) -> Result<L, D::Error> {
+pub(super) fn leaf<'de, L: Leaf, D: Deserializer<'de>>(value: D) -> Result<L, D::Error> {
     value.deserialize_any(LeafVisitor(PhantomData))
 }
 
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
-        leaf(value)
-    }
+/// Reads leaves by what they make of each kind of value.
+macro_rules! impl_leaf {
+    ($($leaf:ty),+) => {$(
+        impl<'de> serde::Deserialize<'de> for $leaf {
+            fn deserialize<D: serde::Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+                $crate::usage::probe::leaf(value)
+            }
+        }
+    )+};
 }
 
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
-        leaf(value)
-    }
-}
+pub(super) use impl_leaf;
 
-impl<'de> Deserialize<'de> for Weight {
-    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
-        leaf(value)
-    }
-}
-
-impl<'de> Deserialize<'de> for Filled {
-    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
-        leaf(value)
-    }
-}
+impl_leaf!(Count, Text, Weight, Filled, Flag);
 
 impl<'de, T: for<'any> Deserialize<'any>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {

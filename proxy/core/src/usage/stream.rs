@@ -70,6 +70,17 @@ impl Stream {
             | Operation::OpenAiModerations
             | Operation::OpenAiRerank
             | Operation::AnthropicCountTokens
+            | Operation::GeminiGenerate
+            | Operation::GeminiCountTokens
+            | Operation::GeminiEmbed
+            | Operation::OllamaChat
+            | Operation::OllamaGenerate
+            | Operation::OllamaEmbed
+            | Operation::CohereChat
+            | Operation::CohereEmbed
+            | Operation::CohereRerank
+            | Operation::TgiGenerate
+            | Operation::TgiRoot
             | Operation::Other => [None, None],
         };
         let seen = Seen {
@@ -173,7 +184,12 @@ impl Seen {
             Dialect::OpenAi if self.operation == Operation::OpenAiResponses => {
                 matches!(&kind, Text(Some(kind)) if ends_response(kind))
             }
-            Dialect::OpenAi | Dialect::Http => !has_choices,
+            Dialect::OpenAi
+            | Dialect::Gemini
+            | Dialect::Ollama
+            | Dialect::Cohere
+            | Dialect::Tgi
+            | Dialect::Http => !has_choices,
         };
         self.note(probe.model, probe.service_tier, probe.usage.0, is_last);
         for Inner { model, service_tier, usage, .. } in inner {
@@ -233,6 +249,17 @@ impl Seen {
             | Operation::OpenAiModerations
             | Operation::OpenAiRerank
             | Operation::AnthropicCountTokens
+            | Operation::GeminiGenerate
+            | Operation::GeminiCountTokens
+            | Operation::GeminiEmbed
+            | Operation::OllamaChat
+            | Operation::OllamaGenerate
+            | Operation::OllamaEmbed
+            | Operation::CohereChat
+            | Operation::CohereEmbed
+            | Operation::CohereRerank
+            | Operation::TgiGenerate
+            | Operation::TgiRoot
             | Operation::Other => true,
         }
     }
@@ -287,6 +314,7 @@ impl Seen {
             service_tier: self.service_tier.or(service_tier),
             content_bytes: self.delta_bytes.saturating_sub(envelopes),
             content_deltas: self.deltas,
+            requests: None,
             verdict: Some(verdict),
         }
     }

@@ -74,10 +74,22 @@ impl TailBuffer {
 
 /// The last `usage` object in a piece of JSON that begins anywhere.
 pub(super) fn usage_at_the_end(json: &[u8]) -> Option<Counts> {
-    let found = memchr::memmem::rfind_iter(json, b"\"usage\"").take(CANDIDATES_MAX);
-    found
-        .filter_map(|at| value_after::<Object<Counts>>(json.get(at + b"\"usage\"".len()..)?)?.0)
-        .find(Counts::has_any)
+    let mut found = values_from_the_end::<Object<Counts>>(json, b"\"usage\"");
+    found.find_map(|usage| usage.0.filter(Counts::has_any))
+}
+
+/// The last value of the member `name` (with its quotes) in such a piece.
+pub(super) fn value_at_the_end<'a, T: Deserialize<'a>>(json: &'a [u8], name: &[u8]) -> Option<T> {
+    values_from_the_end(json, name).next()
+}
+
+fn values_from_the_end<'a, T: Deserialize<'a>>(
+    json: &'a [u8],
+    name: &[u8],
+) -> impl Iterator<Item = T> {
+    let places = memchr::memmem::rfind_iter(json, name).take(CANDIDATES_MAX);
+    let places: Vec<usize> = places.map(|at| at + name.len()).collect();
+    places.into_iter().filter_map(|at| value_after(json.get(at..)?))
 }
 
 /// The value behind a member's name; what follows it does not matter.

@@ -1,6 +1,7 @@
 //! The golden bodies of each dialect, how they end, and where they are cut.
 
 mod believed;
+mod others;
 
 use super::*;
 use proptest::prelude::*;
@@ -103,9 +104,13 @@ const fn golden() -> [(Operation, &'static str); 8] {
 
 /// Everything whole and good is read through here. A stream is what is no object.
 fn read(operation: Operation, answer: &str, complete: bool) -> Reading {
-    let mut reader = AnswerReader::new(operation, !answer.starts_with('{'));
+    let mut reader = AnswerReader::new(operation, framing(answer));
     reader.push(answer.as_bytes());
     reader.finish(complete)
+}
+
+fn framing(answer: &str) -> Framing {
+    if answer.starts_with('{') { Framing::Whole } else { Framing::Events }
 }
 
 #[track_caller]
@@ -175,7 +180,7 @@ fn every_split_into_two_reads_the_same() {
         let whole = read(operation, answer, true);
         for at in 0..=answer.len() {
             let (left, right) = answer.as_bytes().split_at(at);
-            let mut reader = AnswerReader::new(operation, !answer.starts_with('{'));
+            let mut reader = AnswerReader::new(operation, framing(answer));
             reader.push(left);
             reader.push(right);
             assert_eq!(reader.finish(true), whole, "split at {at}");

@@ -8,7 +8,7 @@ fn more_tokens_than_there_can_be_are_not_believed_and_estimated() {
     let answer = |tokens: u64| {
         let text =
             COMPLETION.replace(r#""prompt_tokens":5"#, &format!(r#""prompt_tokens":{tokens}"#));
-        let mut reader = AnswerReader::new(Operation::OpenAiCompletions, false);
+        let mut reader = AnswerReader::new(Operation::OpenAiCompletions, Framing::Whole);
         reader.push(text.as_bytes());
         reader.finish(true)
     };
