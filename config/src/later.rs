@@ -24,7 +24,7 @@ const WORDS: &[(&str, &[&str])] = &[
     ("upstreams.*.balance", &["cheapest", "hash"]),
     ("upstreams.*.model_version.from", &["poll"]),
     ("identity.tenant", &["jwt", "mtls"]),
-    ("routes[].dialect", &["gemini", "ollama", "cohere", "bedrock", "vertex", "azure", "grpc"]),
+    ("routes[].dialect", &["bedrock", "vertex", "azure", "grpc"]),
     ("routes[].cache.tiers[]", &["memcached", "postgres", "disk"]),
     ("routes[].cache.tiers[].name", &["memcached", "postgres", "disk"]),
     ("resources[].kind", &["storage", "network", "fixed"]),

@@ -19,7 +19,8 @@ pub(crate) struct RawRoute {
     /// Name of an upstream.
     #[schemars(required)]
     pub(crate) upstream: Option<String>,
-    /// Default: detected from path and body.
+    /// The only one that is read on this route. Default: openai, anthropic and gemini are
+    /// detected from the path; ollama, cohere and tgi, whose paths may be anybody's, are not.
     pub(crate) dialect: Option<RawDialect>,
     /// Absent: every call is of the default class.
     pub(crate) class: Option<RawClassRule>,
@@ -49,6 +50,10 @@ pub(crate) struct RawMatch {
 pub(crate) enum RawDialect {
     Openai,
     Anthropic,
+    Gemini,
+    Ollama,
+    Cohere,
+    Tgi,
     Http,
 }
 

@@ -33,7 +33,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method, request};
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 use tokio::time::Instant;
 use tollgate_cache::{
     cache_control::RequestControl,
@@ -45,15 +45,12 @@ use tollgate_cache::{
 };
 use tollgate_config::{CacheMode, Scope as ScopeRule};
 use tollgate_core::{
-    dialect::{Dialect, Operation},
+    dialect::{Dialect, Framing, Operation},
     form,
 };
 
 /// A version that no upstream can say: the key of flights before the first answer.
 const VERSION_UNKNOWN: &str = "\0unknown";
-
-/// Members that leave the key where a converter between the forms exists.
-const FORM_MEMBERS: [&str; 2] = ["stream", "stream_options"];
 
 const QUERY_METHOD: &str = "QUERY";
 
@@ -70,7 +67,9 @@ pub(crate) enum Mode {
 pub(crate) struct Known {
     digest: Result<BodyDigest, &'static str>,
     pub(crate) model: Option<Arc<str>>,
-    pub(crate) stream: bool,
+    pub(crate) framing: Framing,
+    /// Where the path is form too: the path without it.
+    key_path: Option<Arc<str>>,
     /// The caller asked for usage in its stream.
     pub(crate) include_usage: bool,
 }
@@ -97,15 +96,22 @@ impl Ask {
         }
     }
 
-    pub(crate) fn wants_stream(&self) -> bool {
-        self.known.as_ref().is_some_and(|known| known.stream)
+    /// How the answer is wanted.
+    pub(crate) fn framing(&self) -> Framing {
+        self.known.as_ref().map_or(Framing::Whole, |known| known.framing)
+    }
+
+    /// The path as the key has it.
+    fn key_path(&self) -> &Arc<str> {
+        self.known.as_ref().and_then(|known| known.key_path.as_ref()).unwrap_or(&self.path)
     }
 
     /// The caller did not ask for the usage chunk that its stream will have.
     pub(crate) fn hides_usage(&self) -> bool {
         let chunked =
             matches!(self.operation, Operation::OpenAiChat | Operation::OpenAiCompletions);
-        chunked && self.known.as_ref().is_some_and(|known| known.stream && !known.include_usage)
+        let silent = |known: &Arc<Known>| known.framing.is_stream() && !known.include_usage;
+        chunked && self.known.as_ref().is_some_and(silent)
     }
 }
 
@@ -155,25 +161,101 @@ pub(crate) fn ask(
     body: AskBody,
 ) -> Ask {
     let mode = route.mode(operation, &head.method);
+    let asked = Address { operation, path, query: head.uri.query() };
     let known = match &body {
         AskBody::Whole(bytes, _) if mode == Mode::Content => {
             let raw = RawDigest::of(bytes);
-            let context = operation_context(operation);
+            let context = asked.context();
             Some(parts.cache.memo.recall(&raw, context).unwrap_or_else(|| {
-                let known = Arc::new(know(operation, bytes, true));
+                let known = Arc::new(asked.know(bytes, true));
                 parts.cache.memo.remember(raw, context, known.clone());
                 known
             }))
         }
         AskBody::Whole(bytes, _) if inspect::is_known(operation) => {
-            Some(Arc::new(know(operation, bytes, false)))
+            Some(Arc::new(asked.know(bytes, false)))
         }
+        AskBody::Streamed { .. } if operation.is_said_in_path() => Some(Arc::new(asked.unread())),
         AskBody::Whole(..) | AskBody::Streamed { .. } => None,
     };
     Ask { operation, path: path.clone(), body, known, mode }
 }
 
-/// What is remembered of a body depends on the operation it was read for.
+/// What of a question is not in its body.
+#[derive(Clone, Copy, Debug)]
+struct Address<'a> {
+    operation: Operation,
+    path: &'a str,
+    query: Option<&'a str>,
+}
+
+impl Address<'_> {
+    /// What is remembered of a body depends on the operation it was read for, and on the
+    /// path where that says the model or the form.
+    fn context(&self) -> u64 {
+        let context = operation_context(self.operation);
+        if !self.operation.is_said_in_path() {
+            return context;
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&context.to_le_bytes());
+        // The query says the form only.
+        hasher.update(self.framing(false).content_type().as_bytes());
+        hasher.update(self.path.as_bytes());
+        let digest = hasher.finalize();
+        u64::from_le_bytes(digest.as_bytes().first_chunk().copied().unwrap_or_default())
+    }
+
+    fn framing(&self, stream: bool) -> Framing {
+        self.operation.framing(self.path, self.query, stream)
+    }
+
+    fn model(&self) -> Option<&str> {
+        let model = self.operation.model_in_path(self.path);
+        model.filter(|model| model.len() <= form::MODEL_LEN_MAX)
+    }
+
+    /// What is known without the body.
+    fn unread(&self) -> Known {
+        Known {
+            digest: Err("body-too-large"),
+            model: self.model().map(Arc::from),
+            framing: self.framing(false),
+            key_path: None,
+            include_usage: false,
+        }
+    }
+
+    fn know(&self, bytes: &Bytes, keyed: bool) -> Known {
+        let operation = self.operation;
+        if operation == Operation::Other {
+            return Known { digest: Ok(BodyDigest::of(bytes)), ..self.unread() };
+        }
+        let Ok(facts) = form::read_request(operation, bytes) else {
+            return Known { digest: Err("not-json"), ..self.unread() };
+        };
+        let digest = if !facts.is_pure() || !keyed {
+            Err("not-pure")
+        } else {
+            canonicalise(bytes, operation.form_members(), Bounds::default())
+                .map(|canonical| BodyDigest::of(&canonical))
+                .map_err(|error| error.reason())
+        };
+        let key_path = match operation.key_path(self.path) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(path) => Some(Arc::from(path)),
+        };
+        Known {
+            digest,
+            model: self.model().or(facts.model.as_deref()).map(Arc::from),
+            framing: self.framing(facts.stream),
+            key_path,
+            include_usage: facts.include_usage,
+        }
+    }
+}
+
+/// A number for every operation, for good.
 fn operation_context(operation: Operation) -> u64 {
     match operation {
         Operation::OpenAiChat => 1,
@@ -185,31 +267,17 @@ fn operation_context(operation: Operation) -> u64 {
         Operation::AnthropicMessages => 7,
         Operation::AnthropicCountTokens => 8,
         Operation::Other => 9,
-    }
-}
-
-fn know(operation: Operation, bytes: &Bytes, keyed: bool) -> Known {
-    if operation == Operation::Other {
-        let digest = Ok(BodyDigest::of(bytes));
-        return Known { digest, model: None, stream: false, include_usage: false };
-    }
-    let Ok(facts) = form::read_request(operation, bytes) else {
-        let digest = Err("not-json");
-        return Known { digest, model: None, stream: false, include_usage: false };
-    };
-    let dropped: &[&str] = if operation.has_converter() { &FORM_MEMBERS } else { &[] };
-    let digest = if !facts.is_pure() || !keyed {
-        Err("not-pure")
-    } else {
-        canonicalise(bytes, dropped, Bounds::default())
-            .map(|canonical| BodyDigest::of(&canonical))
-            .map_err(|error| error.reason())
-    };
-    Known {
-        digest,
-        model: facts.model.as_deref().map(Arc::from),
-        stream: facts.stream,
-        include_usage: facts.include_usage,
+        Operation::GeminiGenerate => 10,
+        Operation::GeminiCountTokens => 11,
+        Operation::GeminiEmbed => 12,
+        Operation::OllamaChat => 13,
+        Operation::OllamaGenerate => 14,
+        Operation::OllamaEmbed => 15,
+        Operation::CohereChat => 16,
+        Operation::CohereEmbed => 17,
+        Operation::CohereRerank => 18,
+        Operation::TgiGenerate => 19,
+        Operation::TgiRoot => 20,
     }
 }
 
@@ -266,7 +334,8 @@ async fn content(
     let model = known.model.as_deref().unwrap_or_default();
     let version = current_version(parts, route, model);
     let (method, fresh) = (head.method.as_str(), wish.no_cache);
-    let query = head.uri.query();
+    let query = ask.operation.key_query(head.uri.query());
+    let query = query.as_deref();
     let asking =
         Asking { route, ask, head, method, host: None, query, digest, model, scope, fresh };
     let (key, check) = asking.key(version.as_deref().unwrap_or(VERSION_UNKNOWN));

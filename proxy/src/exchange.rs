@@ -14,7 +14,7 @@ mod unread;
 mod upgrade;
 
 pub(crate) use self::{
-    fetch::{Fetch, Timing},
+    fetch::{Fetch, Timing, framing_of},
     mark::{Marks, say_scheme},
     served::Served,
     unread::refuse_unread,
@@ -42,7 +42,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time;
 use tollgate_cache::flight::{Join, Lead, Listener, NoHead};
 use tollgate_core::{
-    dialect::{Dialect, Operation},
+    dialect::{Dialect, Framing, Operation},
     usage::has_tokens,
 };
 
@@ -238,7 +238,7 @@ fn hit_response(hit: Hit, ask: &Ask, call: &mut Call, debug: Debug) -> Response<
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     hides_usage: bool,
-    wants_stream: bool,
+    framing: Framing,
     debug: Debug,
     /// Why the upstream is asked, as in `cache-status: …; fwd=`.
     forwarded: &'static str,
@@ -246,8 +246,8 @@ struct Shape {
 
 impl Shape {
     fn of(ask: &Ask, debug: Debug, forwarded: &'static str) -> Self {
-        let (hides_usage, wants_stream) = (ask.hides_usage(), ask.wants_stream());
-        Self { hides_usage, wants_stream, debug, forwarded }
+        let (hides_usage, framing) = (ask.hides_usage(), ask.framing());
+        Self { hides_usage, framing, debug, forwarded }
     }
 }
 
@@ -272,7 +272,7 @@ async fn direct(
         return Box::pin(recorded(head, answer, lead, seat, shape)).await;
     }
     let empty = answer.settle_if_empty();
-    let filter = shape.hides_usage && head.shared.is_event_stream;
+    let filter = shape.hides_usage && head.shared.framing == Framing::Events;
     let status = respond::bypass_status(why);
     let body =
         if empty { Body::empty() } else { Body::Relayed(Box::new(Relayed::new(answer, filter))) };
@@ -413,7 +413,7 @@ async fn follow(listener: &mut Listener<Answer>, shape: Shape, for_all: bool) ->
     match listener.head().await {
         // Where callers of any tenant share, one's bad key is not the others'.
         Ok(head) if for_all && LEADERS_OWN.contains(&head.shared.status) => Landed::Again,
-        Ok(head) if head.shared.is_event_stream == shape.wants_stream => Landed::Head(head),
+        Ok(head) if head.shared.framing == shape.framing => Landed::Head(head),
         // An error has one form only.
         Ok(head) if !head.shared.status.is_success() => Landed::Head(head),
         Ok(_) => {
@@ -436,7 +436,7 @@ async fn listened(
         // Nobody polls a body that is known to be empty: it ends here.
         listener.landed().await;
     }
-    let filter = shape.hides_usage && head.shared.is_event_stream;
+    let filter = shape.hides_usage && head.shared.framing == Framing::Events;
     let follows = call.is_some();
     let status = respond::miss_status(follows, shape.forwarded);
     let code = head.shared.status.as_u16();

@@ -156,7 +156,7 @@ impl Meter {
         let price = other.and_then(price_of).or(call.price());
         let price = price.or_else(|| price_of(asked?));
         Bill {
-            cost: price.map(|price| price.cost(&reading.usage)),
+            cost: price.map(|price| price.cost_of(&reading.usage, reading.requests)),
             usage: reading.usage,
             quality: reading.quality.into(),
             model: answered.or_else(|| asked.cloned()),

@@ -36,6 +36,7 @@ use std::{
 use tokio::time::{self, Instant, Sleep};
 use tollgate_cache::flight::{End, Next, Recording, Source};
 use tollgate_core::{
+    dialect::Framing,
     form::{Filtered, Keep, UsageFilter},
     usage::{Reading, Verdict},
 };
@@ -98,7 +99,7 @@ pub(crate) struct AnswerHead {
 pub(crate) struct SharedHead {
     pub(crate) status: http::StatusCode,
     pub(crate) headers: HeaderMap,
-    pub(crate) is_event_stream: bool,
+    pub(crate) framing: Framing,
     /// The length of the body, where it is known.
     pub(crate) len: Option<u64>,
     /// How much of it may be recorded for storing; `None`: it is not to be stored.

@@ -125,6 +125,10 @@ pub(crate) fn refusal(
     let (content_type, body) = match dialect {
         Dialect::OpenAi => ("application/json", openai_error(verdict)),
         Dialect::Anthropic => ("application/json", anthropic_error(verdict, request_id)),
+        Dialect::Gemini => ("application/json", gemini_error(verdict)),
+        Dialect::Ollama => ("application/json", serde_json::json!({ "error": verdict.message })),
+        Dialect::Cohere => ("application/json", serde_json::json!({ "message": verdict.message })),
+        Dialect::Tgi => ("application/json", tgi_error(verdict)),
         Dialect::Http => ("application/problem+json", problem(verdict)),
     };
     let body = serde_json::to_vec(&body).unwrap_or_default();
@@ -177,6 +181,39 @@ fn anthropic_error(verdict: &Verdict, request_id: &HeaderValue) -> serde_json::V
         "error": { "type": kind, "message": verdict.message },
         "request_id": request_id.to_str().ok(),
     })
+}
+
+/// As Google's APIs do (AIP-193).
+fn gemini_error(verdict: &Verdict) -> serde_json::Value {
+    let status = match verdict.status {
+        StatusCode::UNAUTHORIZED => "UNAUTHENTICATED",
+        StatusCode::FORBIDDEN => "PERMISSION_DENIED",
+        NOT_FOUND => "NOT_FOUND",
+        METHOD_NOT_ALLOWED => "UNIMPLEMENTED",
+        TOO_MANY => "RESOURCE_EXHAUSTED",
+        GATEWAY_TIMEOUT | TIMEOUT => "DEADLINE_EXCEEDED",
+        UNAVAILABLE | BAD_GATEWAY => "UNAVAILABLE",
+        status if status.is_server_error() => "INTERNAL",
+        _ => "INVALID_ARGUMENT",
+    };
+    let reason = serde_json::json!({
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": verdict.reason,
+        "domain": "tollgate",
+    });
+    let code = verdict.status.as_u16();
+    serde_json::json!({
+        "error": { "code": code, "message": verdict.message, "status": status, "details": [reason] }
+    })
+}
+
+fn tgi_error(verdict: &Verdict) -> serde_json::Value {
+    let kind = match verdict.status {
+        TOO_MANY | UNAVAILABLE => "overloaded",
+        status if status.is_server_error() => "generation",
+        _ => "validation",
+    };
+    serde_json::json!({ "error": verdict.message, "error_type": kind })
 }
 
 /// RFC 9457.
@@ -361,6 +398,26 @@ mod tests {
             &ExchangeError::Shed(Shed::Draining),
             Dialect::Anthropic,
             r#"503 retry-after=1 {"error":{"message":"this instance is going down; ask another","type":"overloaded_error"},"request_id":"req-1","type":"error"}"#,
+        );
+        check(
+            &ExchangeError::Shed(Shed::QueueFull),
+            Dialect::Gemini,
+            r#"429 retry-after=1 {"error":{"code":429,"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","domain":"tollgate","reason":"queue_full"}],"message":"the queue of this class is full","status":"RESOURCE_EXHAUSTED"}}"#,
+        );
+        check(
+            &ExchangeError::Shed(Shed::QueueFull),
+            Dialect::Ollama,
+            r#"429 retry-after=1 {"error":"the queue of this class is full"}"#,
+        );
+        check(
+            &ExchangeError::Shed(Shed::QueueFull),
+            Dialect::Cohere,
+            r#"429 retry-after=1 {"message":"the queue of this class is full"}"#,
+        );
+        check(
+            &ExchangeError::Shed(Shed::QueueFull),
+            Dialect::Tgi,
+            r#"429 retry-after=1 {"error":"the queue of this class is full","error_type":"overloaded"}"#,
         );
         check(
             &ExchangeError::NoRoute(NoRoute),

@@ -120,10 +120,9 @@ impl Route {
 
     /// What a call asks for, as far as this route lets its dialect be read.
     pub(crate) fn operation(&self, method: &Method, path: &str) -> Operation {
-        let operation = Operation::of(method.as_str(), path);
         match self.config.dialect {
-            Some(dialect) if operation.dialect() != dialect => Operation::Other,
-            Some(_) | None => operation,
+            Some(dialect) => Operation::in_dialect(dialect, method.as_str(), path),
+            None => Operation::of(method.as_str(), path),
         }
     }
 

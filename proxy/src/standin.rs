@@ -1,5 +1,5 @@
-//! A stand-in provider: OpenAI's and Anthropic's APIs without a model behind
-//! them, for `tollgate demo`, the scenarios and the SDK tests.
+//! A stand-in provider: the APIs of OpenAI, Anthropic, Gemini, Ollama, Cohere and TGI
+//! without a model behind them, for `tollgate demo`, the scenarios and the SDK tests.
 //!
 //! It answers the same question with the same text, under a new id each time;
 //! it counts what it saw and what it billed; it fails when told to. It is one
@@ -13,6 +13,11 @@
 //! | `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses` | OpenAI, whole or streamed |
 //! | `POST /v1/embeddings`, `/v1/moderations` | OpenAI |
 //! | `POST /v1/messages`, `/v1/messages/count_tokens` | Anthropic, messages whole or streamed |
+//! | `POST /v1beta/models/{model}:generateContent`, `:streamGenerateContent` (`?alt=sse`) | Gemini, also under `/v1` |
+//! | `POST /v1beta/models/{model}:countTokens`, `:embedContent`, `:batchEmbedContents` | Gemini |
+//! | `POST /api/chat`, `/api/generate`, `/api/embed` | Ollama, in lines unless `stream` is false |
+//! | `POST /v2/chat`, `/v2/embed`, `/v2/rerank` | Cohere, chat whole or streamed |
+//! | `POST /generate`, `/generate_stream`, `/` | TGI |
 //! | `GET /v1/models`, `/v1/models/{id}` | Anthropic's list where `anthropic-version` is sent, else OpenAI's |
 //! | `GET /static/{name}?status=…&bytes=…&{header}={value}…` | a page with the headers of the query; obeys `if-none-match` |
 //! | any `/echo` | the request as JSON |
@@ -49,10 +54,13 @@
 
 mod answer;
 mod anthropic;
+mod cohere;
 mod counts;
 mod encoding;
 mod fault;
 mod gate;
+mod gemini;
+mod ollama;
 mod openai;
 mod plain;
 mod question;
@@ -61,6 +69,7 @@ mod responses;
 mod service;
 #[cfg(test)]
 mod tests;
+mod tgi;
 mod told;
 
 pub use counts::{Counts, Recorded, Tokens};

@@ -18,6 +18,7 @@ mod ask;
 mod busy;
 mod cache_content;
 mod cache_deadline;
+mod cache_dialects;
 mod cache_flight;
 mod cache_forms;
 mod cache_http;

@@ -58,6 +58,10 @@ fn route(review: &mut Review<'_>, path: &str, raw: RawRoute, known: &Known<'_>) 
         dialect: raw.dialect.map(|raw| match raw {
             RawDialect::Openai => Dialect::OpenAi,
             RawDialect::Anthropic => Dialect::Anthropic,
+            RawDialect::Gemini => Dialect::Gemini,
+            RawDialect::Ollama => Dialect::Ollama,
+            RawDialect::Cohere => Dialect::Cohere,
+            RawDialect::Tgi => Dialect::Tgi,
             RawDialect::Http => Dialect::Http,
         }),
         class: raw.class.map_or_else(ClassRule::default, |raw| {

@@ -32,7 +32,7 @@ identity: { tenant: { jwt: {} } }
 routes:
   - name: r
     upstream: model
-    dialect: gemini
+    dialect: bedrock
     cache:
       tiers: [memory, disk, { name: memcached }]
       key: { ignore: [], include_headers: [] }
@@ -64,7 +64,7 @@ cache: { warm: {} }
     routes[0].cache.tiers[1]: disk: not in this version
     routes[0].cache.tiers[2].name: memcached: not in this version
     routes[0].cache.when: not in this version
-    routes[0].dialect: gemini: not in this version
+    routes[0].dialect: bedrock: not in this version
     routes[0].cache.stale: without mode: http, not in this version
     cache.warm: not in this version
     budgets: not in this version

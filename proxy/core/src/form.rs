@@ -32,6 +32,8 @@ mod golden_responses;
 mod golden_others;
 #[cfg(test)]
 mod round_trip;
+#[cfg(test)]
+mod round_trip_others;
 
 pub use filter::{Filtered, Keep, UsageFilter, assert_filter_cuts_do_not_matter};
 pub use inject::inject_usage;

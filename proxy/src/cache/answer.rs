@@ -16,7 +16,10 @@ use tollgate_cache::{
     entry::{Entry, Form},
     tiers::{Found, TierName},
 };
-use tollgate_core::form;
+use tollgate_core::{
+    dialect::{Framing, Operation},
+    form,
+};
 
 /// An entry that this caller may be given, in the form it wants.
 #[derive(Debug)]
@@ -48,14 +51,29 @@ pub(super) fn usable(found: Found, ask: &Ask, wish: &RequestControl, now_ms: u64
     if !wish.accepts(age_ms, fresh_for_ms) {
         return None;
     }
-    let form = match (entry.form, ask.wants_stream()) {
-        (Form::Stream, true) | (Form::Whole, false) => Served::AsRecorded,
-        (Form::Stream, false) => {
-            Served::Whole(Bytes::from(form::stream_to_whole(ask.operation, &entry.body)?))
-        }
-        (Form::Whole, true) => Served::Frames(form::whole_to_stream(ask.operation, &entry.body)?),
-    };
+    let form = served(&entry, ask.operation, ask.framing())?;
     Some(Hit { entry, tier, age_ms, fresh_for_ms, form })
+}
+
+/// The entry in the framing that is wanted; `None` where nobody can convert it.
+fn served(entry: &Entry, operation: Operation, wanted: Framing) -> Option<Served> {
+    match (entry.form, wanted) {
+        (Form::Whole, Framing::Whole) => Some(Served::AsRecorded),
+        (Form::Stream, Framing::Whole) => {
+            form::stream_to_whole(operation, &entry.body).map(|body| Served::Whole(body.into()))
+        }
+        (Form::Stream, wanted) if form::framing_of_stream(operation, &entry.body) == wanted => {
+            Some(Served::AsRecorded)
+        }
+        (Form::Stream, wanted) => form::reframe(operation, &entry.body, wanted).map(Served::Frames),
+        (Form::Whole, wanted) => {
+            let frames = form::whole_to_stream(operation, &entry.body)?;
+            if wanted != Framing::Array {
+                return Some(Served::Frames(frames));
+            }
+            form::reframe(operation, &frames.concat(), wanted).map(Served::Frames)
+        }
+    }
 }
 
 /// Answers from the cache. The record is written before the answer is handed on.
@@ -75,7 +93,7 @@ pub(crate) fn respond(hit: Hit, ask: &Ask, mut call: Call) -> Response<Body> {
         }
     }
     if converted {
-        let kind = if ask.wants_stream() { "text/event-stream" } else { "application/json" };
+        let kind = ask.framing().content_type();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     }
     headers.insert(header::AGE, HeaderValue::from(age_ms / 1000));

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     app::Parts,
+    exchange::framing_of,
     identity::Caller,
     meter::{Bill, unix_ms},
     route::Route,
@@ -23,6 +24,7 @@ use tollgate_cache::{
     versions::Observed,
 };
 use tollgate_config::{TagPart, TagTemplate};
+use tollgate_core::dialect::Framing;
 
 /// The longest tag, filled in; a longer one is dropped.
 const TAG_BYTES_MAX: usize = 256;
@@ -137,7 +139,7 @@ impl Fill {
             check,
             version,
             headers: storable_headers(headers, &also),
-            form: form_of(answer),
+            form: form_of(answer, self.question.framing),
             ttl_ms,
             made_at_ms: None,
             rule: Rule::Ttl,
@@ -293,10 +295,8 @@ fn worth(bill: &Bill, took: Duration) -> u64 {
     }
 }
 
-fn form_of(answer: &response::Parts) -> Form {
-    let kind = answer.headers.get(header::CONTENT_TYPE);
-    let is_stream = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    if is_stream { Form::Stream } else { Form::Whole }
+fn form_of(answer: &response::Parts, wanted: Framing) -> Form {
+    if framing_of(&answer.headers, wanted).is_stream() { Form::Stream } else { Form::Whole }
 }
 
 /// Leaves a follower what describes the answer, and drops what was the leader's: its

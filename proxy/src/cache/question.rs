@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use tollgate_cache::key::{BodyDigest, CacheKey, Check, KeyParts, Line, Scope};
+use tollgate_core::dialect::Framing;
 
 /// Everything that makes a key, kept until the answer says which version it is of.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Question {
     pub(super) tags: Vec<Box<str>>,
     pub(super) headers: HeaderMap,
     pub(super) digest: BodyDigest,
+    /// How its caller wants the answer.
+    pub(super) framing: Framing,
     /// When the call came, in milliseconds: what an answer's age is counted from.
     pub(super) asked_ms: u64,
     /// The caller wants no cached answer.
@@ -68,7 +71,7 @@ impl Asking<'_> {
             namespace: &destination.namespace,
             upstream: &destination.upstream.name,
             method: self.method,
-            path: &self.ask.path,
+            path: self.ask.key_path(),
             query: self.query,
             model: self.model,
             model_version: version,
@@ -103,7 +106,8 @@ impl Asking<'_> {
             mode: self.ask.mode,
             route: self.route.clone(),
             method: self.head.method.clone(),
-            path: self.ask.path.clone(),
+            path: self.ask.key_path().clone(),
+            framing: self.ask.framing(),
             query: self.query.map(Arc::from),
             model: Arc::from(self.model),
             version,

@@ -218,7 +218,7 @@ async fn walk(
         consult(parts, route, &ask, &mut head, &caller, from).await
     };
     let price = ask.model().and_then(|model| price(parts, model));
-    let stream = ask.wants_stream();
+    let stream = ask.framing().is_stream();
     let route = route.clone();
     Ok(Way { route, caller, is_trusted, class, ask, stream, deadline, cache, price })
 }

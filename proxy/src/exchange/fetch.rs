@@ -40,7 +40,12 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use tollgate_core::{class::ClassId, dialect::Operation, form, usage::AnswerReader};
+use tollgate_core::{
+    class::ClassId,
+    dialect::{Dialect, Framing, Operation},
+    form,
+    usage::AnswerReader,
+};
 
 /// Everything a call to the upstream needs.
 pub(crate) struct Fetch {
@@ -125,7 +130,7 @@ impl Fetch {
 
         let upstream = &destination.upstream;
         let Some(endpoint) = upstream.pick() else { return Err(ExchangeError::Internal) };
-        let operation = ask.operation;
+        let (operation, wanted) = (ask.operation, ask.framing());
         let method = head.method.clone();
         let mut prepared = prepare(ask, head, &route, &peer, marks, &limits, fill.as_ref());
         address(&mut prepared.head, &upstream.host, endpoint);
@@ -153,11 +158,9 @@ impl Fetch {
         }
         let sides = sides(&mut answer, upgrade, endpoint)?;
         let fill = fill.and_then(|fill| fill.answered(&answer));
-        let mut shared = shared_head(&mut answer, &incoming, &method, fill.as_ref(), waited);
-        let counter = (operation != Operation::Other).then(|| {
-            let reader = AnswerReader::new(operation, shared.is_event_stream);
-            Counter::new(reader, &shared.headers)
-        });
+        let mut shared =
+            shared_head(&mut answer, &incoming, &method, fill.as_ref(), (wanted, waited));
+        let counter = counter(operation, &shared);
         if let Some(version) = destination.version_of(&shared.headers) {
             call.version(version);
         }
@@ -341,6 +344,31 @@ async fn send(
     Ok((response, lease))
 }
 
+/// What TGI says of a whole answer's tokens in its head.
+const READ: &str = "x-prompt-tokens";
+const WRITTEN: &str = "x-generated-tokens";
+
+fn counter(operation: Operation, shared: &SharedHead) -> Option<Counter> {
+    if operation == Operation::Other {
+        return None;
+    }
+    let mut reader = AnswerReader::new(operation, shared.framing);
+    if operation.dialect() == Dialect::Tgi {
+        reader.told(count_in(&shared.headers, READ), count_in(&shared.headers, WRITTEN));
+    }
+    Some(Counter::new(reader, &shared.headers))
+}
+
+fn count_in(headers: &HeaderMap, name: &str) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.parse().ok()
+}
+
+/// Of an answer with such a head, to a call that wanted `wanted`.
+pub(crate) fn framing_of(headers: &HeaderMap, wanted: Framing) -> Framing {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    Framing::of_answer(kind, wanted)
+}
+
 /// Both ends of the WebSocket that an answer opens, if it does.
 fn sides(
     answer: &mut http::response::Parts,
@@ -375,7 +403,7 @@ fn shared_head(
     incoming: &Incoming,
     method: &Method,
     fill: Option<&Fill>,
-    timing: Timing,
+    (wanted, timing): (Framing, Timing),
 ) -> SharedHead {
     let mut headers = std::mem::take(&mut answer.headers);
     head::strip_hop_by_hop(&mut headers);
@@ -384,12 +412,10 @@ fn shared_head(
         // Said again by hyper from the body's length, if that stays the same.
         headers.remove(header::CONTENT_LENGTH);
     }
-    let is_event_stream = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let framing = framing_of(&headers, wanted);
     SharedHead {
         status: answer.status,
-        is_event_stream,
+        framing,
         len: incoming.size_hint().exact(),
         recorded_bytes_max: fill.map(Fill::recorded_bytes_max),
         headers,

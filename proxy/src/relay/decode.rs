@@ -10,7 +10,10 @@ use std::{
     fmt,
     io::{self, Write as _},
 };
-use tollgate_core::usage::{AnswerReader, Reading};
+use tollgate_core::{
+    dialect::{Framing, Operation},
+    usage::{AnswerReader, Reading},
+};
 
 /// Counts an answer's tokens as it passes.
 pub(crate) struct Counter {
@@ -72,7 +75,7 @@ impl Counter {
     }
 
     fn broken() -> Self {
-        let reader = AnswerReader::new(tollgate_core::dialect::Operation::Other, false);
+        let reader = AnswerReader::new(Operation::Other, Framing::Whole);
         Self { decoder: Decoder::Identity(Sink(reader)), broken: true }
     }
 
@@ -113,7 +116,7 @@ impl Counter {
             Ok(Sink(reader)) => reader.finish(complete && !broken),
             Err(error) => {
                 tracing::debug!(%error, "a compressed answer ended before its end");
-                AnswerReader::new(tollgate_core::dialect::Operation::Other, false).finish(false)
+                AnswerReader::new(Operation::Other, Framing::Whole).finish(false)
             }
         }
     }

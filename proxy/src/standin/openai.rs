@@ -252,7 +252,7 @@ pub(super) fn embeddings(question: &Question, model: &str, tell_usage: bool) -> 
 }
 
 /// Numbers from ±[0.125, 0.25): sign and mantissa from the hash.
-fn vector(seed: blake3::Hash, dimensions: usize) -> Vec<f32> {
+pub(super) fn vector(seed: blake3::Hash, dimensions: usize) -> Vec<f32> {
     let mut random = blake3::Hasher::new().update(seed.as_bytes()).finalize_xof();
     let mut number = || {
         let mut bytes = [0; 4];

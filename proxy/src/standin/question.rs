@@ -16,11 +16,68 @@ pub(super) enum Api {
     Moderations,
     Messages,
     CountTokens,
+    Generate,
+    GeminiCount,
+    GeminiEmbed,
+    GeminiBatch,
+    OllamaChat,
+    OllamaGenerate,
+    OllamaEmbed,
+    CohereChat,
+    CohereEmbed,
+    CohereRerank,
+    TgiGenerate,
+    TgiStream,
+    TgiRoot,
+}
+
+/// Whose shapes are spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    OpenAi,
+    Anthropic,
+    Gemini,
+    Ollama,
+    Cohere,
+    Tgi,
+}
+
+/// How the answer is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    Whole,
+    Events,
+    Lines,
+    Array,
+}
+
+/// `/v1beta/models/{model}:{method}`
+fn gemini(path: &str) -> Option<(&str, &str)> {
+    let rest = path.strip_prefix("/v1beta/models/").or(path.strip_prefix("/v1/models/"))?;
+    rest.split_once(':')
 }
 
 impl Api {
     pub(super) fn of(path: &str) -> Option<Self> {
+        if let Some((_, method)) = gemini(path) {
+            return match method {
+                "generateContent" | "streamGenerateContent" => Some(Self::Generate),
+                "countTokens" => Some(Self::GeminiCount),
+                "embedContent" => Some(Self::GeminiEmbed),
+                "batchEmbedContents" => Some(Self::GeminiBatch),
+                _ => None,
+            };
+        }
         Some(match path {
+            "/api/chat" => Self::OllamaChat,
+            "/api/generate" => Self::OllamaGenerate,
+            "/api/embed" => Self::OllamaEmbed,
+            "/v2/chat" => Self::CohereChat,
+            "/v2/embed" => Self::CohereEmbed,
+            "/v2/rerank" => Self::CohereRerank,
+            "/generate" => Self::TgiGenerate,
+            "/generate_stream" => Self::TgiStream,
+            "/" => Self::TgiRoot,
             "/v1/chat/completions" => Self::Chat,
             "/v1/completions" => Self::Completions,
             "/v1/responses" => Self::Responses,
@@ -32,16 +89,69 @@ impl Api {
         })
     }
 
-    pub(super) fn streams(self) -> bool {
-        matches!(self, Self::Chat | Self::Completions | Self::Responses | Self::Messages)
+    pub(super) fn family(self) -> Family {
+        match self {
+            Self::Chat
+            | Self::Completions
+            | Self::Responses
+            | Self::Embeddings
+            | Self::Moderations => Family::OpenAi,
+            Self::Messages | Self::CountTokens => Family::Anthropic,
+            Self::Generate | Self::GeminiCount | Self::GeminiEmbed | Self::GeminiBatch => {
+                Family::Gemini
+            }
+            Self::OllamaChat | Self::OllamaGenerate | Self::OllamaEmbed => Family::Ollama,
+            Self::CohereChat | Self::CohereEmbed | Self::CohereRerank => Family::Cohere,
+            Self::TgiGenerate | Self::TgiStream | Self::TgiRoot => Family::Tgi,
+        }
+    }
+
+    /// What is wanted, where the body says `stream` or does not say anything.
+    fn shape(self, target: &str, stream: Option<bool>) -> Shape {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let if_asked = |shape| if stream == Some(true) { shape } else { Shape::Whole };
+        match self {
+            Self::Generate if path.ends_with(":generateContent") => Shape::Whole,
+            Self::Generate if query.split('&').any(|pair| pair == "alt=sse") => Shape::Events,
+            Self::Generate => Shape::Array,
+            Self::OllamaChat | Self::OllamaGenerate if stream.is_none() => Shape::Lines,
+            Self::OllamaChat | Self::OllamaGenerate => if_asked(Shape::Lines),
+            Self::TgiStream => Shape::Events,
+            Self::Chat
+            | Self::Completions
+            | Self::Responses
+            | Self::Messages
+            | Self::CohereChat
+            | Self::TgiRoot => if_asked(Shape::Events),
+            Self::Embeddings
+            | Self::Moderations
+            | Self::CountTokens
+            | Self::GeminiCount
+            | Self::GeminiEmbed
+            | Self::GeminiBatch
+            | Self::OllamaEmbed
+            | Self::CohereEmbed
+            | Self::CohereRerank
+            | Self::TgiGenerate => Shape::Whole,
+        }
     }
 
     /// The member without which there is no question.
     fn subject(self) -> &'static str {
         match self {
-            Self::Chat | Self::Messages | Self::CountTokens => "messages",
-            Self::Completions => "prompt",
-            Self::Responses | Self::Embeddings | Self::Moderations => "input",
+            Self::Chat
+            | Self::Messages
+            | Self::CountTokens
+            | Self::OllamaChat
+            | Self::CohereChat => "messages",
+            Self::Completions | Self::OllamaGenerate => "prompt",
+            Self::Responses | Self::Embeddings | Self::Moderations | Self::OllamaEmbed => "input",
+            Self::Generate | Self::GeminiCount => "contents",
+            Self::GeminiEmbed => "content",
+            Self::GeminiBatch => "requests",
+            Self::CohereEmbed => "texts",
+            Self::CohereRerank => "documents",
+            Self::TgiGenerate | Self::TgiStream | Self::TgiRoot => "inputs",
         }
     }
 }
@@ -59,6 +169,9 @@ pub(super) struct Question {
     pub(super) api: Api,
     pub(super) model: String,
     pub(super) stream: bool,
+    pub(super) shape: Shape,
+    /// TGI: tokens are to be told.
+    pub(super) details: bool,
     pub(super) stream_options: bool,
     pub(super) include_usage: bool,
     pub(super) choices: u64,
@@ -83,7 +196,7 @@ pub(super) struct Unclear {
 }
 
 impl Question {
-    pub(super) fn read(api: Api, body: &[u8]) -> Result<Self, Unclear> {
+    pub(super) fn read(api: Api, target: &str, body: &[u8]) -> Result<Self, Unclear> {
         let body: Value = serde_json::from_slice(body).map_err(|error| Unclear {
             message: format!("the body is not JSON: {error}"),
             param: None,
@@ -94,14 +207,25 @@ impl Question {
         };
         let subject = body.get(api.subject()).filter(|subject| !subject.is_null());
         let subject = subject.ok_or_else(|| missing(api.subject()))?;
-        let model = match body.get("model").and_then(Value::as_str) {
+        let path = target.split_once('?').map_or(target, |(path, _)| path);
+        let in_path = gemini(path).map(|(model, _)| model);
+        let model = match in_path.or(body.get("model").and_then(Value::as_str)) {
             Some(model) => model.to_owned(),
+            None if api.family() == Family::Tgi => "tgi".to_owned(),
             None if api == Api::Moderations => "omni-moderation-latest".to_owned(),
             None => return Err(missing("model")),
         };
         let tokens_max = ["max_completion_tokens", "max_output_tokens", "max_tokens"]
             .iter()
             .find_map(|name| body.get(*name)?.as_u64());
+        let nested = [
+            "/generationConfig/maxOutputTokens",
+            "/options/num_predict",
+            "/parameters/max_new_tokens",
+        ];
+        let nested = nested.iter().find_map(|place| body.pointer(place)?.as_u64());
+        let tokens_max = tokens_max.or(nested);
+        let shape = api.shape(target, body.get("stream").and_then(Value::as_bool));
         if api == Api::Messages && tokens_max.is_none() {
             return Err(missing("max_tokens"));
         }
@@ -109,13 +233,15 @@ impl Question {
         let options = body.get("stream_options").filter(|options| !options.is_null());
         let mut asked = blake3::Hasher::new();
         let mut bytes = 0;
-        for name in ["system", "instructions", api.subject()] {
+        for name in ["system", "systemInstruction", "instructions", "query", api.subject()] {
             bytes += absorb(body.get(name).unwrap_or(&Value::Null), &mut asked);
         }
         Ok(Self {
             api,
             model,
-            stream: api.streams() && is_true(body.get("stream")),
+            stream: shape != Shape::Whole,
+            shape,
+            details: is_true(body.pointer("/parameters/details")),
             stream_options: options.is_some(),
             include_usage: is_true(options.and_then(|options| options.get("include_usage"))),
             choices: number("n").unwrap_or(1).clamp(1, CHOICES_MAX),
@@ -180,7 +306,12 @@ fn inputs(subject: &Value) -> Vec<blake3::Hash> {
 /// The tool the last user text names, or the first one if the text only says
 /// "tool" or `tool_choice` demands one.
 fn called_tool(body: &Value, subject: &Value) -> Option<Tool> {
-    let tools: Vec<Tool> = body.get("tools")?.as_array()?.iter().filter_map(tool).collect();
+    let listed = body.get("tools")?.as_array()?.iter();
+    let tools = listed.flat_map(|listed| match listed.get("functionDeclarations") {
+        Some(Value::Array(many)) => many.iter().filter_map(tool).collect::<Vec<_>>(),
+        _ => tool(listed).into_iter().collect(),
+    });
+    let tools: Vec<Tool> = tools.collect();
     let text = last_user_text(subject)?;
     let choice = body.get("tool_choice").unwrap_or(&Value::Null);
     let choice_type = choice.get("type").or(Some(choice)).and_then(Value::as_str);
@@ -216,7 +347,7 @@ fn last_user_text(subject: &Value) -> Option<String> {
     if last.get("role").and_then(Value::as_str) != Some("user") {
         return None;
     }
-    match last.get("content")? {
+    match last.get("content").or(last.get("parts"))? {
         Value::String(text) => Some(text.clone()),
         Value::Array(parts) => {
             let texts: Vec<&str> =
@@ -232,7 +363,7 @@ mod tests {
     use super::*;
 
     fn read(api: Api, body: &Value) -> Question {
-        Question::read(api, body.to_string().as_bytes()).unwrap()
+        Question::read(api, "/", body.to_string().as_bytes()).unwrap()
     }
 
     #[test]
@@ -268,11 +399,11 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let unclear = Question::read(Api::Chat, br#"{"messages":[]}"#).unwrap_err();
+        let unclear = Question::read(Api::Chat, "/", br#"{"messages":[]}"#).unwrap_err();
         assert_eq!(unclear.param, Some("model"));
         let body = br#"{"model":"m","messages":[]}"#;
-        assert_eq!(Question::read(Api::Messages, body).unwrap_err().param, Some("max_tokens"));
-        assert!(Question::read(Api::Chat, b"{").unwrap_err().message.contains("not JSON"));
+        assert_eq!(Question::read(Api::Messages, "/", body).unwrap_err().param, Some("max_tokens"));
+        assert!(Question::read(Api::Chat, "/", b"{").unwrap_err().message.contains("not JSON"));
     }
 
     #[test]

@@ -2,13 +2,13 @@
 //! was asked for, then encoded, then sent.
 
 use super::{
-    Encoding, Fault, anthropic,
+    Encoding, Fault, anthropic, cohere,
     counts::{Call, End, Recorded, Tokens},
     encoding::Encoder,
-    openai,
+    gemini, ollama, openai,
     plain::Page,
-    question::Api,
-    responses,
+    question::{Api, Family, Shape},
+    responses, tgi,
     told::{Ending, Pace, Piece, Told},
 };
 use http::{
@@ -26,6 +26,7 @@ pub(super) struct Caller {
     pub(super) call_no: u64,
     pub(super) request_id: String,
     pub(super) anthropic: bool,
+    pub(super) family: Family,
     pub(super) model_version: Option<String>,
     /// A HEAD gets the head of what a GET would get.
     head_only: bool,
@@ -40,7 +41,14 @@ impl Caller {
     ) -> Self {
         let anthropic = request.target.starts_with("/v1/messages")
             || request.headers.contains_key("anthropic-version");
+        let path = request.target.split_once('?').map_or(&*request.target, |(path, _)| path);
+        let family = match Api::of(path) {
+            _ if anthropic => Family::Anthropic,
+            Some(api) if request.method == http::Method::POST => api.family(),
+            Some(_) | None => Family::OpenAi,
+        };
         Self {
+            family,
             call_no,
             request_id: format!("req_{port:04x}{call_no:012x}"),
             anthropic,
@@ -55,6 +63,7 @@ impl Caller {
             call_no: 0,
             request_id: "req_uncounted".to_owned(),
             anthropic: false,
+            family: Family::OpenAi,
             model_version: None,
             head_only: false,
         }
@@ -66,6 +75,7 @@ pub(super) struct Reply {
     headers: HeaderMap,
     pieces: Vec<Piece>,
     is_stream: bool,
+    shape: Shape,
     ending: Ending,
     encoder: Option<Encoder>,
     head_only: bool,
@@ -94,6 +104,7 @@ impl Reply {
             headers,
             pieces,
             is_stream,
+            shape: Shape::Whole,
             ending: Ending::Clean(end),
             encoder: None,
             head_only: caller.head_only,
@@ -120,9 +131,17 @@ impl Reply {
         reply
     }
 
-    pub(super) fn stream(pieces: Vec<Piece>, caller: &Caller) -> Self {
+    pub(super) fn stream(pieces: Vec<Piece>, shape: Shape, caller: &Caller) -> Self {
         let mut reply = Self::new(StatusCode::OK, pieces, true, caller);
-        reply.say(CONTENT_TYPE, "text/event-stream; charset=utf-8");
+        reply.shape = shape;
+        reply.say(
+            CONTENT_TYPE,
+            match shape {
+                Shape::Events => "text/event-stream; charset=utf-8",
+                Shape::Lines => "application/x-ndjson",
+                Shape::Whole | Shape::Array => "application/json; charset=UTF-8",
+            },
+        );
         reply.say(CACHE_CONTROL, "no-cache");
         reply.say_as_provider(caller.anthropic);
         reply
@@ -134,14 +153,25 @@ impl Reply {
         param: Option<&str>,
         caller: &Caller,
     ) -> Self {
-        let body = if caller.anthropic {
-            anthropic::error(status, message, &caller.request_id)
-        } else {
-            openai::error(status, message, param)
+        let body = match caller.family {
+            Family::Anthropic => anthropic::error(status, message, &caller.request_id),
+            Family::OpenAi => openai::error(status, message, param),
+            Family::Gemini => gemini::error(status, message),
+            Family::Ollama => ollama::error(message),
+            Family::Cohere => cohere::error(message),
+            Family::Tgi => tgi::error(status, message),
         };
         let mut reply = Self::new(status, vec![Piece::new(body)], false, caller);
         reply.say(CONTENT_TYPE, "application/json");
         reply
+    }
+
+    /// What TGI says of a whole answer in its head.
+    pub(super) fn say_tokens(&mut self, tokens: Option<(u64, u64)>) {
+        if let Some((input, output)) = tokens {
+            self.headers.insert("x-prompt-tokens", input.into());
+            self.headers.insert("x-generated-tokens", output.into());
+        }
     }
 
     fn say(&mut self, name: HeaderName, value: &'static str) {
@@ -189,7 +219,7 @@ impl Reply {
                 self.ending = Ending::Cut;
             }
             Fault::ErrorEvent => {
-                let event = error_event(api, self.is_stream);
+                let event = error_event(api, self.shape);
                 self.cut(if self.is_stream { cut_after } else { 0 }, Ending::Clean(End::Failed));
                 self.pieces.retain(|_| self.is_stream);
                 self.pieces.push(Piece::new(event));
@@ -202,8 +232,11 @@ impl Reply {
             }
             Fault::BadJson => {
                 self.ending = Ending::Clean(End::Failed);
-                let broken =
-                    if self.is_stream { "data: {\"id\":\"bro\n\n" } else { "{\"id\":\"bro" };
+                let broken = match self.shape {
+                    Shape::Events => "data: {\"id\":\"bro\n\n",
+                    Shape::Lines | Shape::Array => "{\"id\":\"bro\n",
+                    Shape::Whole => "{\"id\":\"bro",
+                };
                 let at = if self.is_stream { cut_after } else { 0 };
                 if let Some(piece) = self.pieces.get_mut(at) {
                     *piece = Piece { billed: piece.billed, ..Piece::new(broken) };
@@ -266,14 +299,24 @@ impl Reply {
     }
 }
 
-fn error_event(api: Api, is_stream: bool) -> String {
+fn error_event(api: Api, shape: Shape) -> String {
     let message = "stand-in provider: an error after the head, as asked";
     let status = StatusCode::INTERNAL_SERVER_ERROR;
-    match (api, is_stream) {
-        (Api::Messages, true) => anthropic::error_event(message),
-        (Api::Responses, true) => responses::error_event(message),
-        (Api::Messages | Api::CountTokens, false) => anthropic::error(status, message, "req_late"),
-        (_, true) => openai::event(&openai::error(status, message, None)),
-        (_, false) => openai::error(status, message, None),
+    let body = match api.family() {
+        Family::Anthropic => anthropic::error(status, message, "req_late"),
+        Family::OpenAi => openai::error(status, message, None),
+        Family::Gemini => gemini::error(status, message),
+        Family::Ollama => ollama::error(message),
+        Family::Cohere => cohere::error(message),
+        Family::Tgi => tgi::error(status, message),
+    };
+    match (api, shape) {
+        (_, Shape::Whole) => body,
+        (_, Shape::Lines) => body + "\n",
+        (_, Shape::Array) => format!(",{body}]"),
+        (Api::Messages, Shape::Events) => anthropic::error_event(message),
+        (Api::Responses, Shape::Events) => responses::error_event(message),
+        (Api::CohereChat, Shape::Events) => cohere::error_event(message),
+        (_, Shape::Events) => openai::event(&body),
     }
 }

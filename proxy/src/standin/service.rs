@@ -1,17 +1,18 @@
 //! One call from its request to its answer: read, count, admit, wait, tell.
 
 use super::{
-    Encoding, Fault, Gate, Options,
+    Encoding, Fault, Gate,
     answer::Answer,
-    anthropic,
+    anthropic, cohere,
     counts::{Call, End, House, Recorded},
     fault::Magic,
+    gemini, ollama,
     openai::{self, Kind},
     plain::{self, Page},
-    question::{Api, Question},
+    question::{Api, Question, Shape},
     reply::{Caller, Reply},
-    responses,
-    told::{Pace, Told},
+    responses, tgi,
+    told::{Pace, Piece, Told},
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -115,7 +116,7 @@ struct ModelCall<'a> {
 impl ModelCall<'_> {
     async fn answer(mut self, api: Api) -> io::Result<Response<Told>> {
         let options = &self.house.options;
-        let question = match Question::read(api, &self.request.body) {
+        let question = match Question::read(api, &self.request.target, &self.request.body) {
             Ok(question) => question,
             Err(unclear) => return Ok(self.refuse(&unclear.message, unclear.param).await),
         };
@@ -174,39 +175,57 @@ impl ModelCall<'_> {
     }
 
     fn reply(&self, question: &Question, model: &str, fault: Option<Fault>) -> Reply {
-        let options: &Options = &self.house.options;
-        let tell_usage = fault != Some(Fault::NoUsage);
         let caller = &self.caller;
+        if let Some(piece) = self.in_one_piece(question, model, fault) {
+            return Reply::whole(piece, caller);
+        }
         let version = caller.model_version.as_deref();
         let place = (self.house.port, caller.call_no);
-        let kind = match question.api {
-            Api::Embeddings => {
-                return Reply::whole(openai::embeddings(question, model, tell_usage), caller);
-            }
-            Api::Moderations => {
-                let id = format!("{:012x}", caller.call_no);
-                return Reply::whole(openai::moderations(question, &id, model), caller);
-            }
-            Api::CountTokens => {
-                return Reply::whole(anthropic::count_tokens(question.input_tokens), caller);
-            }
-            Api::Chat => Some(Kind::Chat),
-            Api::Completions => Some(Kind::Completions),
-            Api::Messages | Api::Responses => None,
+        let answer = Answer::new(question, model, version, fault, &self.house.options, place);
+        let told = told(question, &answer);
+        let mut reply = match question.shape {
+            Shape::Whole => Reply::whole(told.into_iter().next().unwrap_or_default(), caller),
+            shape => Reply::stream(told, shape, caller),
         };
-        let answer = Answer::new(question, model, version, fault, options, place);
-        let mut reply = match (kind, question.api, question.stream) {
-            (Some(kind), _, true) => {
-                Reply::stream(kind.stream(&answer, question.include_usage), caller)
-            }
-            (Some(kind), _, false) => Reply::whole(kind.whole(&answer), caller),
-            (None, Api::Responses, true) => Reply::stream(responses::stream(&answer), caller),
-            (None, Api::Responses, false) => Reply::whole(responses::whole(&answer), caller),
-            (None, _, true) => Reply::stream(anthropic::stream(&answer), caller),
-            (None, _, false) => Reply::whole(anthropic::whole(&answer), caller),
-        };
+        if matches!(question.api, Api::TgiGenerate | Api::TgiRoot) && !question.stream {
+            let tell = answer.tell_usage.then_some(answer.usage);
+            reply.say_tokens(tell.map(|usage| (usage.input, usage.output)));
+        }
         reply.tokens = answer.usage.output;
         reply
+    }
+
+    /// Answers that are no words.
+    fn in_one_piece(
+        &self,
+        question: &Question,
+        model: &str,
+        fault: Option<Fault>,
+    ) -> Option<Piece> {
+        let tell_usage = fault != Some(Fault::NoUsage);
+        let id = format!("{:012x}", self.caller.call_no);
+        Some(match question.api {
+            Api::Embeddings => openai::embeddings(question, model, tell_usage),
+            Api::Moderations => openai::moderations(question, &id, model),
+            Api::CountTokens => anthropic::count_tokens(question.input_tokens),
+            Api::GeminiCount => gemini::count_tokens(question),
+            Api::GeminiEmbed => gemini::embeddings(question, false),
+            Api::GeminiBatch => gemini::embeddings(question, true),
+            Api::OllamaEmbed => ollama::embeddings(question, model),
+            Api::CohereEmbed => cohere::embeddings(question, &id),
+            Api::CohereRerank => cohere::rerank(question, &id),
+            Api::Chat
+            | Api::Completions
+            | Api::Messages
+            | Api::Responses
+            | Api::Generate
+            | Api::OllamaChat
+            | Api::OllamaGenerate
+            | Api::CohereChat
+            | Api::TgiGenerate
+            | Api::TgiStream
+            | Api::TgiRoot => return None,
+        })
     }
 
     fn encoding(&self) -> Option<Encoding> {
@@ -228,5 +247,45 @@ impl ModelCall<'_> {
         self.pass_gate().await;
         let reply = Reply::error(StatusCode::BAD_REQUEST, message, param, &self.caller);
         reply.response(self.pace(), Some(self.call))
+    }
+}
+
+/// The answer as its caller wants it; whole, it is one piece.
+fn told(question: &Question, answer: &Answer) -> Vec<Piece> {
+    let (usage, details, shape) = (question.include_usage, question.details, question.shape);
+    let in_list = question.api == Api::TgiRoot;
+    match (question.api, question.stream) {
+        (Api::Chat, true) => Kind::Chat.stream(answer, usage),
+        (Api::Chat, false) => vec![Kind::Chat.whole(answer)],
+        (Api::Completions, true) => Kind::Completions.stream(answer, usage),
+        (Api::Completions, false) => vec![Kind::Completions.whole(answer)],
+        (Api::Responses, true) => responses::stream(answer),
+        (Api::Responses, false) => vec![responses::whole(answer)],
+        (Api::Messages, true) => anthropic::stream(answer),
+        (Api::Messages, false) => vec![anthropic::whole(answer)],
+        (Api::Generate, true) => gemini::stream(answer, shape),
+        (Api::Generate, false) => vec![gemini::whole(answer)],
+        (Api::OllamaChat, true) => ollama::Kind::Chat.stream(answer),
+        (Api::OllamaChat, false) => vec![ollama::Kind::Chat.whole(answer)],
+        (Api::OllamaGenerate, true) => ollama::Kind::Generate.stream(answer),
+        (Api::OllamaGenerate, false) => vec![ollama::Kind::Generate.whole(answer)],
+        (Api::CohereChat, true) => cohere::stream(answer),
+        (Api::CohereChat, false) => vec![cohere::whole(answer)],
+        (Api::TgiGenerate | Api::TgiStream | Api::TgiRoot, true) => tgi::stream(answer, details),
+        (Api::TgiGenerate | Api::TgiStream | Api::TgiRoot, false) => {
+            vec![tgi::whole(answer, details, in_list)]
+        }
+        (
+            Api::Embeddings
+            | Api::Moderations
+            | Api::CountTokens
+            | Api::GeminiCount
+            | Api::GeminiEmbed
+            | Api::GeminiBatch
+            | Api::OllamaEmbed
+            | Api::CohereEmbed
+            | Api::CohereRerank,
+            _,
+        ) => Vec::new(),
     }
 }

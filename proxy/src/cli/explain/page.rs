@@ -123,6 +123,15 @@ fn what(operation: Operation) -> &'static str {
         Operation::OpenAiRerank => "rerank",
         Operation::AnthropicMessages => "messages",
         Operation::AnthropicCountTokens => "count of tokens",
+        Operation::GeminiGenerate => "generated content",
+        Operation::GeminiCountTokens => "count of tokens",
+        Operation::GeminiEmbed => "embeddings",
+        Operation::OllamaChat => "chat",
+        Operation::OllamaGenerate | Operation::TgiGenerate | Operation::TgiRoot => "generation",
+        Operation::OllamaEmbed => "embeddings",
+        Operation::CohereChat => "chat",
+        Operation::CohereEmbed => "embeddings",
+        Operation::CohereRerank => "rerank",
         Operation::Other => "a call that no dialect lists",
     }
 }
