@@ -4,8 +4,10 @@ usage: python check.py TOLLGATE_BINARY
 
 The manifests are checked against the schemas of several Kubernetes versions, strictly,
 and against Tollgate itself: the configuration they carry starts, and answers the probes
-and serves the metrics they name. The image's root file system is made by the script the
-Dockerfile uses, and entered by chroot as the user the image has (as root only).
+and serves the metrics they name. The alerts ask for series that a scrape of Tollgate has,
+and name a section of the runbook; what they fire at is for promtool (alerts.sh). The
+image's root file system is made by the script the Dockerfile uses, and entered by chroot
+as the user the image has (as root only).
 """
 
 import http.client
@@ -204,6 +206,82 @@ def the_metrics_to_scale_on_are_there_and_zero_when_idle():
         _, text = tollgate.metrics("/metrics")
     for name in names:
         assert re.search(rf"^{name} 0$", text, re.MULTILINE), f"{name} is not 0 or not there"
+
+
+def rules():
+    groups = yaml.safe_load((DEPLOY / "prometheus/rules.yaml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def series_of(text):
+    """Name and labels of every series of a scrape."""
+    found = []
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            name, labels = re.fullmatch(r"(\w+)(?:{(.*)})? \S+", line).groups()
+            found.append((name, dict(re.findall(r'(\w+)="([^"]*)"', labels or ""))))
+    return found
+
+
+# What PromQL itself says; the rest of the words of an expression are series and labels.
+PROMQL = {"sum", "rate", "increase", "histogram_quantile", "by", "and"}
+# Labels that the one who scrapes adds.
+ADDED = {"namespace", "job", "instance"}
+
+
+def asked_of(expression):
+    """The series an expression selects, as (name, matchers), and the labels it groups by."""
+    groups = re.findall(r"by \(([^)]*)\)", expression)
+    rest = re.sub(r"by \([^)]*\)|\[[^\]]*\]", " ", expression)
+    selected = []
+    for name, braces in re.findall(r"([a-z_][\w:]*)({[^}]*})?", rest):
+        if name not in PROMQL:
+            selected.append((name, re.findall(r'(\w+)(=~?)"([^"]*)"', braces)))
+        rest = rest.replace(name + braces, " ", 1)
+    assert not re.search("[a-z{]", rest), f"not understood: {rest}"
+    return selected, {label.strip() for group in groups for label in group.split(",")}
+
+
+@check
+def every_series_and_label_the_alerts_ask_for_is_in_a_scrape_of_an_idle_tollgate():
+    with tempfile.TemporaryDirectory() as directory:
+        file = pathlib.Path(directory, "tollgate.yaml")
+        route = "{ name: r, match: { path_prefix: / }, upstream: m, cache: { tiers: [memory, redis] } }"
+        file.write_text(
+            "stores: { redis: { urls: ['redis://127.0.0.1:1'] } }\n"
+            "upstreams: { m: { endpoints: [{ url: 'http://127.0.0.1:1' }] } }\n"
+            f"routes: [{route}]\ncache: {{ namespace: here }}\n"
+        )
+        with Running([BINARY, "run", "-c", file, "--data-dir", f"{directory}/ledger"]) as tollgate:
+            _, text = tollgate.metrics("/metrics")
+    there = series_of(text)
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    asked_for = 0
+    for rule in rules():
+        selected, groups = asked_of(rule["expr"])
+        for name, matchers in selected:
+            asked_for += 1
+            if name in recorded:
+                continue
+            labels = [labels for other, labels in there if other == name]
+            assert labels, f"{name} is not in /metrics"
+            assert all(groups - ADDED <= one.keys() for one in labels), f"{name} has not all of {groups}"
+            for label, operator, value in matchers:
+                wanted = value.split("|") if operator == "=~" else [value]
+                has = {one.get(label) for one in labels}
+                assert has >= set(wanted), f"{name}: {label} is never {set(wanted) - has}"
+    assert asked_for >= 8, asked_for
+
+
+@check
+def every_alert_names_a_section_of_the_runbook_and_every_section_an_alert():
+    lines = (DEPLOY / "runbook.md").read_text().splitlines()
+    sections = {line[3:].lower().replace(" ", "-") for line in lines if line.startswith("## ")}
+    alerts = [rule for rule in rules() if "alert" in rule]
+    named = {alert["annotations"]["runbook_url"] for alert in alerts}
+    assert named == {f"deploy/runbook.md#{section}" for section in sections}
+    for alert in alerts:
+        assert any(line.startswith(f"`{alert['alert']}`") for line in lines), alert["alert"]
 
 
 @check

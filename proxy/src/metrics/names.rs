@@ -124,6 +124,8 @@ families! {
         "Resident memory size in bytes.";
     VIRTUAL_BYTES = Gauge, "process_virtual_memory_bytes", [],
         "Virtual memory size in bytes.";
+    MEMORY_LIMIT = Gauge, "process_memory_limit_bytes", [],
+        "Memory this process may use before the kernel kills it, in bytes: the least limit of its cgroups; 0 = unlimited.";
     OPEN_FDS = Gauge, "process_open_fds", [],
         "Number of open file descriptors.";
     MAX_FDS = Gauge, "process_max_fds", [],

@@ -6,6 +6,7 @@
 use super::{names, readings::family};
 use prometheus::proto::MetricFamily;
 use std::fs;
+use tollgate_config::{Environment, ProcessEnvironment};
 
 /// The kernel reports CPU time to user space in hundredths of a second on every
 /// architecture we build for (`USER_HZ`), whatever its own timer does.
@@ -28,6 +29,8 @@ pub(super) fn families() -> Vec<MetricFamily> {
         one(&names::CPU_SECONDS, cpu.map(seconds)),
         one(&names::RESIDENT_BYTES, bytes("VmRSS:").map(count)),
         one(&names::VIRTUAL_BYTES, bytes("VmSize:").map(count)),
+        // Read each time: a container can be resized while it runs.
+        one(&names::MEMORY_LIMIT, Some(count(ProcessEnvironment.memory_limit().unwrap_or(0)))),
         one(&names::OPEN_FDS, open_fds().map(count)),
         one(&names::MAX_FDS, limits.as_deref().and_then(soft_limit_of_fds).map(count)),
         one(&names::START_TIME, start.map(seconds)),
@@ -96,9 +99,11 @@ mod tests {
             let metric = &family.get_metric()[0];
             metric.get_gauge().get_value() + metric.get_counter().get_value()
         };
-        assert_eq!(families.len(), 6);
+        assert_eq!(families.len(), 7);
         assert!(value("process_resident_memory_bytes") > 100_000.0);
         assert!(value("process_virtual_memory_bytes") >= value("process_resident_memory_bytes"));
+        let limit = value("process_memory_limit_bytes");
+        assert!(limit == 0.0 || limit > value("process_resident_memory_bytes"));
         assert!(value("process_open_fds") >= 3.0);
         assert!(value("process_max_fds") >= value("process_open_fds"));
         // After 2020: seconds of the epoch, not since boot.
