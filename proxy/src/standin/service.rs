@@ -185,7 +185,9 @@ impl ModelCall<'_> {
         let told = told(question, &answer);
         let mut reply = match question.shape {
             Shape::Whole => Reply::whole(told.into_iter().next().unwrap_or_default(), caller),
-            shape => Reply::stream(told, shape, caller),
+            shape @ (Shape::Events | Shape::Lines | Shape::Array) => {
+                Reply::stream(told, shape, caller)
+            }
         };
         if matches!(question.api, Api::TgiGenerate | Api::TgiRoot) && !question.stream {
             let tell = answer.tell_usage.then_some(answer.usage);
