@@ -301,6 +301,23 @@ async fn gemini_s_model_and_form_are_read_from_the_path() {
 }
 
 #[tokio::test]
+async fn a_question_too_long_to_hold_is_metered_in_every_form() {
+    let builder = content(json!({})).config(|settings| {
+        settings.set("listeners.0.limits", json!({ "body": "1KiB" }));
+    });
+    let world = builder.start().await;
+    for path in [GENERATE, EVENTS, ARRAY] {
+        let before = world.standin.counts().billed;
+        let reply = ask(&world, &(path, contents(&"long ".repeat(500)))).await;
+        assert_bypass(&reply, "body-too-large");
+        let (record, billed) = (record_of(&world, &reply).await, world.standin.counts().billed);
+        let billed = (billed.input - before.input, billed.output - before.output);
+        assert_eq!(input_and_output(&record), billed, "{path}");
+        assert_eq!(record.record.quality, Quality::Reported, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_credential_in_the_query_is_the_tenant_and_no_part_of_the_question() {
     let path = |key: &str| format!("{GENERATE}?key={key}");
     let question = contents("whose?");

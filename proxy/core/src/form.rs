@@ -117,3 +117,30 @@ pub fn framing_of_stream(operation: Operation, stream: &[u8]) -> Framing {
 pub fn reframe(operation: Operation, stream: &[u8], wanted: Framing) -> Option<Vec<Vec<u8>>> {
     if operation.dialect() == Dialect::Gemini { gemini::reframe(stream, wanted) } else { None }
 }
+
+/// What the unit tests, properties and the fuzz target share: whatever whole answer a
+/// converter makes of some bytes, its own stream of it is that answer again.
+///
+/// # Panics
+/// If it is not.
+#[doc(hidden)]
+pub fn assert_forms_agree(answer: &[u8]) {
+    let parsed = |body: &[u8]| serde_json::from_slice::<serde_json::Value>(body).ok();
+    for operation in [
+        Operation::OpenAiChat,
+        Operation::OpenAiResponses,
+        Operation::AnthropicMessages,
+        Operation::GeminiGenerate,
+        Operation::OllamaChat,
+        Operation::OllamaGenerate,
+        Operation::CohereChat,
+        Operation::TgiGenerate,
+    ] {
+        let Some(whole) = stream_to_whole(operation, answer) else { continue };
+        // Not every whole answer has a stream.
+        let Some(frames) = whole_to_stream(operation, &whole) else { continue };
+        let back = stream_to_whole(operation, &frames.concat());
+        let back = back.as_deref().and_then(parsed);
+        assert!(back == parsed(&whole), "{operation:?}: another answer came back");
+    }
+}

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{framing_of_stream, reframe, stream_to_whole, whole_to_stream};
+use super::{assert_forms_agree, framing_of_stream, reframe, stream_to_whole, whole_to_stream};
 use crate::dialect::Framing;
 use crate::dialect::Operation::{
     self, CohereChat, GeminiGenerate, OllamaChat, OllamaGenerate, TgiGenerate, TgiRoot,
@@ -114,6 +114,7 @@ fn stream(operation: Operation, body: &str) -> Option<String> {
 fn a_stream_becomes_the_whole_answer_to_the_byte() {
     for (operation, answer, expected) in ALL {
         assert_eq!(whole(operation, answer).as_deref(), Some(expected));
+        assert_forms_agree(answer.as_bytes());
     }
     let in_list = format!("[{TGI_WHOLE}]");
     assert_eq!(whole(TgiRoot, TGI_STREAM).as_deref(), Some(&*in_list));

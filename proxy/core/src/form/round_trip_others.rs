@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{stream_to_whole, whole_to_stream};
+use super::{assert_forms_agree, stream_to_whole, whole_to_stream};
 use crate::dialect::Framing;
 use crate::dialect::Operation::{
     self, CohereChat, GeminiGenerate, OllamaChat, OllamaGenerate, OpenAiResponses, TgiGenerate,
@@ -167,5 +167,6 @@ proptest! {
             prop_assert_eq!(stream_to_whole(operation, &bytes), None);
             prop_assert_eq!(whole_to_stream(operation, &bytes), None);
         }
+        assert_forms_agree(&bytes);
     }
 }

@@ -55,6 +55,27 @@ async fn explained(text: &str, peer: [u8; 4]) -> String {
 }
 
 #[tokio::test]
+async fn a_credential_in_the_query_and_the_form_are_no_members_of_a_key() {
+    let text = CONFIGURATION
+        .replace("{ path: /v1/chat/completions, methods: [POST] }", "{ path_prefix: /v1beta }");
+    let overrides = Overrides::default();
+    let (config, _) = load(&text, Path::new("."), &overrides, &ProcessEnvironment).unwrap();
+    let request = CHAT.replace(
+        "/v1/chat/completions",
+        "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse&key=secret&fields=a",
+    );
+    let request = request::read(request.as_bytes()).unwrap();
+    let from = From { peer: IpAddr::from([10, 0, 0, 1]), version: String::new() };
+    let page = explain(config, Some(request), from).await.unwrap();
+    let (_asked, page) = page.split_once('\n').unwrap();
+    assert!(page.contains("gemini, generated content, streamed"), "{page}");
+    assert!(page.contains("path = /v1beta/models/gemini-2.5-flash:generateContent\n"), "{page}");
+    assert!(page.contains("query = fields=a\n"), "{page}");
+    assert!(page.contains("model = gemini-2.5-flash\n"), "{page}");
+    assert!(!page.contains("secret"), "{page}");
+}
+
+#[tokio::test]
 async fn a_price_per_request_is_not_shown_as_one_of_tokens() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("own.csv"), "model,per,input\nrank,request,0.002\n").unwrap();
