@@ -43,6 +43,9 @@ pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 /// A hit from Redis is only worth having when it is quick.
 pub(crate) const REDIS_TIMEOUT: Duration = Duration::from_millis(10);
 pub(crate) const REDIS_PORT: u16 = 6379;
+/// As Redis's.
+pub(crate) const MEMCACHED_TIMEOUT: Duration = Duration::from_millis(10);
+pub(crate) const MEMCACHED_PORT: u16 = 11211;
 
 /// A service in the same pod or region answers a SYN at once.
 pub(crate) const CONNECT: Duration = Duration::from_secs(2);

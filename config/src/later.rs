@@ -8,7 +8,7 @@
 const KEYS: &[(&str, &[&str])] = &[
     ("", &["readiness", "budgets"]),
     ("telemetry", &["traces"]),
-    ("stores", &["memcached", "postgres"]),
+    ("stores", &["postgres"]),
     ("upstreams.*", &["retries", "breaker", "health", "fallback"]),
     ("upstreams.*.endpoints[]", &["weight", "zone", "priority"]),
     ("upstreams.*.balance", &["hash"]),
@@ -25,8 +25,8 @@ const WORDS: &[(&str, &[&str])] = &[
     ("upstreams.*.model_version.from", &["poll"]),
     ("identity.tenant", &["jwt", "mtls"]),
     ("routes[].dialect", &["bedrock", "vertex", "azure", "grpc"]),
-    ("routes[].cache.tiers[]", &["memcached", "postgres", "disk"]),
-    ("routes[].cache.tiers[].name", &["memcached", "postgres", "disk"]),
+    ("routes[].cache.tiers[]", &["postgres", "disk"]),
+    ("routes[].cache.tiers[].name", &["postgres", "disk"]),
     ("resources[].kind", &["storage", "network", "fixed"]),
 ];
 

@@ -68,6 +68,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub drain: Drain,
     pub redis: Option<Redis>,
+    pub memcached: Option<Memcached>,
     /// Never empty; in order of name; `upstreams[n].id.place() == n`.
     pub upstreams: Vec<Upstream>,
     pub identity: Identity,
@@ -234,6 +235,23 @@ pub enum RedisMode {
     },
 }
 
+/// Servers of which each has its share of the keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memcached {
+    /// At least one, none twice.
+    pub servers: Vec<MemcachedServer>,
+    /// What one command may cost a caller.
+    pub timeout: Duration,
+}
+
+/// Where a memcached is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemcachedServer {
+    /// `host:port`.
+    Tcp(String),
+    Unix(PathBuf),
+}
+
 /// Who is asking: the headers that say so, in lower case. `None`: that dimension is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
@@ -276,19 +294,20 @@ pub struct Cache {
     pub namespace: Option<String>,
     pub memory_bytes_max: u64,
     pub memory_policy: EvictionPolicy,
-    pub redis: CacheRedis,
+    pub redis: CacheStore,
+    pub memcached: CacheStore,
 }
 
-/// How entries are written to Redis.
+/// How entries are written to a store outside the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CacheRedis {
+pub struct CacheStore {
     /// With zstd, where it pays.
     pub compress: bool,
     /// `None`: entries lie in the clear.
     pub encryption: Option<Encryption>,
 }
 
-/// The keys of what lies in Redis. None twice.
+/// The keys of what lies in a store. None twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encryption {
     pub key: EncryptionKey,

@@ -201,6 +201,7 @@ pub(crate) struct RawDrain {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawStores {
     pub(crate) redis: Option<RawRedis>,
+    pub(crate) memcached: Option<RawMemcached>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -225,6 +226,17 @@ pub(crate) struct RawRedis {
     pub(crate) password: Option<RawSecret>,
     /// Of `rediss://`.
     pub(crate) tls: Option<RawUpstreamTls>,
+    /// What one command may cost a caller. Default: 10ms.
+    pub(crate) timeout: Option<DurationText>,
+}
+
+/// One or more memcached, version 1.6.6 or newer.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawMemcached {
+    /// `HOST[:PORT]` or `unix:/PATH`. Each has its share of the keys; the order does not matter.
+    #[schemars(required, length(min = 1, max = 64))]
+    pub(crate) servers: Option<Vec<String>>,
     /// What one command may cost a caller. Default: 10ms.
     pub(crate) timeout: Option<DurationText>,
 }
@@ -300,13 +312,14 @@ pub(crate) struct RawCache {
     /// Who shares entries. Default: TOLLGATE_NAMESPACE, else the upstream's name.
     pub(crate) namespace: Option<String>,
     pub(crate) memory: Option<RawMemory>,
-    pub(crate) redis: Option<RawCacheRedis>,
+    pub(crate) redis: Option<RawCacheStore>,
+    pub(crate) memcached: Option<RawCacheStore>,
 }
 
-/// How entries are written to Redis.
+/// How entries are written to a store outside the process.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RawCacheRedis {
+pub(crate) struct RawCacheStore {
     /// Default: none. Compressed values are read either way.
     pub(crate) compression: Option<RawCompression>,
     pub(crate) encryption: Option<RawEncryption>,

@@ -102,8 +102,8 @@ pub(crate) struct RawCachePolicy {
     /// How long an answer kept by content is good. Default: 1h. Not with mode http, where the
     /// answer's headers decide.
     pub(crate) ttl: Option<DurationText>,
-    /// In the order in which they are asked, memory first unless there is a reason: memory, redis.
-    /// Default: memory.
+    /// In the order in which they are asked, memory first unless there is a reason: memory, redis,
+    /// memcached. Default: memory.
     #[schemars(length(min = 1, max = 8))]
     pub(crate) tiers: Option<Vec<RawTier>>,
     /// back: memory has an answer at once, the other tiers soon after its end. through: its end
@@ -227,6 +227,7 @@ pub(crate) enum RawWrites {
 pub(crate) enum RawTierName {
     Memory,
     Redis,
+    Memcached,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]

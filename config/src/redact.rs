@@ -4,10 +4,10 @@
 //! written out: an operator can see what a short file means and begin a longer one with it.
 
 use crate::{
-    AliasUnit, Balance, CacheMode, CachePolicy, Class, Config, Endpoint, EvictionPolicy,
-    HostHeader, HttpPolicy, InjectUsage, Listener, LogFormat, LogLevel, Match, ModelVersion,
-    PathRule, Redis, RedisMode, RedisUrl, ResourceKind, Route, Secret, SecretSource, TenantSource,
-    Trust, Upstream, UpstreamTls,
+    AliasUnit, Balance, CacheMode, CachePolicy, CacheStore, Class, Config, Endpoint,
+    EvictionPolicy, HostHeader, HttpPolicy, InjectUsage, Listener, LogFormat, LogLevel, Match,
+    MemcachedServer, ModelVersion, PathRule, Redis, RedisMode, RedisUrl, ResourceKind, Route,
+    Secret, SecretSource, TenantSource, Trust, Upstream, UpstreamTls,
     text::{show_duration, show_size, show_usd},
 };
 use serde_json::{Map, Value, json};
@@ -30,6 +30,13 @@ pub fn redacted(config: &Config) -> Value {
         },
         "stores": {
             "redis": config.redis.as_ref().map(redis),
+            "memcached": config.memcached.as_ref().map(|memcached| json!({
+                "servers": list(&memcached.servers, |server| match server {
+                    MemcachedServer::Tcp(authority) => authority.as_str().into(),
+                    MemcachedServer::Unix(path) => format!("unix:{}", path.display()).into(),
+                }),
+                "timeout": show_duration(memcached.timeout),
+            })),
         },
         "upstreams": upstreams.collect::<Map<_, _>>(),
         "identity": identity(config),
@@ -41,13 +48,8 @@ pub fn redacted(config: &Config) -> Value {
                 "size": show_size(config.cache.memory_bytes_max),
                 "policy": policy(config.cache.memory_policy),
             },
-            "redis": {
-                "compression": if config.cache.redis.compress { "zstd" } else { "none" },
-                "encryption": config.cache.redis.encryption.as_ref().map(|keys| json!({
-                    "key": reference(keys.key.source()),
-                    "previous": list(&keys.previous, |key| reference(key.source())),
-                })),
-            },
+            "redis": entries(&config.cache.redis),
+            "memcached": entries(&config.cache.memcached),
         },
         "prices": {
             "book": if config.prices.builtin { "builtin" } else { "none" },
@@ -63,6 +65,16 @@ pub fn redacted(config: &Config) -> Value {
     });
     drop_nulls(&mut shown);
     shown
+}
+
+fn entries(store: &CacheStore) -> Value {
+    json!({
+        "compression": if store.compress { "zstd" } else { "none" },
+        "encryption": store.encryption.as_ref().map(|keys| json!({
+            "key": reference(keys.key.source()),
+            "previous": list(&keys.previous, |key| reference(key.source())),
+        })),
+    })
 }
 
 fn policy(policy: EvictionPolicy) -> &'static str {

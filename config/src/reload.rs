@@ -28,6 +28,8 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     changed("data_dir", old.data_dir != new.data_dir);
     changed("stores.redis", old.redis != new.redis);
     changed("cache.redis", old.cache.redis != new.cache.redis);
+    changed("stores.memcached", old.memcached != new.memcached);
+    changed("cache.memcached", old.cache.memcached != new.cache.memcached);
     let (was, is) = (&old.cache, &new.cache);
     changed("cache.memory.size", was.memory_bytes_max != is.memory_bytes_max);
     changed("cache.memory.policy", was.memory_policy != is.memory_policy);
@@ -56,6 +58,8 @@ pub fn keep_what_needs_a_restart(old: &Config, mut new: Config) -> Config {
     new.data_dir.clone_from(&old.data_dir);
     new.redis.clone_from(&old.redis);
     new.cache.redis.clone_from(&old.cache.redis);
+    new.memcached.clone_from(&old.memcached);
+    new.cache.memcached.clone_from(&old.cache.memcached);
     new.cache.memory_bytes_max = old.cache.memory_bytes_max;
     new.cache.memory_policy = old.cache.memory_policy;
     new

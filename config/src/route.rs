@@ -176,6 +176,7 @@ pub struct QueryPolicy {
 pub enum Tier {
     Memory,
     Redis,
+    Memcached,
 }
 
 /// Who may be answered from whose entry.
@@ -327,6 +328,7 @@ impl Tier {
         match self {
             Self::Memory => "memory",
             Self::Redis => "redis",
+            Self::Memcached => "memcached",
         }
     }
 }

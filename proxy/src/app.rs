@@ -6,6 +6,7 @@
 
 mod destination;
 mod redis;
+mod stores;
 mod reload;
 mod run;
 

@@ -391,6 +391,7 @@ pub(crate) fn label(tier: TierName) -> TierLabel {
     match tier {
         TierName::Memory => TierLabel::Memory,
         TierName::Redis => TierLabel::Redis,
+        TierName::Memcached => TierLabel::Memcached,
     }
 }
 

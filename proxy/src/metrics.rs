@@ -122,6 +122,7 @@ struct Families {
     cache_requests: IntCounterVec,
     memory_lookup: Arc<Histogram>,
     redis_lookup: Arc<Histogram>,
+    memcached_lookup: Arc<Histogram>,
     tokens: IntCounterVec,
     cost: IntCounterVec,
     saved: IntCounterVec,
@@ -218,6 +219,7 @@ impl Metrics {
             TierLabel::None => {}
             TierLabel::Memory => self.families.memory_lookup.observe(took),
             TierLabel::Redis => self.families.redis_lookup.observe(took),
+            TierLabel::Memcached => self.families.memcached_lookup.observe(took),
         }
     }
 
@@ -370,6 +372,7 @@ impl Families {
             cache_requests: counter(&names::CACHE_REQUESTS)?,
             memory_lookup: lookup(TierLabel::Memory),
             redis_lookup: lookup(TierLabel::Redis),
+            memcached_lookup: lookup(TierLabel::Memcached),
             tokens: counter(&names::TOKENS)?,
             cost: counter(&names::COST)?,
             saved: counter(&names::SAVED)?,

@@ -170,6 +170,7 @@ fn plan(cache: &config::CachePolicy, ttl_ms: impl Fn(&config::TierUse) -> u64) -
         tier: match used.tier {
             config::Tier::Memory => TierName::Memory,
             config::Tier::Redis => TierName::Redis,
+            config::Tier::Memcached => TierName::Memcached,
         },
         ttl_ms: ttl_ms(used),
         entry_bytes_max: used.entry_bytes_max.unwrap_or(u64::MAX),

@@ -103,17 +103,21 @@ impl Server {
 /// A line to a server, which can be cut and mended.
 #[derive(Clone)]
 pub(crate) struct Line {
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
     /// Cancelled: the line is cut.
     open: Arc<Mutex<CancellationToken>>,
 }
 
 impl Line {
     pub(crate) async fn to(server: &Server) -> Self {
+        Self::to_socket(server.socket()).await
+    }
+
+    pub(crate) async fn to_socket(socket: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let line = Self { addr, open: Arc::default() };
-        let (open, socket, tasks) = (line.open.clone(), server.socket(), TaskTracker::new());
+        let (open, tasks) = (line.open.clone(), TaskTracker::new());
         tasks.clone().spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
                 let open = open.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -128,11 +132,11 @@ impl Line {
         line
     }
 
-    fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.open.lock().unwrap().cancel();
     }
 
-    fn mend(&self) {
+    pub(crate) fn mend(&self) {
         *self.open.lock().unwrap() = CancellationToken::new();
     }
 }

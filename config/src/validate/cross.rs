@@ -1,7 +1,7 @@
 //! What only the whole shows: addresses that overlap, and what is valid but deserves a word.
 
 use crate::{
-    AdminAddress, CacheMode, CacheRedis, Config, Listener, TenantSource, Tier, Trust,
+    AdminAddress, CacheMode, CacheStore, Config, Listener, TenantSource, Tier, Trust,
     review::Review,
 };
 use std::net::SocketAddr;
@@ -37,17 +37,39 @@ pub(super) fn warnings(review: &mut Review<'_>, config: &Config) {
     claims_of_strangers(review, config);
     sampled_answers(review, config);
     unused(review, config);
-    let uses_redis = config.routes.iter().any(|route| uses(&route.cache.tiers, Tier::Redis));
-    if config.redis.is_some() && config.cache.namespace.is_none() {
-        let message = "not set while Redis is shared: instances whose upstreams have equal names \
-            share their entries; set it, or TOLLGATE_NAMESPACE";
+    stores(review, config);
+}
+
+fn stores(review: &mut Review<'_>, config: &Config) {
+    let cache = &config.cache;
+    let stores = [
+        (Tier::Redis, config.redis.is_some(), &cache.redis),
+        (Tier::Memcached, config.memcached.is_some(), &cache.memcached),
+    ];
+    if cache.namespace.is_none()
+        && let Some((tier, ..)) = stores.iter().find(|(_, is_there, _)| *is_there)
+    {
+        let store = match tier {
+            Tier::Redis => "Redis",
+            Tier::Memcached => "Memcached",
+            Tier::Memory => "memory",
+        };
+        let message = format!(
+            "not set while {store} is shared: instances whose upstreams have equal names \
+            share their entries; set it, or TOLLGATE_NAMESPACE"
+        );
         review.advise("cache.namespace", message);
     }
-    if config.redis.is_none() && config.cache.redis != CacheRedis::default() {
-        review.advise("cache.redis", "has no effect without stores.redis");
-    }
-    if config.redis.is_some() && !uses_redis {
-        review.advise("stores.redis", "no route's cache.tiers names redis");
+    for (tier, is_there, entries) in stores {
+        let name = tier.name();
+        if !is_there && *entries != CacheStore::default() {
+            let message = format!("has no effect without stores.{name}");
+            review.advise(format!("cache.{name}"), message);
+        }
+        if is_there && !config.routes.iter().any(|route| uses(&route.cache.tiers, tier)) {
+            let message = format!("no route's cache.tiers names {name}");
+            review.advise(format!("stores.{name}"), message);
+        }
     }
 }
 

@@ -1,7 +1,14 @@
 //! URLs, of which we take so little that a parser of our own is the safest.
 
-use crate::{Endpoint, Scheme, defaults::REDIS_PORT, problem::quoted};
-use std::net::Ipv6Addr;
+use crate::{
+    Endpoint, MemcachedServer, Scheme,
+    defaults::{MEMCACHED_PORT, REDIS_PORT},
+    problem::quoted,
+};
+use std::{
+    net::Ipv6Addr,
+    path::{Path, PathBuf},
+};
 
 const HOST_BYTES_MAX: usize = 253;
 
@@ -53,6 +60,21 @@ pub(super) fn redis(url: &str) -> Result<String, String> {
     let slash = if database.is_empty() { "" } else { "/" };
     let port = port.unwrap_or(REDIS_PORT);
     Ok(format!("{scheme}://{credentials}{host}:{port}{slash}{database}"))
+}
+
+/// `host[:port]` or `unix:/path`.
+pub(super) fn memcached(text: &str) -> Result<MemcachedServer, String> {
+    let shape =
+        || format!("must be an address like 127.0.0.1:11211 or unix:/path, not {}", quoted(text));
+    if let Some(path) = text.strip_prefix("unix:") {
+        return match Path::new(path).is_absolute() {
+            true => Ok(MemcachedServer::Unix(PathBuf::from(path))),
+            false => Err(shape()),
+        };
+    }
+    let (host, port) = authority_parts(text).ok_or_else(shape)?;
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    Ok(MemcachedServer::Tcp(format!("{host}:{}", port.unwrap_or(MEMCACHED_PORT))))
 }
 
 /// Host (lower case, no brackets) and port. `None`: not an authority.
@@ -137,6 +159,18 @@ mod tests {
             "http://x:80:80",
         ] {
             check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn a_memcached_is_a_host_with_a_port_or_a_socket() {
+        let tcp = |text: &str| Ok(MemcachedServer::Tcp(text.to_owned()));
+        assert_eq!(memcached("cache-1"), tcp("cache-1:11211"));
+        assert_eq!(memcached("10.0.0.1:11212"), tcp("10.0.0.1:11212"));
+        assert_eq!(memcached("[::1]"), tcp("[::1]:11211"));
+        assert_eq!(memcached("unix:/a b"), Ok(MemcachedServer::Unix("/a b".into())));
+        for wrong in ["", ":1", "a:0", "a:b", "unix:", "unix:a", "memcached://a", "a b", "a/b"] {
+            assert!(memcached(wrong).is_err(), "{wrong}");
         }
     }
 

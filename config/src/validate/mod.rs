@@ -15,7 +15,7 @@ mod upstream;
 
 use crate::{
     Cache, Class, Config, EvictionPolicy, Identity, Overrides, Prices, Resource, ResourceKind,
-    TenantSource,
+    TenantSource, Tier,
     defaults::{self, ClassDefault},
     near::nearest,
     problem::quoted,
@@ -35,12 +35,14 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
     let admin = edge::admin(review, raw.admin.unwrap_or_default(), overrides);
     let telemetry = raw.telemetry.unwrap_or_default();
     let drain = edge::drain(review, &raw.drain.unwrap_or_default());
-    let redis = raw.stores.and_then(|stores| stores.redis).map(|raw| redis::redis(review, raw));
+    let stores = raw.stores.unwrap_or_default();
+    let redis = stores.redis.map(|raw| redis::redis(review, raw));
+    let memcached = stores.memcached.map(|raw| store::memcached(review, raw));
     let upstreams = upstream::upstreams(review, raw.upstreams);
     let identity = identity(review, raw.identity.unwrap_or_default());
     let (classes, class_default) = classes(review, raw.classes);
-    let known =
-        route::Known { upstreams: &upstreams, classes: &classes, has_redis: redis.is_some() };
+    let tiers = [(Tier::Redis, redis.is_some()), (Tier::Memcached, memcached.is_some())];
+    let known = route::Known { upstreams: &upstreams, classes: &classes, stores: &tiers };
     let routes = route::routes(review, raw.routes, &known);
     let metrics = edge::metrics(review, telemetry.metrics.unwrap_or_default(), overrides, &routes);
     let cache = cache(review, &raw.cache.unwrap_or_default());
@@ -61,6 +63,7 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
         data_dir,
         drain,
         redis,
+        memcached,
         upstreams,
         identity,
         classes,
@@ -183,14 +186,15 @@ fn cache(review: &mut Review<'_>, raw: &RawCache) -> Cache {
     if bytes > quarter.saturating_mul(4) {
         review.advise("cache.memory.size", "more than the memory limit of this cgroup");
     }
-    let redis = raw.redis.as_ref().map(|raw| store::entries(review, raw)).unwrap_or_default();
+    let redis = store::entries(review, "redis", raw.redis.as_ref());
+    let memcached = store::entries(review, "memcached", raw.memcached.as_ref());
     let policy = raw.memory.as_ref().and_then(|memory| memory.policy);
     let policy = policy.map_or_else(EvictionPolicy::default, |policy| match policy {
         RawEvictionPolicy::Lfu => EvictionPolicy::Lfu,
         RawEvictionPolicy::Lru => EvictionPolicy::Lru,
         RawEvictionPolicy::Cost => EvictionPolicy::Cost,
     });
-    Cache { namespace, memory_bytes_max: bytes, memory_policy: policy, redis }
+    Cache { namespace, memory_bytes_max: bytes, memory_policy: policy, redis, memcached }
 }
 
 fn prices(review: &mut Review<'_>, raw: RawPrices) -> Prices {

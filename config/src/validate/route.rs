@@ -22,7 +22,8 @@ const ENTRY_BYTES_MAX: u64 = 1 << 40;
 pub(super) struct Known<'a> {
     pub(super) upstreams: &'a [Upstream],
     pub(super) classes: &'a [Class],
-    pub(super) has_redis: bool,
+    /// Tiers that need a store, and whether it is there.
+    pub(super) stores: &'a [(Tier, bool)],
 }
 
 pub(super) fn routes(
@@ -301,9 +302,10 @@ fn tiers(
         let tier = match name {
             RawTierName::Memory => Tier::Memory,
             RawTierName::Redis => Tier::Redis,
+            RawTierName::Memcached => Tier::Memcached,
         };
-        if tier == Tier::Redis && !known.has_redis {
-            review.report(&path, "needs stores.redis");
+        if known.stores.contains(&(tier, false)) {
+            review.report(&path, format!("needs stores.{}", tier.name()));
         }
         if !seen.insert(tier) {
             review.report(&path, format!("{} appears twice", tier.name()));

@@ -3,8 +3,9 @@
 use super::*;
 use std::time::Duration;
 use tollgate_config::{
-    AdminAddress, CacheMode, EvictionPolicy, HostHeader, HttpPolicy, ModelVersion, PathRule,
-    RedisMode, Scope, TagPart, Tier, Trust, keep_what_needs_a_restart, needs_restart, redacted,
+    AdminAddress, CacheMode, EvictionPolicy, HostHeader, HttpPolicy, MemcachedServer, ModelVersion,
+    PathRule, RedisMode, Scope, TagPart, Tier, Trust, keep_what_needs_a_restart, needs_restart,
+    redacted,
 };
 
 const FULL: &str = include_str!("../../examples/full.yaml");
@@ -127,6 +128,18 @@ fn redis_may_be_many_servers() {
     };
     assert_eq!((master.as_str(), user.as_deref()), ("cache", Some("s")));
     assert_eq!(password.unwrap().expose(), "geheim");
+}
+
+#[test]
+fn the_full_example_says_where_memcached_is_and_how_entries_lie_there() {
+    let (config, _) = load(FULL, &full_table()).unwrap();
+    let memcached = config.memcached.unwrap();
+    let servers = [
+        MemcachedServer::Tcp("127.0.0.1:11211".to_owned()),
+        MemcachedServer::Unix("/run/memcached.sock".into()),
+    ];
+    assert_eq!((memcached.servers, memcached.timeout), (servers.into(), Duration::from_millis(10)));
+    assert!(config.cache.memcached.compress && config.cache.memcached.encryption.is_none());
 }
 
 #[test]
@@ -324,8 +337,8 @@ listeners: [{ address: "127.0.0.1:1", limits: { headers: 7 } }, { address: "127.
 admin: { address: "unix:/run/x" }
 telemetry: { metrics: { address: "127.0.0.1:3" }, logs: { level: debug } }
 data_dir: /elsewhere
-stores: { redis: { urls: ["redis://h"] } }
-cache: { redis: { compression: zstd }, memory: { size: 3MiB, policy: cost } }
+stores: { redis: { urls: ["redis://h"] }, memcached: { servers: [h] } }
+cache: { redis: { compression: zstd }, memcached: { compression: zstd }, memory: { size: 3MiB, policy: cost } }
 upstreams: { other: { endpoints: [{ url: "http://other" }] } }
 routes: [{ name: all, upstream: other }]
 "#,
@@ -341,6 +354,8 @@ routes: [{ name: all, upstream: other }]
             "data_dir",
             "stores.redis",
             "cache.redis",
+            "stores.memcached",
+            "cache.memcached",
             "cache.memory.size",
             "cache.memory.policy"
         ]

@@ -16,7 +16,7 @@ fn what_is_not_built_yet_is_refused_by_name() {
 readiness: { upstream: model }
 budgets: []
 telemetry: { traces: { otlp: "http://x" } }
-stores: { memcached: {}, postgres: {} }
+stores: { postgres: {} }
 upstreams:
   model:
     endpoints: [{ url: "http://x", weight: 1, zone: a, priority: 0 }]
@@ -34,7 +34,7 @@ routes:
     upstream: model
     dialect: bedrock
     cache:
-      tiers: [memory, disk, { name: memcached }]
+      tiers: [memory, disk, { name: postgres }]
       key: { ignore: [], include_headers: [] }
       when: { temperature_max: 0 }
       stale: {}
@@ -44,7 +44,6 @@ cache: { warm: {} }
     let problems = problems(text);
     insta::assert_snapshot!(problems, @r#"
     telemetry.traces: not in this version
-    stores.memcached: not in this version
     stores.postgres: not in this version
     upstreams.cheap.balance: cheapest: not in this version
     upstreams.model.balance.hash: not in this version
@@ -62,7 +61,7 @@ cache: { warm: {} }
     routes[0].cache.key.ignore: not in this version
     routes[0].cache.key.include_headers: not in this version
     routes[0].cache.tiers[1]: disk: not in this version
-    routes[0].cache.tiers[2].name: memcached: not in this version
+    routes[0].cache.tiers[2].name: postgres: not in this version
     routes[0].cache.when: not in this version
     routes[0].dialect: bedrock: not in this version
     routes[0].cache.stale: without mode: http, not in this version
@@ -80,7 +79,6 @@ fn of_the_contract_only_what_is_not_built_is_refused() {
     insta::assert_snapshot!(problems, @r#"
     telemetry.traces: not in this version
     telemetry.metrics.aliases[0].routes[0]: no such route: "recommend"; there are chat
-    stores.memcached: not in this version
     stores.postgres: not in this version
     upstreams.model.breaker: not in this version
     upstreams.model.endpoints[0].priority: not in this version

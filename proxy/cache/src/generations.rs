@@ -7,9 +7,10 @@
 //!
 //! Two counts run beside each other. The *local* sequence orders purges as this instance learnt of
 //! them and decides over the memory tier. The *fleet* sequence is Redis's, the same everywhere, and
-//! decides over entries that others wrote. It counts within an *epoch*, a random name that lives in
-//! Redis: when Redis was flushed or lost, the epoch is another, purges may have been lost with it,
-//! and everything older is void.
+//! decides over entries that others wrote. (Where there is no Redis, the *keeper* is another store:
+//! PostgreSQL, else Memcached.) It counts within an *epoch*, a random name that lives there: when
+//! the keeper was flushed or lost, the epoch is another, purges may have been lost with it, and
+//! everything older is void.
 //!
 //! A hit costs one load and one compare: an entry remembers the local sequence at which it was last
 //! found valid, and the table is only asked when that has moved.
@@ -125,6 +126,15 @@ struct Table {
     newest: u64,
     /// Everything up to here was heard.
     complete: u64,
+    /// How many purges of a subject were made here and have no number of the fleet yet.
+    unnumbered: HashMap<Subject, u32>,
+}
+
+impl FleetTable {
+    /// Of an epoch that begins.
+    pub(crate) fn new(epoch: u64) -> Self {
+        Self { at: FleetStamp { epoch, sequence: 0 }, purges: Vec::new() }
+    }
 }
 
 /// The bit of a subject's first byte that tells soft purges from others.
@@ -254,10 +264,33 @@ impl Generations {
         let table = self.read();
         let void = stamp.epoch != table.epoch
             || table.epoch == 0
-            || table.is_after(stamp.sequence, subjects, |newest| newest.fleet);
+            || table.is_after(stamp.sequence, subjects, |newest| newest.fleet)
+            || table.awaits_number(subjects);
         let is_soft = table.is_softly_after(stamp.sequence, subjects, |newest| newest.fleet);
         let local = self.version.load(Ordering::Relaxed);
         (!void).then_some(Stamp { local, fleet: stamp, is_soft })
+    }
+
+    /// A purge of `subject` was made here and is on its way to be numbered. Until it is, nothing
+    /// about it comes in from anywhere: whether it began before or after cannot be told.
+    pub(crate) fn await_number(&self, subject: Subject) {
+        let mut table = self.write();
+        // What came in since [`Self::purge_here`], too.
+        let local = self.next();
+        table.note(subject, Newest { local, fleet: 0 }, self.subjects_max);
+        *table.unnumbered.entry(subject).or_default() += 1;
+    }
+
+    /// One such purge has its number, or another stands for it.
+    pub(crate) fn number_came(&self, subject: Subject) {
+        let mut table = self.write();
+        let left = table.unnumbered.get_mut(&subject).map(|count| {
+            *count = count.saturating_sub(1);
+            *count
+        });
+        if left == Some(0) {
+            table.unnumbered.remove(&subject);
+        }
     }
 
     /// Takes note of one purge, numbered by Redis.
@@ -362,6 +395,11 @@ impl Table {
     fn is_softly_after(&self, place: u64, subjects: &[Subject], order: fn(&Newest) -> u64) -> bool {
         let newest = |subject: Subject| self.subjects.get(&subject.softly()).map_or(0, order);
         newest(Subject::ALL) > place || subjects.iter().any(|subject| newest(*subject) > place)
+    }
+
+    fn awaits_number(&self, subjects: &[Subject]) -> bool {
+        let awaits = |subject| self.unnumbered.contains_key(subject);
+        !self.unnumbered.is_empty() && (awaits(&Subject::ALL) || subjects.iter().any(awaits))
     }
 
     fn note(&mut self, subject: Subject, purge: Newest, subjects_max: usize) {

@@ -3,7 +3,7 @@
 //! ```text
 //!   body ─ canonical ─▶ BodyDigest ─┐
 //!   everything else it depends on ──┴─ key ─▶ look_up_now ── memory ── hit ──▶
-//!                                             look_up_shared ─ Redis ─ hit ─▶ (copied to memory)
+//!                                             look_up_rest ── Redis, Memcached ── hit ─▶ (copied to memory)
 //!                                             miss ─▶ flight (the proxy's) ─▶ store
 //! ```
 //!
@@ -23,7 +23,9 @@ pub mod codec;
 pub mod wrap;
 pub mod memory;
 pub mod versions;
+pub mod outer;
 pub mod shared;
+pub mod memcached;
 pub mod disk;
 pub mod tiers;
 pub mod cache_control;

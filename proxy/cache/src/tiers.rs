@@ -15,6 +15,7 @@ use crate::{
     entry::Entry,
     generations::{Generations, Stamp, Standing, Subject, Target},
     key::{CacheKey, Check},
+    memcached::MemcachedTier,
     memory::MemoryTier,
     shared::RedisTier,
     versions::Versions,
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 pub enum TierName {
     Memory,
     Redis,
+    Memcached,
 }
 
 /// An answer from the cache.
@@ -74,6 +76,7 @@ impl Stored {
 #[derive(Debug)]
 pub enum Outer {
     Redis(RedisTier),
+    Memcached(MemcachedTier),
 }
 
 /// All tiers, and what they share.
@@ -90,6 +93,7 @@ impl TierName {
         match self {
             Self::Memory => "memory",
             Self::Redis => "redis",
+            Self::Memcached => "memcached",
         }
     }
 }
@@ -98,6 +102,7 @@ impl Outer {
     pub fn name(&self) -> TierName {
         match self {
             Self::Redis(_) => TierName::Redis,
+            Self::Memcached(_) => TierName::Memcached,
         }
     }
 
@@ -105,12 +110,14 @@ impl Outer {
     pub fn is_up(&self) -> bool {
         match self {
             Self::Redis(redis) => redis.is_up(),
+            Self::Memcached(memcached) => memcached.is_up(),
         }
     }
 
     pub fn counters(&self) -> &Arc<TierCounters> {
         match self {
             Self::Redis(redis) => redis.counters(),
+            Self::Memcached(memcached) => memcached.counters(),
         }
     }
 
@@ -118,24 +125,52 @@ impl Outer {
     pub fn timeout(&self) -> Duration {
         match self {
             Self::Redis(redis) => redis.timeout(),
+            Self::Memcached(memcached) => memcached.timeout(),
+        }
+    }
+
+    /// Bytes of entries waiting to be written.
+    pub fn queued_bytes(&self) -> u64 {
+        match self {
+            Self::Redis(redis) => redis.queued_bytes(),
+            Self::Memcached(memcached) => memcached.queued_bytes(),
+        }
+    }
+
+    /// Of the keeper: purges that it has not numbered yet.
+    pub fn purges_pending(&self) -> usize {
+        match self {
+            Self::Redis(redis) => redis.purges_pending(),
+            Self::Memcached(memcached) => memcached.purges_pending(),
+        }
+    }
+
+    /// Of the keeper: tells everybody of a purge that was applied here. Whether it is numbered.
+    async fn purge(&self, subject: Subject) -> bool {
+        match self {
+            Self::Redis(redis) => redis.purge(subject).await,
+            Self::Memcached(memcached) => memcached.purge(subject).await,
         }
     }
 
     async fn look_up(&self, key: CacheKey, check: &Check, now_ms: u64) -> Option<Entry> {
         match self {
             Self::Redis(redis) => redis.look_up(key, check, now_ms).await,
+            Self::Memcached(memcached) => memcached.look_up(key, check, now_ms).await,
         }
     }
 
     fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, ack: Option<Ack>) {
         match self {
             Self::Redis(redis) => redis.store(key, entry, ttl_ms, ack),
+            Self::Memcached(memcached) => memcached.store(key, entry, ttl_ms, ack),
         }
     }
 }
 
 impl Tiers {
-    /// `generations` and `versions` are the ones that `outer` were started with.
+    /// `generations` and `versions` are the ones that `outer` were started with; the first of
+    /// these was started as the keeper of purges.
     pub fn new(
         memory: MemoryTier,
         outer: Vec<Outer>,
@@ -276,10 +311,10 @@ impl Tiers {
     }
 
     async fn tell(&self, subject: Subject) -> Purged {
-        let Some(redis) = self.redis() else {
+        let Some(keeper) = self.keeper() else {
             return Purged { reach: Reach::Instance, pending: false };
         };
-        if redis.purge(subject).await {
+        if keeper.purge(subject).await {
             Purged { reach: Reach::Fleet, pending: false }
         } else {
             Purged { reach: Reach::Instance, pending: true }
@@ -295,7 +330,13 @@ impl Tiers {
         &self.memory
     }
 
-    /// The tiers outside memory, nearest first.
+    /// Who numbers the fleet's purges: the first. The one who puts them together puts them in that
+    /// order, and tells the others that they are shelves.
+    fn keeper(&self) -> Option<&Outer> {
+        self.outer.first()
+    }
+
+    /// The tiers outside memory, the keeper of the fleet's purges first.
     pub fn all_outer(&self) -> &[Outer] {
         &self.outer
     }
@@ -305,12 +346,10 @@ impl Tiers {
     }
 
     pub fn redis(&self) -> Option<&RedisTier> {
-        self.outer
-            .iter()
-            .map(|outer| match outer {
-                Outer::Redis(redis) => redis,
-            })
-            .next()
+        self.outer.iter().find_map(|outer| match outer {
+            Outer::Redis(redis) => Some(redis),
+            Outer::Memcached(_) => None,
+        })
     }
 
     pub fn versions(&self) -> &Versions {

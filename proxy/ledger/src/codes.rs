@@ -60,6 +60,7 @@ codes! {
         None = 0 "none",
         Memory = 1 "memory",
         Redis = 2 "redis",
+        Memcached = 3 "memcached",
     }
 }
 

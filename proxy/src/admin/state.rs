@@ -22,15 +22,15 @@ pub(super) fn cache(parts: &Parts, config: &Config) -> Value {
         }),
         memory.counters(),
     )];
-    if let Some(redis) = parts.cache.tiers.redis() {
+    for outer in parts.cache.tiers.all_outer() {
         tiers.push(with_counts(
             json!({
-                "tier": "redis",
-                "up": redis.is_up(),
-                "queued_bytes": redis.queued_bytes(),
-                "purges_pending": redis.purges_pending(),
+                "tier": outer.name().as_str(),
+                "up": outer.is_up(),
+                "queued_bytes": outer.queued_bytes(),
+                "purges_pending": outer.purges_pending(),
             }),
-            redis.counters(),
+            outer.counters(),
         ));
     }
     let recent = parts.metrics.rates(Instant::now()).hit_ratio;
@@ -42,6 +42,7 @@ pub(super) fn cache(parts: &Parts, config: &Config) -> Value {
             "hit_ratio": recent.all,
             "memory": recent.memory,
             "redis": recent.redis,
+            "memcached": recent.memcached,
             "collapsed": recent.collapsed,
         },
     })

@@ -7,13 +7,11 @@ use tollgate_cache::{
     wrap::{SealKey, Seals},
 };
 use tollgate_config::{
-    CacheRedis, Config, EncryptionKey, Redis, RedisMode as Mode, Secret, UpstreamTls,
+    CacheStore, Config, EncryptionKey, Redis, RedisMode as Mode, Secret, UpstreamTls,
 };
 
 pub(super) fn settings(config: &Config, redis: &Redis) -> Result<RedisSettings, StartError> {
-    let namespace = config.cache.namespace.clone().unwrap_or_else(|| {
-        config.upstreams.first().map(|first| first.name.clone()).unwrap_or_default()
-    });
+    let namespace = namespace(config);
     let exposed = |secret: &Secret| secret.expose().to_owned();
     let mode = match &redis.mode {
         Mode::Single => RedisMode::Single,
@@ -32,8 +30,15 @@ pub(super) fn settings(config: &Config, redis: &Redis) -> Result<RedisSettings, 
         tls: tls(&redis.tls)?,
         read_timeout: redis.timeout,
         compress: config.cache.redis.compress,
-        seals: seals(&config.cache.redis)?,
+        seals: seals("redis", &config.cache.redis)?,
         ..RedisSettings::new("", namespace)
+    })
+}
+
+/// Who shares what is in the stores.
+pub(super) fn namespace(config: &Config) -> String {
+    config.cache.namespace.clone().unwrap_or_else(|| {
+        config.upstreams.first().map(|first| first.name.clone()).unwrap_or_default()
     })
 }
 
@@ -49,12 +54,15 @@ fn tls(files: &UpstreamTls) -> Result<RedisTls, StartError> {
     Ok(RedisTls { ca: files.ca.as_deref().map(read).transpose()?, client: client.transpose()? })
 }
 
-/// The keys of what lies in Redis. Without a key that was configured nothing may start: it would
+/// The keys of what lies in a store. Without a key that was configured nothing may start: it would
 /// write in the clear.
-fn seals(redis: &CacheRedis) -> Result<Option<Seals>, StartError> {
-    let Some(keys) = &redis.encryption else { return Ok(None) };
+pub(super) fn seals(
+    store: &'static str,
+    entries: &CacheStore,
+) -> Result<Option<Seals>, StartError> {
+    let Some(keys) = &entries.encryption else { return Ok(None) };
     let key = |key: &EncryptionKey| {
-        let missing = || StartError::CacheKey(key.source().to_string());
+        let missing = || StartError::CacheKey { store, key: key.source().to_string() };
         Ok(SealKey::new(key.expose().ok_or_else(missing)?))
     };
     let previous = keys.previous.iter().map(key).collect::<Result<_, StartError>>()?;

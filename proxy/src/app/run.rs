@@ -33,8 +33,10 @@ use tollgate_cache::{
     counters::TierCounters,
     flight::Flights,
     generations::Generations,
+    memcached::MemcachedTier,
     memo::RawMemo,
     memory::{MemoryTier, Policy},
+    outer::Role,
     shared::RedisTier,
     tiers::{Outer, Tiers},
     versions::Versions,
@@ -69,8 +71,8 @@ pub enum StartError {
     Ledger(#[source] LedgerError),
     #[error("stores.redis: {0}")]
     Redis(String),
-    #[error("cache.redis.encryption: {0} has no key")]
-    CacheKey(String),
+    #[error("cache.{store}.encryption: {key} has no key")]
+    CacheKey { store: &'static str, key: String },
     #[error("metrics: {0}")]
     Metrics(#[from] MetricsError),
 }
@@ -311,6 +313,13 @@ fn cache_parts(
         let (generations, versions) = (generations.clone(), versions.clone());
         let tier = RedisTier::start(settings, generations, versions, tasks, stop);
         outer.push(Outer::Redis(tier.map_err(|error| StartError::Redis(error.to_string()))?));
+    }
+    if let Some(memcached) = &config.memcached {
+        // The first keeps the fleet's purges.
+        let role = if outer.is_empty() { Role::Keeper } else { Role::Shelf };
+        let settings = super::stores::memcached(config, memcached, role)?;
+        let tier = MemcachedTier::start(settings, generations.clone(), tasks, stop);
+        outer.push(Outer::Memcached(tier));
     }
     Ok(CacheParts {
         tiers: Tiers::new(memory, outer, generations, versions.clone()),

@@ -78,11 +78,12 @@ fn prices(config: &Config) -> Found {
     found
 }
 
-/// Puts together what a start puts together, but for sockets and Redis.
+/// Puts together what a start puts together, but for sockets and stores.
 fn assemble(config: &Config) -> Result<Option<String>, Failure> {
     let scratch = Scratch::new()
         .map_err(|error| Failure::Environment(format!("a temporary directory: {error}")))?;
-    let config = Config { redis: None, data_dir: scratch.path().to_owned(), ..config.clone() };
+    let data_dir = scratch.path().to_owned();
+    let config = Config { redis: None, memcached: None, data_dir, ..config.clone() };
     let parts = block_on(app::parts(Arc::new(config)))?;
     Ok(parts.err().map(|error| with_causes(&error)))
 }

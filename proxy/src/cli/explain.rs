@@ -111,8 +111,9 @@ async fn explain(
 ) -> Result<String, Failure> {
     let scratch = Scratch::new()
         .map_err(|error| Failure::Environment(format!("a temporary directory: {error}")))?;
-    // Nothing is to be sent, not even to Redis.
-    let mut config = Config { redis: None, data_dir: scratch.path().to_owned(), ..config };
+    // Nothing is to be sent, not even to a store.
+    let data_dir = scratch.path().to_owned();
+    let mut config = Config { redis: None, memcached: None, data_dir, ..config };
     // So no certificate is needed, and a price file that is missing has been warned of.
     for upstream in &mut config.upstreams {
         upstream.tls = UpstreamTls::default();

@@ -4,7 +4,7 @@ use super::{Failure, admin::AdminAt, block_on, print_line};
 use http::Method;
 use serde_json::{Value, json};
 
-/// Void cached answers of a running instance, and of its fleet through Redis
+/// Void cached answers of a running instance, and of its fleet through its stores
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     tollgate purge --tag kb:7\n  \
@@ -95,7 +95,7 @@ fn said(done: &Value, dry_run: bool) -> String {
         _ => " in this instance",
     };
     let pending = match done.get("pending").and_then(Value::as_bool) {
-        Some(true) => "; the fleet will follow when Redis is back",
+        Some(true) => "; the fleet will follow when its store is back",
         _ => "",
     };
     format!("{n}{reach}{pending}")
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(said(&done, false), "purged in the whole fleet");
         let done = json!({ "purged": 3, "reach": "instance", "pending": true });
         let expected =
-            "purged 3 entries in this instance; the fleet will follow when Redis is back";
+            "purged 3 entries in this instance; the fleet will follow when its store is back";
         assert_eq!(said(&done, false), expected);
         let done = json!({ "purged": 3, "reach": "instance", "pending": false });
         assert_eq!(said(&done, true), "would purge 3 entries of the memory in this instance");

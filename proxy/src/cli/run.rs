@@ -130,7 +130,7 @@ fn failure(error: &StartError) -> Failure {
         StartError::Bind { .. }
         | StartError::Ledger(_)
         | StartError::Redis(_)
-        | StartError::CacheKey(_)
+        | StartError::CacheKey { .. }
         | StartError::Metrics(_) => Failure::Environment(text),
     }
 }

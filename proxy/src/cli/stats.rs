@@ -63,10 +63,12 @@ fn page(stats: &Value) -> String {
             Some(share) => format!("{share:.2}"),
         };
         let seconds = word(recent.get("window_s"));
-        let [all, memory, redis, collapsed] =
-            ["hit_ratio", "memory", "redis", "collapsed"].map(share);
-        write!(text, "\nlast {seconds} s: hit ratio {all} ").ok();
-        writeln!(text, "(memory {memory}, redis {redis}, collapsed {collapsed})").ok();
+        write!(text, "\nlast {seconds} s: hit ratio {} (", share("hit_ratio")).ok();
+        let tiers = stats.get("tiers").and_then(Value::as_array).into_iter().flatten();
+        for name in tiers.filter_map(|tier| tier.get("tier").and_then(Value::as_str)) {
+            write!(text, "{} {}, ", name.escape_debug(), share(name)).ok();
+        }
+        writeln!(text, "collapsed {})", share("collapsed")).ok();
     }
     if let Some(flights) = stats.get("flights") {
         writeln!(text, "calls that others may join: {}", word(Some(flights))).ok();

@@ -147,9 +147,14 @@ fn cache(view: &View) -> Markup {
     let ratios = [
         ("memory", recent.memory),
         ("redis", recent.redis),
+        ("memcached", recent.memcached),
         ("joined in flight", recent.collapsed),
     ];
-    let has_redis = view.tiers.iter().any(|tier| tier.name == "redis");
+    // A store that is not there has no line.
+    let is_there = |name: &str| {
+        let is_store = ["redis", "memcached"].contains(&name);
+        !is_store || view.tiers.iter().any(|tier| tier.name == name)
+    };
     html! {
         section aria-labelledby="cache" {
             h2 #cache { "Cache" }
@@ -159,7 +164,7 @@ fn cache(view: &View) -> Markup {
                 } }
                 tbody {
                     @for (name, ratio) in ratios {
-                        @if name != "redis" || has_redis {
+                        @if is_there(name) {
                             tr {
                                 th scope="row" { (name) }
                                 td { (percent(ratio)) }

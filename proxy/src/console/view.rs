@@ -147,10 +147,11 @@ fn tiers(parts: &Parts, config: &Config) -> Vec<TierView> {
         bytes: memory.bytes(),
         bytes_max: config.cache.memory_bytes_max,
     };
-    let redis = parts.cache.tiers.redis();
-    let redis = redis.map(|redis| view("redis", Some(redis.is_up()), redis.counters(), None));
+    let outer = parts.cache.tiers.all_outer().iter();
+    let outer =
+        outer.map(|outer| view(outer.name().as_str(), Some(outer.is_up()), outer.counters(), None));
     let memory = view("memory", None, memory.counters(), Some(held));
-    [memory].into_iter().chain(redis).collect()
+    [memory].into_iter().chain(outer).collect()
 }
 
 fn queue(to: &Destination) -> QueueView {

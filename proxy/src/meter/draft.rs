@@ -138,6 +138,7 @@ impl Draft {
             TierLabel::None => CacheTier::None,
             TierLabel::Memory => CacheTier::Memory,
             TierLabel::Redis => CacheTier::Redis,
+            TierLabel::Memcached => CacheTier::Memcached,
         };
         record.reason = self.reason.map_or(Reason::None, Reason::from_name);
         if self.lane.access {

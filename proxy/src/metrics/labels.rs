@@ -45,6 +45,7 @@ closed! {
         None = "none",
         Memory = "memory",
         Redis = "redis",
+        Memcached = "memcached",
     }
 }
 

@@ -40,6 +40,7 @@ pub struct HitRatio {
     pub all: f64,
     pub memory: f64,
     pub redis: f64,
+    pub memcached: f64,
     /// Answered with another call's answer while it was being fetched.
     pub collapsed: f64,
 }
@@ -88,6 +89,7 @@ impl Traffic {
             all: ratio(all - at(MISSED), all),
             memory: ratio(at(ANSWERED + TierLabel::Memory.place()), all),
             redis: ratio(at(ANSWERED + TierLabel::Redis.place()), all),
+            memcached: ratio(at(ANSWERED + TierLabel::Memcached.place()), all),
             collapsed: ratio(at(COLLAPSED), all),
         }
     }

@@ -153,9 +153,13 @@ impl Link {
         if pending.len() >= PENDING_MAX {
             // Nothing is lost: one purge of everything stands for all that waited.
             self.counters.pending_dropped.add_one();
-            pending.clear();
+            self.generations.await_number(Subject::ALL);
+            for given_up in pending.drain(..) {
+                self.generations.number_came(given_up.subject);
+            }
             pending.push_back(Pending { subject: Subject::ALL, numbered: Some(numbered) });
         } else {
+            self.generations.await_number(subject);
             pending.push_back(Pending { subject, numbered: Some(numbered) });
         }
         drop(pending);
@@ -208,6 +212,9 @@ impl Link {
         let place = waiting.iter().position(|pending| pending.subject == subject);
         let done = place.and_then(|place| waiting.remove(place));
         drop(waiting);
+        if done.is_some() {
+            self.generations.number_came(subject);
+        }
         if let Some(numbered) = done.and_then(|done| done.numbered) {
             // The asker may have gone; the purge is done all the same.
             let _gone = numbered.send(());

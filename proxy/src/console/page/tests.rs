@@ -21,7 +21,13 @@ fn view(name: &str) -> View {
         has_token: true,
         rates: Rates {
             calls_per_second: 12.5,
-            hit_ratio: HitRatio { all: 0.5, memory: 0.25, redis: 0.125, collapsed: 0.125 },
+            hit_ratio: HitRatio {
+                all: 0.5,
+                memory: 0.25,
+                redis: 0.125,
+                memcached: 0.0,
+                collapsed: 0.125,
+            },
             routes: vec![RouteRates {
                 route: name.to_owned(),
                 p99: Duration::from_millis(12),

@@ -1,0 +1,99 @@
+//! The breaker before a store: everybody passes, or nobody does.
+//!
+//! ```text
+//!   shut ── the session has connected and caught up ──▶ open
+//!   open ── a read fails or takes too long (trip) ──▶ shut ── the session's probe is answered ──▶ open
+//! ```
+//!
+//! Callers look at one lock and never wait. A failure trips only the session that it belongs to:
+//! one from before the last reconnect says nothing of now.
+
+use std::sync::{
+    PoisonError, RwLock,
+    atomic::{AtomicU64, Ordering},
+};
+use tokio::sync::{Notify, watch};
+
+pub use crate::shared::LinkState;
+
+/// Hands out `T`, the way to the store, while it is open.
+#[derive(Debug)]
+pub(crate) struct Gate<T> {
+    way: RwLock<Option<(u64, T)>>,
+    sessions: AtomicU64,
+    state: watch::Sender<LinkState>,
+    tripped: Notify,
+}
+
+impl<T> Default for Gate<T> {
+    fn default() -> Self {
+        Self {
+            way: RwLock::new(None),
+            sessions: AtomicU64::new(0),
+            state: watch::Sender::new(LinkState::Down),
+            tripped: Notify::new(),
+        }
+    }
+}
+
+impl<T: Clone> Gate<T> {
+    /// The way and its session, if the gate is open. Never waits.
+    pub(crate) fn pass(&self) -> Option<(u64, T)> {
+        self.way.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        *self.state.borrow() == LinkState::Up
+    }
+
+    /// Nobody passes until a probe has been answered. Whether it was this call that shut it.
+    pub(crate) fn trip(&self, session: u64) -> bool {
+        let mut way = self.way.write().unwrap_or_else(PoisonError::into_inner);
+        let is_now = way.as_ref().is_some_and(|(own, _)| *own == session);
+        if is_now {
+            *way = None;
+            self.state.send_replace(LinkState::Down);
+            self.tripped.notify_one();
+        }
+        is_now
+    }
+
+    /// The store was just heard on this way.
+    pub(crate) fn open(&self, way: T) {
+        let session = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+        *self.way.write().unwrap_or_else(PoisonError::into_inner) = Some((session, way));
+        self.state.send_replace(LinkState::Up);
+    }
+
+    pub(crate) fn shut(&self) {
+        self.way.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.state.send_replace(LinkState::Down);
+    }
+
+    /// How often it was opened.
+    pub(crate) fn sessions(&self) -> u64 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    pub(crate) async fn tripped(&self) {
+        self.tripped.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_of_before_does_not_shut_the_gate_of_now() {
+        let gate = Gate::default();
+        gate.open("first");
+        let (first, _) = gate.pass().unwrap();
+        assert!(gate.trip(first));
+        assert!(!gate.trip(first), "it is shut already");
+        gate.open("second");
+        assert!(!gate.trip(first));
+        assert!(gate.is_open());
+        assert_eq!(gate.pass().map(|(_, way)| way), Some("second"));
+    }
+}

@@ -1,0 +1,156 @@
+//! For tests of stores: questions with their answers, a line to a server that can be cut, and a
+//! processes' signals.
+
+use super::Limits;
+use crate::{
+    entry::{Entry, subjects, tests::entry},
+    generations::{Generations, Standing, Subject, Target},
+    key::{BodyDigest, CacheKey, Check, KeyParts, Scope},
+};
+use std::{path::PathBuf, time::Duration};
+use tempfile::TempDir;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    process::{Child, Command},
+    task::JoinSet,
+    time,
+};
+
+/// Generous: it is only reached when a promise is broken.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) const NOW_MS: u64 = 5_000;
+
+/// Quick to notice and to come back, patient with a busy test machine.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        read_timeout: Duration::from_secs(10),
+        write_timeout: Duration::from_secs(10),
+        probe_timeout: Duration::from_secs(10),
+        probe_interval: Duration::from_millis(20),
+        reconnect_interval: Duration::from_millis(5),
+        ..Limits::default()
+    }
+}
+
+/// A question with its key.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) key: CacheKey,
+    pub(crate) check: Check,
+    tag: Box<str>,
+}
+
+impl Question {
+    /// With an answer that has a tag of the same name.
+    pub(crate) fn new(text: &str) -> Self {
+        let parts = KeyParts {
+            namespace: "test",
+            upstream: "u",
+            method: "POST",
+            path: "/",
+            query: None,
+            model: "m",
+            model_version: "",
+            versions: &[],
+            scope: Scope::Tenant("acme"),
+            headers: &[],
+            body: &BodyDigest::of(text.as_bytes()),
+        };
+        let (key, check) = parts.key();
+        Self { key, check, tag: text.into() }
+    }
+
+    /// An answer whose fill begins now.
+    pub(crate) fn entry(&self, body: &'static [u8], generations: &Generations) -> Entry {
+        let tags = vec![self.tag.clone()];
+        Entry {
+            check: self.check,
+            stamp: generations.stamp(),
+            subjects: subjects(self.key, "chat", "m", "acme", &tags),
+            tags,
+            ..entry(self.key, body)
+        }
+    }
+}
+
+/// Purges, as the tiers do, without the store.
+pub(crate) fn purge_here(generations: &Generations, target: Target<'_>) -> Subject {
+    let subject = Subject::of(target);
+    generations.purge_here(subject);
+    subject
+}
+
+pub(crate) fn is_valid(generations: &Generations, entry: &Entry) -> bool {
+    generations.standing(entry.stamp, &entry.subjects, &entry.checked) != Standing::Void
+}
+
+/// A line to a server's socket, which can be cut and mended.
+pub(crate) struct Cable {
+    dir: TempDir,
+    name: &'static str,
+    server: PathBuf,
+    relay: JoinSet<()>,
+}
+
+impl Cable {
+    /// `name`: of the near end's socket.
+    pub(crate) fn to(server: PathBuf, name: &'static str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut cable = Self { dir, name, server, relay: JoinSet::new() };
+        cable.mend();
+        cable
+    }
+
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join(self.name)
+    }
+
+    pub(crate) async fn cut(&mut self) {
+        self.relay.shutdown().await;
+        std::fs::remove_file(self.socket()).expect("it was there");
+    }
+
+    pub(crate) fn mend(&mut self) {
+        let listener = UnixListener::bind(self.socket()).expect("bound");
+        let server = self.server.clone();
+        self.relay.spawn(async move {
+            let mut calls = JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let server = server.clone();
+                calls.spawn(async move {
+                    if let Ok(mut far) = UnixStream::connect(server).await {
+                        let _ended = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// Sends `kill -SIGNAL` to a child.
+pub(crate) async fn signal(child: &Child, signal: &str) {
+    let pid = child.id().expect("it runs");
+    let done = Command::new("sh").arg("-c").arg(format!("kill -{signal} {pid}")).status().await;
+    assert!(done.expect("sh runs").success());
+}
+
+/// Looks until `done`, and says what it saw last if that does not come.
+pub(crate) async fn wait_until<T: std::fmt::Debug>(
+    mut look: impl FnMut() -> T,
+    done: impl Fn(&T) -> bool,
+) {
+    let end = time::Instant::now() + PATIENCE;
+    loop {
+        let seen = look();
+        if done(&seen) {
+            return;
+        }
+        assert!(time::Instant::now() < end, "it never came; last seen: {seen:?}");
+        time::sleep(Duration::from_millis(2)).await;
+    }
+}
