@@ -61,6 +61,18 @@ impl Server {
         kill_process(id, signal).unwrap();
     }
 
+    /// Returns when none of its threads runs any more.
+    async fn stop(&self) {
+        self.signal(Signal::STOP);
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.child.id().unwrap()));
+        let running = || async {
+            let all = std::fs::read_dir(&tasks).unwrap().map(|task| task.unwrap().path());
+            let states = all.map(|task| std::fs::read_to_string(task.join("stat")).unwrap());
+            states.filter(|stat| !stat.contains(") T ")).count()
+        };
+        until("its threads to stop", running, |running| *running == 0).await;
+    }
+
     async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
@@ -221,7 +233,7 @@ async fn a_memcached_that_stands_still_costs_one_time_out_and_is_used_again_when
     patient.client.post(CHAT, &chat("shared")).await;
     let hasty = member(&line, &provider.url(), "100ms").await;
     hasty.client.post(CHAT, &chat("mine")).await;
-    server.signal(Signal::STOP);
+    server.stop().await;
     for n in 0..20 {
         let reply = hasty.client.post(CHAT, &chat(&format!("question {n}"))).await;
         assert_eq!(reply.status, 200);
@@ -254,7 +266,7 @@ async fn no_call_fails_and_no_answer_is_wrong_while_memcached_is_killed_flushed_
             3 => drop(server.ask(b"flush_all\r\n").await),
             4 => line.cut(),
             5 => line.mend(),
-            6 => server.signal(Signal::STOP),
+            6 => server.stop().await,
             7 => server.signal(Signal::CONT),
             _ => {}
         }
