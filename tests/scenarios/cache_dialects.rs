@@ -297,6 +297,9 @@ async fn gemini_s_model_and_form_are_read_from_the_path() {
             world.client.post(&path.replace("generateContent", "countTokens"), &question).await;
         assert_miss(&count);
         assert!(count.json()["totalTokens"].is_u64());
+        // Its answer names no model.
+        let record = record_of(&world, &count).await;
+        assert!(serde_json::to_string(&record).unwrap().contains(model), "{record:?}");
     }
 }
 
