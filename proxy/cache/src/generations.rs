@@ -7,10 +7,9 @@
 //!
 //! Two counts run beside each other. The *local* sequence orders purges as this instance learnt of
 //! them and decides over the memory tier. The *fleet* sequence is Redis's, the same everywhere, and
-//! decides over entries that others wrote. (Where there is no Redis, the *keeper* is another store:
-//! PostgreSQL, else Memcached.) It counts within an *epoch*, a random name that lives there: when
-//! the keeper was flushed or lost, the epoch is another, purges may have been lost with it, and
-//! everything older is void.
+//! decides over entries that others wrote. (Where there is no Redis, the *keeper* is Memcached.) It
+//! counts within an *epoch*, a random name that lives there: when the keeper was flushed or lost, the
+//! epoch is another, purges may have been lost with it, and everything older is void.
 //!
 //! A hit costs one load and one compare: an entry remembers the local sequence at which it was last
 //! found valid, and the table is only asked when that has moved.
@@ -264,9 +263,10 @@ impl Generations {
         let table = self.read();
         let void = stamp.epoch != table.epoch
             || table.epoch == 0
-            || table.is_after(stamp.sequence, subjects, |newest| newest.fleet)
-            || table.awaits_number(subjects);
-        let is_soft = table.is_softly_after(stamp.sequence, subjects, |newest| newest.fleet);
+            || table.awaits_number(subjects)
+            || table.is_after(stamp.sequence, subjects, |newest| newest.fleet);
+        let is_soft = table.awaits_number_softly(subjects)
+            || table.is_softly_after(stamp.sequence, subjects, |newest| newest.fleet);
         let local = self.version.load(Ordering::Relaxed);
         (!void).then_some(Stamp { local, fleet: stamp, is_soft })
     }
@@ -400,6 +400,12 @@ impl Table {
     fn awaits_number(&self, subjects: &[Subject]) -> bool {
         let awaits = |subject| self.unnumbered.contains_key(subject);
         !self.unnumbered.is_empty() && (awaits(&Subject::ALL) || subjects.iter().any(awaits))
+    }
+
+    fn awaits_number_softly(&self, subjects: &[Subject]) -> bool {
+        let awaits = |subject: Subject| self.unnumbered.contains_key(&subject.softly());
+        !self.unnumbered.is_empty()
+            && (awaits(Subject::ALL) || subjects.iter().any(|subject| awaits(*subject)))
     }
 
     fn note(&mut self, subject: Subject, purge: Newest, subjects_max: usize) {

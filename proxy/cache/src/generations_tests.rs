@@ -217,3 +217,30 @@ proptest! {
         }
     }
 }
+
+/// Goal: what was purged here does not come back from another store while the keeper is away.
+#[test]
+fn a_purge_without_a_number_holds_against_what_other_stores_have() {
+    let generations = Generations::default();
+    generations.adopt(&FleetTable { at: at(7, 3), purges: vec![] });
+    let admitted = |subject| generations.admit(at(7, 3), &[subject]).map(|stamp| stamp.is_soft);
+    generations.purge_here(tag("hard"));
+    generations.await_number(tag("hard"));
+    generations.purge_here(tag("soft").softly());
+    generations.await_number(tag("soft").softly());
+    assert_eq!(admitted(tag("hard")), None);
+    assert_eq!(admitted(tag("soft")), Some(true));
+    assert_eq!(admitted(tag("other")), Some(false));
+
+    // Another of the same subject is still on its way.
+    generations.await_number(tag("hard"));
+    generations.hear(at(7, 4), tag("hard"));
+    generations.number_came(tag("hard"));
+    assert!(generations.admit(at(7, 4), &[tag("hard")]).is_none());
+    generations.hear(at(7, 5), tag("hard"));
+    generations.number_came(tag("hard"));
+    assert!(generations.admit(at(7, 4), &[tag("hard")]).is_none(), "by its number now");
+    assert!(generations.admit(at(7, 5), &[tag("hard")]).is_some());
+    generations.await_number(Subject::ALL);
+    assert_eq!(admitted(tag("other")), None);
+}

@@ -102,10 +102,6 @@ impl Cable {
         cable
     }
 
-    pub(crate) fn dir(&self) -> PathBuf {
-        self.dir.path().to_owned()
-    }
-
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join(self.name)
     }
