@@ -42,6 +42,10 @@ pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 
 /// A hit from Redis is only worth having when it is quick.
 pub(crate) const REDIS_TIMEOUT: Duration = Duration::from_millis(10);
+/// A leader that died costs its followers this; three renewals fit in.
+pub(crate) const LEASE_TTL: Duration = Duration::from_secs(5);
+/// Longer than most answers take, shorter than a caller's patience.
+pub(crate) const LEASE_WAIT: Duration = Duration::from_secs(10);
 pub(crate) const REDIS_PORT: u16 = 6379;
 /// As Redis's.
 pub(crate) const MEMCACHED_TIMEOUT: Duration = Duration::from_millis(10);

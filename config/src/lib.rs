@@ -295,7 +295,24 @@ pub struct Cache {
     pub memory_bytes_max: u64,
     pub memory_policy: EvictionPolicy,
     pub redis: CacheStore,
+    /// `None`: instances do not wait for each other's upstream calls.
+    pub redis_lease: Option<RedisLease>,
     pub memcached: CacheStore,
+}
+
+/// How one upstream call is made for a whole fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RedisLease {
+    /// How long an instance that died is waited for. One that lives renews.
+    pub ttl: Duration,
+    /// The longest that a call waits for other instances before it goes upstream itself.
+    pub wait: Duration,
+}
+
+impl Default for RedisLease {
+    fn default() -> Self {
+        Self { ttl: defaults::LEASE_TTL, wait: defaults::LEASE_WAIT }
+    }
 }
 
 /// How entries are written to a store outside the process.

@@ -312,7 +312,7 @@ pub(crate) struct RawCache {
     /// Who shares entries. Default: TOLLGATE_NAMESPACE, else the upstream's name.
     pub(crate) namespace: Option<String>,
     pub(crate) memory: Option<RawMemory>,
-    pub(crate) redis: Option<RawCacheStore>,
+    pub(crate) redis: Option<RawCacheRedis>,
     pub(crate) memcached: Option<RawCacheStore>,
 }
 
@@ -323,6 +323,33 @@ pub(crate) struct RawCacheStore {
     /// Default: none. Compressed values are read either way.
     pub(crate) compression: Option<RawCompression>,
     pub(crate) encryption: Option<RawEncryption>,
+}
+
+/// How entries are written to Redis, and what else it is used for.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawCacheRedis {
+    /// Default: none. Compressed values are read either way.
+    pub(crate) compression: Option<RawCompression>,
+    pub(crate) encryption: Option<RawEncryption>,
+    /// Whether equal calls on several instances make one upstream call. Default: on.
+    pub(crate) lease: Option<RawLeaseRule>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum RawLeaseRule {
+    Switch(RawSwitch),
+    With(RawLease),
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawLease {
+    /// How long an instance that died is waited for. Default: 5s.
+    pub(crate) ttl: Option<DurationText>,
+    /// The longest that a call waits for other instances. Default: 10s.
+    pub(crate) wait: Option<DurationText>,
 }
 
 /// AES-256-GCM. Each key is 32 bytes, as 64 hexadecimal digits or in base64.

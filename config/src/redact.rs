@@ -6,8 +6,8 @@
 use crate::{
     AliasUnit, Balance, CacheMode, CachePolicy, CacheStore, Class, Config, Endpoint,
     EvictionPolicy, HostHeader, HttpPolicy, InjectUsage, Listener, LogFormat, LogLevel, Match,
-    MemcachedServer, ModelVersion, PathRule, Redis, RedisMode, RedisUrl, ResourceKind, Route,
-    Secret, SecretSource, TenantSource, Trust, Upstream, UpstreamTls,
+    MemcachedServer, ModelVersion, PathRule, Redis, RedisLease, RedisMode, RedisUrl, ResourceKind,
+    Route, Secret, SecretSource, TenantSource, Trust, Upstream, UpstreamTls,
     text::{show_duration, show_size, show_usd},
 };
 use serde_json::{Map, Value, json};
@@ -48,7 +48,7 @@ pub fn redacted(config: &Config) -> Value {
                 "size": show_size(config.cache.memory_bytes_max),
                 "policy": policy(config.cache.memory_policy),
             },
-            "redis": entries(&config.cache.redis),
+            "redis": with_lease(entries(&config.cache.redis), config.cache.redis_lease),
             "memcached": entries(&config.cache.memcached),
         },
         "prices": {
@@ -65,6 +65,17 @@ pub fn redacted(config: &Config) -> Value {
     });
     drop_nulls(&mut shown);
     shown
+}
+
+fn with_lease(mut entries: Value, lease: Option<RedisLease>) -> Value {
+    if let Some(entries) = entries.as_object_mut() {
+        let lease = lease.map_or(
+            json!(false),
+            |lease| json!({ "ttl": show_duration(lease.ttl), "wait": show_duration(lease.wait) }),
+        );
+        entries.insert("lease".to_owned(), lease);
+    }
+    entries
 }
 
 fn entries(store: &CacheStore) -> Value {

@@ -40,6 +40,7 @@ use tollgate_cache::{
     canonical::{Bounds, canonicalise},
     key::{BodyDigest, CacheKey, Check, Scope},
     memo::RawDigest,
+    shared::Turn,
     tiers::{Found, TierName},
     versions::Current,
 };
@@ -407,9 +408,37 @@ pub(crate) fn consult_now(fetch: &Fetch, question: Box<Question>) -> Result<Hit,
     found.and_then(|found| answer::usable(found, &fetch.ask, &wish, now_ms)).ok_or(question)
 }
 
+/// A call's turn to fill what no tier holds, where its route shares answers with a fleet.
+pub(crate) fn turn<'a>(fetch: &'a Fetch, question: &Question) -> Option<Turn<'a>> {
+    let plan = &fetch.route.plan;
+    let shares = plan.uses().iter().any(|used| used.tier == TierName::Redis);
+    if question.mode != Mode::Content || question.fresh || !shares {
+        return None;
+    }
+    fetch.parts.cache.tiers.redis()?.turn(question.key, fetch.deadline)
+}
+
+/// Looks everywhere once more, perhaps under another version of the model.
+pub(crate) async fn look_again(
+    fetch: &Fetch,
+    mut question: Box<Question>,
+    version: Option<Arc<str>>,
+) -> Result<Hit, Box<Question>> {
+    if let Some(version) = version
+        && question.version.as_ref() != Some(&version)
+    {
+        (question.key, question.check) = question.key_of(&version);
+        question.version = Some(version);
+    }
+    let Fetch { parts, route, ask, head, .. } = fetch;
+    let wish = wishes(&head.headers);
+    let hit = look_up(parts, route, ask, &question.key, &question.check, &wish).await;
+    hit.ok_or(question)
+}
+
 /// After a flight that brought this caller nothing: it may have brought an entry, under
 /// a version that was not known before.
-pub(crate) fn consult_again(
+pub(crate) async fn consult_again(
     fetch: &Fetch,
     mut question: Box<Question>,
 ) -> Result<Hit, Box<Question>> {
@@ -419,6 +448,10 @@ pub(crate) fn consult_again(
     {
         (question.key, question.check) = question.key_of(&version);
         question.version = Some(version);
+    }
+    let elsewhere = !fetch.route.plan.begins_in_memory() && question.mode == Mode::Content;
+    if elsewhere && !question.fresh && question.version.is_some() {
+        return look_again(fetch, question, None).await;
     }
     consult_now(fetch, question)
 }

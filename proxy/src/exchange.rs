@@ -7,6 +7,7 @@
 
 mod contain;
 mod fetch;
+mod lease;
 mod mark;
 mod refresh;
 mod served;
@@ -338,7 +339,7 @@ async fn fly(
             Landed::Failed(failure) => return Err(failure),
             Landed::Again => {
                 drop(listener);
-                match cache::consult_again(&fetch, question) {
+                match Box::pin(cache::consult_again(&fetch, question)).await {
                     Ok(hit) => {
                         return Ok(hit_response(hit, &fetch.ask, call, shape.debug));
                     }
@@ -368,8 +369,13 @@ async fn lead(
         Ok(hit) => return Ok(hit_response(hit, &fetch.ask, call, shape.debug)),
         Err(question) => question,
     };
+    // Another instance may be at it.
+    let (question, lease) = match Box::pin(lease::turn(&fetch, question)).await {
+        lease::Turn::Found(hit) => return Ok(hit_response(hit, &fetch.ask, call, shape.debug)),
+        lease::Turn::Lead(question, lease) => (question, lease),
+    };
     fetch.queued = Some(QueuedFlag::over(lead.queued()));
-    fetch.fill = Some(Fill::new(&fetch.parts, question));
+    fetch.fill = Some(Fill::new(&fetch.parts, question).leased(lease));
     // The fetch itself gives up at the deadline, and its record says why.
     let deadline = fetch.deadline + LEADER_GRACE;
     let late = deadline_passed(&fetch);

@@ -26,7 +26,7 @@ pub use labels::{
 pub use model::{FOREIGN_MAX, MODELS_MAX, ModelMetrics, Naming, Spending};
 pub use rates::{HitRatio, Rates, RouteRates};
 pub use readings::{
-    CacheHeld, CacheReading, LedgerReading, LookupCounts, QueueReading, StoreReading,
+    CacheHeld, CacheReading, LeaseCounts, LedgerReading, LookupCounts, QueueReading, StoreReading,
 };
 pub use route::{CallEnd, RouteMetrics};
 

@@ -192,6 +192,10 @@ impl Answer {
             (Some(fill), Some(recording)) if complete && storable => {
                 fill.store(recording, &bill, call.upstream_took())
             }
+            (Some(fill), _) if ended != Ended::DownstreamGone => {
+                fill.nothing_to_store();
+                None
+            }
             _ => None,
         };
         let reason = match ended {

@@ -83,16 +83,21 @@ impl Server {
     }
 
     /// What is in it, as the server's own command says it: keys and values.
-    async fn all_there_is(&self) -> String {
+    pub(crate) async fn all_there_is(&self) -> String {
         let script = "local all = '' for _, key in ipairs(redis.call('KEYS', '*')) do \
             local kind = redis.call('TYPE', key).ok \
             local value = kind == 'string' and redis.call('GET', key) \
                 or table.concat(redis.call('HGETALL', key), ' ') \
             all = all .. key .. ' ' .. value .. '\\n' end return all";
+        self.cli(&["EVAL", script, "0"]).await
+    }
+
+    /// What redis-cli prints.
+    pub(crate) async fn cli(&self, words: &[&str]) -> String {
         let output = Command::new("redis-cli")
             .arg("-s")
             .arg(self.socket())
-            .args(["EVAL", script, "0"])
+            .args(words)
             .output()
             .await
             .unwrap();
@@ -132,6 +137,10 @@ impl Line {
         line
     }
 
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.addr)
+    }
+
     pub(crate) fn cut(&self) {
         self.open.lock().unwrap().cancel();
     }
@@ -159,7 +168,7 @@ pub(crate) async fn member_with(
     upstream: &str,
     timeout: &'static str,
 ) -> World {
-    let url = format!("redis://{}", line.addr);
+    let url = line.url();
     builder
         .upstream(upstream)
         .config(move |settings| {
@@ -235,18 +244,12 @@ async fn no_credential_and_no_question_goes_to_redis() {
 #[tokio::test]
 async fn a_fleet_shares_sealed_answers_behind_tls_as_a_user_who_may_do_the_least() {
     const COMMANDS: &str = "+hello +select +getrange +set +eval +hget +hset +hmget +hgetall \
-        +hincrby +hlen +del +publish +subscribe";
+        +hincrby +hlen +del +publish +subscribe +get +append +exists +pttl +pexpire";
     let server = Server::start().await;
     let user =
         "ACL SETUSER tollgate on >s3cret resetkeys ~tollgate:* resetchannels &tollgate:* -@all";
-    let done = Command::new("redis-cli")
-        .arg("-s")
-        .arg(server.socket())
-        .args(user.split(' ').chain(COMMANDS.split_whitespace()))
-        .output()
-        .await
-        .unwrap();
-    assert_eq!(done.stdout, b"OK\n");
+    let words: Vec<&str> = user.split(' ').chain(COMMANDS.split_whitespace()).collect();
+    assert_eq!(server.cli(&words).await, "OK\n");
     let dir = TempDir::new().unwrap();
     let authority = Authority::new(dir.path(), "authority");
     let (own, line) = (authority.sign("127.0.0.1"), Line::to(&server).await);
@@ -291,6 +294,7 @@ async fn a_fleet_shares_sealed_answers_behind_tls_as_a_user_who_may_do_the_least
     cached_is(&b.client, &chat("a"), true).await;
     assert_eq!(b.client.post(CHAT, &chat("a")).await.body, first.body);
     assert!(front.opened() >= 8, "four connections each");
+    assert_eq!(a.metric("tollgate_cache_leases_total{outcome=\"taken\"}"), Some(1.0));
 
     let all = server.all_there_is().await;
     assert!(all.contains("tollgate:fleet:e:"), "{all}");

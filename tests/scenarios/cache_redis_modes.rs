@@ -3,7 +3,9 @@
 //! used again without anybody's help.
 
 use crate::{
-    cache_stage::{CHAT, Told as _, assert_hit, cached_is, chat, content, is_cached, purge},
+    cache_stage::{
+        CHAT, Told as _, answered, assert_hit, cached_is, chat, content, is_cached, purge, send,
+    },
     redis_sets::{Cluster, Kind, Watched, own_ip},
 };
 use rustix::process::Signal;
@@ -20,7 +22,7 @@ use tokio::{net::TcpListener, task::JoinSet, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_tests::{
     Authority, Client, Reply, World,
-    standin::{Options, StandIn},
+    standin::{Gate, Options, StandIn},
     until,
 };
 
@@ -367,6 +369,41 @@ async fn an_entry_is_found_while_and_after_its_slot_moves() {
     for world in [&b, &c] {
         assert_hit(&world.client.post(CHAT, &chat("a")).await);
         assert!(look_ups(world, "error") < 0.5, "{}", world.app.metrics_text());
+    }
+}
+
+/// Goal: the lease lies with its entry, and its end is heard on every node.
+#[tokio::test]
+async fn equal_calls_on_two_instances_of_a_cluster_are_one_upstream_call() {
+    let redis = Cluster::start(own_ip(), Kind::default(), 3, true).await;
+    let provider = provider().await;
+    let (a, b) =
+        (member(redis.settings(), &provider).await, member(redis.settings(), &provider).await);
+    share(&a, &b, &chat("the version")).await;
+    let calls = provider.counts().calls;
+    for n in 0..9_u64 {
+        let gate = Gate::heads();
+        provider.set_gate(Some(gate.clone()));
+        let question = chat(&format!("question {n}"));
+        let leader = send(&a.client, CHAT, &[], &question);
+        provider.wait_for_in_flight(1).await;
+        let waiter = send(&b.client, CHAT, &[], &question);
+        let leases = || async {
+            let mut values = Vec::new();
+            for node in &redis.nodes {
+                let key = node.cli(&["--scan", "--pattern", "tollgate:l*"]).await;
+                if !key.is_empty() {
+                    values.push(node.cli(&["GET", &key]).await);
+                }
+            }
+            values
+        };
+        until("somebody who waits", leases, |all| all.iter().any(|one| one.ends_with('w'))).await;
+        gate.open();
+        let (first, second) = (answered(leader).await, answered(waiter).await);
+        assert_eq!(first.body, second.body);
+        assert!(second.cache_status().ends_with("detail=redis"), "{second:?}");
+        assert_eq!(provider.counts().calls, calls + n + 1);
     }
 }
 

@@ -186,15 +186,29 @@ fn cache(review: &mut Review<'_>, raw: &RawCache) -> Cache {
     if bytes > quarter.saturating_mul(4) {
         review.advise("cache.memory.size", "more than the memory limit of this cgroup");
     }
-    let redis = store::entries(review, "redis", raw.redis.as_ref());
-    let memcached = store::entries(review, "memcached", raw.memcached.as_ref());
+    let of = raw.redis.as_ref();
+    let (compression, sealed) =
+        (of.and_then(|raw| raw.compression), of.and_then(|raw| raw.encryption.as_ref()));
+    let redis = store::entries(review, "redis", compression, sealed);
+    let redis_lease = store::lease(review, of.and_then(|raw| raw.lease.as_ref()));
+    let of = raw.memcached.as_ref();
+    let (compression, sealed) =
+        (of.and_then(|raw| raw.compression), of.and_then(|raw| raw.encryption.as_ref()));
+    let memcached = store::entries(review, "memcached", compression, sealed);
     let policy = raw.memory.as_ref().and_then(|memory| memory.policy);
     let policy = policy.map_or_else(EvictionPolicy::default, |policy| match policy {
         RawEvictionPolicy::Lfu => EvictionPolicy::Lfu,
         RawEvictionPolicy::Lru => EvictionPolicy::Lru,
         RawEvictionPolicy::Cost => EvictionPolicy::Cost,
     });
-    Cache { namespace, memory_bytes_max: bytes, memory_policy: policy, redis, memcached }
+    Cache {
+        namespace,
+        memory_bytes_max: bytes,
+        memory_policy: policy,
+        redis,
+        redis_lease,
+        memcached,
+    }
 }
 
 fn prices(review: &mut Review<'_>, raw: RawPrices) -> Prices {

@@ -2,11 +2,13 @@
 
 use super::endpoint;
 use crate::{
-    CacheStore, Encryption, EncryptionKey, Memcached, defaults,
-    raw::{RawCacheStore, RawCompression, RawEncryption, RawMemcached, RawSecret},
+    CacheStore, Encryption, EncryptionKey, Memcached, RedisLease, defaults,
+    raw::{RawCompression, RawEncryption, RawLeaseRule, RawMemcached, RawSecret},
+    raw_route::{RawOnOff, RawSwitch},
     review::Review,
     secret::KEY_IS,
 };
+use std::time::Duration;
 
 pub(super) fn memcached(review: &mut Review<'_>, raw: RawMemcached) -> Memcached {
     let mut servers = Vec::new();
@@ -28,17 +30,51 @@ pub(super) fn memcached(review: &mut Review<'_>, raw: RawMemcached) -> Memcached
     Memcached { servers, timeout }
 }
 
+/// Renewals must come in time …
+const LEASE_TTL_MIN: Duration = Duration::from_millis(100);
+/// … and the dead be missed.
+const LEASE_TTL_MAX: Duration = Duration::from_secs(300);
+
 /// `name`: of the store, under `cache`.
 pub(super) fn entries(
     review: &mut Review<'_>,
     name: &str,
-    raw: Option<&RawCacheStore>,
+    compression: Option<RawCompression>,
+    raw: Option<&RawEncryption>,
 ) -> CacheStore {
-    let Some(raw) = raw else { return CacheStore::default() };
     CacheStore {
-        compress: matches!(raw.compression, Some(RawCompression::Zstd)),
-        encryption: raw.encryption.as_ref().and_then(|raw| encryption(review, name, raw)),
+        compress: matches!(compression, Some(RawCompression::Zstd)),
+        encryption: raw.and_then(|raw| encryption(review, name, raw)),
     }
+}
+
+pub(super) fn lease(review: &mut Review<'_>, raw: Option<&RawLeaseRule>) -> Option<RedisLease> {
+    let default = RedisLease::default();
+    let raw = match raw {
+        None
+        | Some(RawLeaseRule::Switch(RawSwitch::Bool(true) | RawSwitch::Word(RawOnOff::On))) => {
+            return Some(default);
+        }
+        Some(RawLeaseRule::Switch(RawSwitch::Bool(false) | RawSwitch::Word(RawOnOff::Off))) => {
+            return None;
+        }
+        Some(RawLeaseRule::With(raw)) => raw,
+    };
+    let path = |name: &str| format!("cache.redis.lease.{name}");
+    let lease = RedisLease {
+        ttl: review.duration(path("ttl"), raw.ttl.as_ref(), default.ttl),
+        wait: review.duration(path("wait"), raw.wait.as_ref(), default.wait),
+    };
+    if !(LEASE_TTL_MIN..=LEASE_TTL_MAX).contains(&lease.ttl) {
+        review.report(path("ttl"), "must be 100ms to 5m");
+    }
+    if lease.wait < lease.ttl {
+        review.advise(
+            path("wait"),
+            "less than ttl: an instance that died is not waited for to the end",
+        );
+    }
+    Some(lease)
 }
 
 fn encryption(review: &mut Review<'_>, name: &str, raw: &RawEncryption) -> Option<Encryption> {

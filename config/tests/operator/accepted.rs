@@ -4,8 +4,8 @@ use super::*;
 use std::time::Duration;
 use tollgate_config::{
     AdminAddress, CacheMode, EvictionPolicy, HostHeader, HttpPolicy, MemcachedServer, ModelVersion,
-    PathRule, RedisMode, Scope, TagPart, Tier, Trust, keep_what_needs_a_restart, needs_restart,
-    redacted,
+    PathRule, RedisLease, RedisMode, Scope, TagPart, Tier, Trust, keep_what_needs_a_restart,
+    needs_restart, redacted,
 };
 
 const FULL: &str = include_str!("../../examples/full.yaml");
@@ -106,6 +106,18 @@ fn the_full_example_says_who_we_are_to_redis() {
     assert_eq!(redis.password.unwrap().expose(), "geheim-kennwort");
     assert_eq!(redis.tls.ca.as_deref(), Some(Path::new("/etc/tollgate/redis-ca.pem")));
     assert!(redis.tls.client.is_some());
+}
+
+#[test]
+fn a_fleet_waits_for_each_others_calls_unless_told_not_to() {
+    let says = |cache: &str| valid(&format!("{SMALLEST}\n{cache}")).cache.redis_lease;
+    let default = RedisLease { ttl: Duration::from_secs(5), wait: Duration::from_secs(10) };
+    assert_eq!(says(""), Some(default));
+    assert_eq!(says("cache: { redis: { lease: on } }"), Some(default));
+    assert_eq!(says("cache: { redis: { lease: off } }"), None);
+    assert_eq!(says("cache: { redis: { lease: false } }"), None);
+    let longer = RedisLease { wait: Duration::from_secs(60), ..default };
+    assert_eq!(says("cache: { redis: { lease: { wait: 1m } } }"), Some(longer));
 }
 
 #[test]

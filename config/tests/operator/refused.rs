@@ -280,6 +280,19 @@ fn addresses_of_redis_that_do_not_go_together_are_refused() {
 }
 
 #[test]
+fn leases_that_cannot_be_renewed_in_time_are_refused() {
+    let says = |lease: &str| {
+        let redis = r#"stores: { redis: { urls: ["redis://a"] } }"#;
+        problems(&with(&format!("{redis}\ncache: {{ redis: {{ lease: {lease} }} }}")))
+    };
+    let expected = "cache.redis.lease.ttl: must be 100ms to 5m";
+    for wrong in ["{ ttl: 50ms }", "{ ttl: 10m, wait: 20m }"] {
+        assert_eq!(says(wrong).trim_end(), expected);
+    }
+    assert!(says("sometimes").contains("cache.redis.lease"));
+}
+
+#[test]
 fn half_of_what_redis_needs_to_know_us_is_refused() {
     let section =
         r#"stores: { redis: { urls: ["rediss://h"], user: tollgate, tls: { client_key: k } } }"#;

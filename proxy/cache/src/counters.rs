@@ -61,6 +61,28 @@ pub struct TierCounters {
     pub pending_dropped: Count,
 }
 
+/// What became of leases, and of those who waited for another instance's. Each wait adds one to
+/// exactly one of `found`, `led`, `unshared`, `timeouts`, `away`.
+#[derive(Debug, Default)]
+pub struct LeaseCounters {
+    /// Fills begun with the fleet's knowledge.
+    pub taken: Count,
+    /// The other's answer was found.
+    pub found: Count,
+    /// The other left without one, or its lease ended: this instance leads.
+    pub led: Count,
+    /// The other's answer is not to be shared.
+    pub unshared: Count,
+    /// As long as anybody waits.
+    pub timeouts: Count,
+    /// The store did not answer, or went away meanwhile.
+    pub away: Count,
+    /// Leases that had ended, or could not be given back, when their holders were done.
+    pub lost: Count,
+    /// Answers not stored, as another held the lease by then.
+    pub fenced: Count,
+}
+
 impl Count {
     pub fn add_one(&self) {
         self.add(1);

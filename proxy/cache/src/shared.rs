@@ -7,6 +7,7 @@
 //!
 //! What it costs a caller when Redis is slow, dead or lying: one time-out, once.
 
+mod news;
 mod fleet;
 mod site;
 mod survey;
@@ -16,9 +17,13 @@ mod finder;
 mod node;
 mod link;
 mod reads;
+mod waiters;
+mod warden;
+mod lease;
 mod writes;
 mod session;
 
+pub use lease::{Lease, LeaseTimes, Step, Turn};
 pub use link::LinkState;
 pub use site::{RedisMode, RedisTls, Sentinels};
 
@@ -28,15 +33,19 @@ use crate::{
     entry::Entry,
     generations::{Generations, Subject},
     key::{CacheKey, Check},
-    tiers::Ack,
+    tiers::Owed,
     versions::Versions,
     wrap::{Seals, Unreadable, Wrapper},
 };
 use bytes::Bytes;
 use link::Link;
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::watch, task, time};
+use tokio::{
+    sync::{mpsc, watch},
+    task, time,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use warden::Errand;
 use writes::{Queue, Write};
 
 /// Ten years: Redis refuses times near the end of its own numbers.
@@ -78,6 +87,8 @@ pub struct RedisSettings {
     pub compress: bool,
     /// Values are sealed with these, and no others are read.
     pub seals: Option<Seals>,
+    /// `None`: each instance fills for itself.
+    pub lease: Option<LeaseTimes>,
 }
 
 /// What can be known to be wrong before Redis is asked.
@@ -96,6 +107,7 @@ pub enum BadRedis {
 pub struct RedisTier {
     link: Arc<Link>,
     queue: Queue,
+    errands: mpsc::Sender<Errand>,
 }
 
 impl RedisSettings {
@@ -118,6 +130,7 @@ impl RedisSettings {
             value_bytes_max: 16 * 1024 * 1024,
             compress: false,
             seals: None,
+            lease: Some(LeaseTimes { ttl: Duration::from_secs(5), wait: Duration::from_secs(10) }),
         }
     }
 }
@@ -151,7 +164,11 @@ impl RedisTier {
             link.clone(),
             stop.clone(),
         ));
-        Ok(Self { link, queue })
+        let (errands, to_do) = mpsc::channel(warden::ERRANDS_MAX);
+        if let Some(times) = link.settings.lease {
+            tasks.spawn(warden::keep(to_do, times.ttl, link.clone(), stop.clone()));
+        }
+        Ok(Self { link, queue, errands })
     }
 
     /// The entry under `key`, if Redis has it, it may be given at `now_ms`, and it came in time.
@@ -201,15 +218,16 @@ impl RedisTier {
     }
 
     /// Puts `entry` on its way; Redis forgets it after `ttl_ms`. Never waits.
-    /// `ack` is paid when it is written or given up.
-    pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, ack: Option<Ack>) {
+    /// `owed` is paid when it is written or given up.
+    pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, owed: Owed) {
         let counters = &self.link.counters;
         let value_bytes_max = u64::try_from(self.link.settings.value_bytes_max).unwrap_or(u64::MAX);
         if entry.weight() > value_bytes_max {
             counters.dropped_large.add_one();
         } else if !self.is_up() {
             counters.dropped_down.add_one();
-        } else if !self.queue.push(Write { key, entry, ttl_ms: ttl_ms.clamp(1, TTL_MS_MAX), ack }) {
+        } else if !self.queue.push(Write { key, entry, ttl_ms: ttl_ms.clamp(1, TTL_MS_MAX), owed })
+        {
             counters.dropped_full.add_one();
         }
     }

@@ -7,7 +7,7 @@
 mod ack;
 mod plan;
 
-pub use ack::{Ack, Arriving};
+pub use ack::{Ack, Arriving, Owed};
 pub use plan::{Plan, TierUse, Writes};
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     key::{CacheKey, Check},
     memcached::MemcachedTier,
     memory::MemoryTier,
-    shared::RedisTier,
+    shared::{Lease, RedisTier},
     versions::Versions,
 };
 use std::{sync::Arc, time::Duration};
@@ -160,10 +160,10 @@ impl Outer {
         }
     }
 
-    fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, ack: Option<Ack>) {
+    fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, owed: Owed) {
         match self {
-            Self::Redis(redis) => redis.store(key, entry, ttl_ms, ack),
-            Self::Memcached(memcached) => memcached.store(key, entry, ttl_ms, ack),
+            Self::Redis(redis) => redis.store(key, entry, ttl_ms, owed),
+            Self::Memcached(memcached) => memcached.store(key, entry, ttl_ms, owed.ack),
         }
     }
 }
@@ -230,7 +230,7 @@ impl Tiers {
             {
                 let weight = entry.weight();
                 for nearer in nearer.iter().filter(|nearer| weight <= nearer.entry_bytes_max) {
-                    self.write(nearer, key, &entry, fresh_for_ms, now_ms, None);
+                    self.write(nearer, key, &entry, fresh_for_ms, now_ms, Owed::default());
                 }
             }
             return Some(Found { entry, tier, is_soft });
@@ -241,6 +241,18 @@ impl Tiers {
     /// Keeps an answer as `plan` says: in memory at once, elsewhere as soon as may be. Nothing
     /// that was purged while it was made.
     pub fn store(&self, key: CacheKey, entry: Arc<Entry>, plan: &Plan, now_ms: u64) -> Stored {
+        self.store_leased(key, entry, plan, now_ms, None)
+    }
+
+    /// As [`Self::store`], of a fill that the fleet waits for.
+    pub fn store_leased(
+        &self,
+        key: CacheKey,
+        entry: Arc<Entry>,
+        plan: &Plan,
+        now_ms: u64,
+        lease: Option<&Arc<Lease>>,
+    ) -> Stored {
         let Some(fresh_for_ms) = entry.fresh_for_ms(now_ms) else { return Stored::Not };
         let standing = self.generations.standing(entry.stamp, &entry.subjects, &entry.checked);
         if standing == Standing::Void {
@@ -250,7 +262,8 @@ impl Tiers {
         // Memory last: who finds it there may believe that it is on its way to the others.
         for used in plan.written(&entry).rev() {
             let ack = arriving.as_ref().map(Arriving::ack);
-            self.write(used, key, &entry, fresh_for_ms, now_ms, ack);
+            let owed = Owed { ack, lease: lease.cloned() };
+            self.write(used, key, &entry, fresh_for_ms, now_ms, owed);
         }
         match arriving {
             Some(arriving) if !arriving.is_over() => Stored::Arriving(arriving),
@@ -265,10 +278,10 @@ impl Tiers {
         entry: &Arc<Entry>,
         fresh_for_ms: u64,
         now_ms: u64,
-        ack: Option<Ack>,
+        owed: Owed,
     ) {
         match self.outer(used.tier) {
-            Some(outer) => outer.store(key, entry.clone(), used.ttl_ms.min(fresh_for_ms), ack),
+            Some(outer) => outer.store(key, entry.clone(), used.ttl_ms.min(fresh_for_ms), owed),
             None if used.tier == TierName::Memory => {
                 self.memory.store(key, entry.clone(), now_ms.saturating_add(used.ttl_ms));
             }

@@ -1,9 +1,11 @@
 //! From what the configuration says of Redis to what its tier is given.
 
 use super::run::StartError;
+use crate::metrics::LeaseCounts;
 use std::path::Path;
 use tollgate_cache::{
-    shared::{RedisMode, RedisSettings, RedisTls, Sentinels},
+    shared::{LeaseTimes, RedisMode, RedisSettings, RedisTls, Sentinels},
+    tiers::Outer,
     wrap::{SealKey, Seals},
 };
 use tollgate_config::{
@@ -31,6 +33,10 @@ pub(super) fn settings(config: &Config, redis: &Redis) -> Result<RedisSettings, 
         read_timeout: redis.timeout,
         compress: config.cache.redis.compress,
         seals: seals("redis", &config.cache.redis)?,
+        lease: config
+            .cache
+            .redis_lease
+            .map(|lease| LeaseTimes { ttl: lease.ttl, wait: lease.wait }),
         ..RedisSettings::new("", namespace)
     })
 }
@@ -40,6 +46,22 @@ pub(super) fn namespace(config: &Config) -> String {
     config.cache.namespace.clone().unwrap_or_else(|| {
         config.upstreams.first().map(|first| first.name.clone()).unwrap_or_default()
     })
+}
+
+/// How often this instance waited for others, and they for it.
+pub(super) fn leases(outer: &Outer) -> LeaseCounts {
+    let Outer::Redis(redis) = outer else { return LeaseCounts::default() };
+    let counters = redis.lease_counters();
+    LeaseCounts {
+        taken: counters.taken.value(),
+        lost: counters.lost.value(),
+        fenced: counters.fenced.value(),
+        found: counters.found.value(),
+        led: counters.led.value(),
+        unshared: counters.unshared.value(),
+        timeout: counters.timeouts.value(),
+        away: counters.away.value(),
+    }
 }
 
 fn tls(files: &UpstreamTls) -> Result<RedisTls, StartError> {

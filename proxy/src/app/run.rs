@@ -397,9 +397,11 @@ fn cache_readings(tiers: &Tiers) -> Vec<(TierLabel, CacheReading)> {
         evicted_expired: counters.evicted_expired.value(),
         evicted_purged: counters.evicted_purged.value(),
     };
-    let reading = CacheReading { held: Some(held), lookups: counts(counters) };
+    let lookups = counts(counters);
+    let reading = CacheReading { held: Some(held), lookups, ..CacheReading::default() };
     let outer = tiers.all_outer().iter().map(|outer| {
-        let reading = CacheReading { held: None, lookups: counts(outer.counters()) };
+        let leases = super::redis::leases(outer);
+        let reading = CacheReading { held: None, lookups: counts(outer.counters()), leases };
         (crate::cache::label(outer.name()), reading)
     });
     [(TierLabel::Memory, reading)].into_iter().chain(outer).collect()

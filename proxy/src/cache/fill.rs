@@ -20,6 +20,7 @@ use tollgate_cache::{
     flight::Recording,
     generations::{CheckedAt, Stamp, Target},
     key::{CacheKey, Check},
+    shared::Lease,
     tiers::{Arriving, Stored},
     versions::Observed,
 };
@@ -40,6 +41,8 @@ pub(crate) struct Fill {
     /// Taken before the upstream was asked: a purge from then on voids the entry.
     stamp: Stamp,
     under: Option<Box<Under>>,
+    /// The fleet waits for this answer.
+    lease: Option<Arc<Lease>>,
 }
 
 /// An answer on its way to tiers that its callers wait for.
@@ -70,7 +73,24 @@ struct Under {
 impl Fill {
     pub(crate) fn new(parts: &Arc<Parts>, question: Box<Question>) -> Self {
         let stamp = parts.cache.tiers.stamp();
-        Self { parts: parts.clone(), question, stamp, under: None }
+        Self { parts: parts.clone(), question, stamp, under: None, lease: None }
+    }
+
+    /// For the fleet, where there is a lease.
+    pub(crate) fn leased(mut self, lease: Option<Lease>) -> Self {
+        self.lease = lease.map(Arc::new);
+        self
+    }
+
+    pub(crate) fn lease(&self) -> Option<&Arc<Lease>> {
+        self.lease.as_ref()
+    }
+
+    /// The answer has come, and nobody else will be given it.
+    pub(crate) fn nothing_to_store(self) {
+        if let Some(lease) = &self.lease {
+            lease.unshared();
+        }
     }
 
     /// The head has come: whether, and under which key, the answer is to be stored.
@@ -87,7 +107,11 @@ impl Fill {
             Mode::Off => None,
         };
         self.under = under.map(Box::new);
-        self.under.is_some().then_some(self)
+        if self.under.is_none() {
+            self.nothing_to_store();
+            return None;
+        }
+        Some(self)
     }
 
     fn content(&self, answer: &response::Parts) -> Option<Under> {
@@ -215,7 +239,11 @@ impl Fill {
         bill: &Bill,
         took: Duration,
     ) -> Option<Arrival> {
-        let Self { parts, question, stamp, under } = self;
+        let Self { parts, question, stamp, under, lease } = self;
+        if let Some(lease) = &lease {
+            // Unless Redis takes it.
+            lease.unshared();
+        }
         let under = *under?;
         let body = recording.body.freeze();
         let frame_ends = match under.form {
@@ -270,7 +298,8 @@ impl Fill {
             // Whoever waits for the answer waits for this too: both go the same way.
             let _kept = tiers.store(question.key, Arc::new(list), plan, now_ms);
         }
-        match tiers.store(under.key, Arc::new(entry), plan, now_ms) {
+        let entry = Arc::new(entry);
+        match tiers.store_leased(under.key, entry, plan, now_ms, lease.as_ref()) {
             Stored::Arriving(arriving) => Some(Arrival { arriving, timeout: tiers.timeout(plan) }),
             Stored::Kept | Stored::Not => None,
         }

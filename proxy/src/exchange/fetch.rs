@@ -88,6 +88,8 @@ impl Fetch {
         marks: Marks,
     ) -> Result<(AnswerHead, Answer), Arc<ExchangeError>> {
         let asked = self.fill.as_ref().and_then(Fill::asked).cloned();
+        // Kept until it is known how the call ended: then it is told to the fleet.
+        let lease = self.fill.as_ref().and_then(Fill::lease).cloned();
         match self.go(&mut call, &marks).await {
             Ok(answer) => Ok(answer),
             Err(ExchangeError::Instead(given)) => {
@@ -100,6 +102,9 @@ impl Fetch {
                 {
                     given.book(call);
                     return Err(Arc::new(ExchangeError::Instead(given)));
+                }
+                if let Some(lease) = lease.filter(|_| !error.is_leaders_own()) {
+                    lease.unshared();
                 }
                 let verdict = respond::verdict(&error);
                 call.refused(verdict.status.as_u16(), verdict.reason);

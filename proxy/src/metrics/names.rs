@@ -82,6 +82,10 @@ families! {
         "Calls by how the cache answered them; each call counts in exactly one series.";
     CACHE_LOOKUPS = Counter, "tollgate_cache_lookups_total", ["tier", "outcome"],
         "Look-ups in each tier.";
+    CACHE_LEASES = Counter, "tollgate_cache_leases_total", ["outcome"],
+        "Leases to fill for the fleet: taken, lost before their answer was there, fenced off from storing it.";
+    CACHE_LEASE_WAITS = Counter, "tollgate_cache_lease_waits_total", ["outcome"],
+        "Waits for another instance's answer, by how they ended.";
     CACHE_LOOKUP_SECONDS = Histogram(LOOKUP_SECONDS), "tollgate_cache_lookup_seconds", ["tier"],
         "How long a look-up in a tier took.";
     CACHE_BYTES = Gauge, "tollgate_cache_bytes", [],

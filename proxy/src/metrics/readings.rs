@@ -33,6 +33,20 @@ pub struct CacheReading {
     /// `None` where the tier is outside this process.
     pub held: Option<CacheHeld>,
     pub lookups: LookupCounts,
+    pub leases: LeaseCounts,
+}
+
+/// What became of fills for the fleet, and of those who waited for another instance's.
+#[derive(Clone, Debug, Default)]
+pub struct LeaseCounts {
+    pub taken: u64,
+    pub lost: u64,
+    pub fenced: u64,
+    pub found: u64,
+    pub led: u64,
+    pub unshared: u64,
+    pub timeout: u64,
+    pub away: u64,
 }
 
 /// What a tier in this process holds and has let go.
@@ -238,7 +252,28 @@ pub(super) fn caches(readings: &[(TierLabel, CacheReading)]) -> Vec<MetricFamily
     }
     let lookups: Vec<Sample<'_>> =
         lookups.iter().map(|(labels, count)| (&labels[..], *count)).collect();
+    let leases = |of: fn(&LeaseCounts) -> u64| {
+        readings.iter().map(|(_, tier)| of(&tier.leases)).sum::<u64>() as f64
+    };
     vec![
+        family(
+            &names::CACHE_LEASES,
+            &[
+                (&["fenced"], leases(|leases| leases.fenced)),
+                (&["lost"], leases(|leases| leases.lost)),
+                (&["taken"], leases(|leases| leases.taken)),
+            ],
+        ),
+        family(
+            &names::CACHE_LEASE_WAITS,
+            &[
+                (&["away"], leases(|leases| leases.away)),
+                (&["found"], leases(|leases| leases.found)),
+                (&["led"], leases(|leases| leases.led)),
+                (&["timeout"], leases(|leases| leases.timeout)),
+                (&["unshared"], leases(|leases| leases.unshared)),
+            ],
+        ),
         family(&names::CACHE_BYTES, &[(&[], held(|tier| tier.bytes))]),
         family(&names::CACHE_ENTRIES, &[(&[], held(|tier| tier.entries))]),
         family(

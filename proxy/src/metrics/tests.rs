@@ -127,9 +127,9 @@ fn busy() -> Stage {
     stage.metrics.set_cache_source(|| {
         let held = CacheHeld { bytes: 4096, entries: 2, evicted_size: 5, ..CacheHeld::default() };
         let lookups = LookupCounts { hit: 1, miss: 1, ..LookupCounts::default() };
-        let memory = CacheReading { held: Some(held), lookups };
+        let memory = CacheReading { held: Some(held), lookups, ..CacheReading::default() };
         let lookups = LookupCounts { timeout: 1, collision: 1, ..LookupCounts::default() };
-        let redis = CacheReading { held: None, lookups };
+        let redis = CacheReading { lookups, ..CacheReading::default() };
         vec![(TierLabel::Memory, memory), (TierLabel::Redis, redis)]
     });
     stage.metrics.set_ledger_source(|| LedgerReading {

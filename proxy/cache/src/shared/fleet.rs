@@ -5,6 +5,7 @@
 //!   tollgate:{NS}:versions  hash   MODEL (16 bytes) → "oldest\n…newest\n"
 //!   tollgate:{NS}:news      channel
 //!   tollgate:NS:e:KEY       an entry, with its time to live
+//!   tollgate:l{tollgate:NS:e:KEY}   the lease of who fills it ([`super::lease`])
 //! ```
 //!
 //! In a cluster the braces put purges and versions on one node, and each entry on that of its own
@@ -18,6 +19,7 @@
 //! **Invariant:** neither content nor a credential is in a key, a field or a message; subjects and
 //! models are digests.
 
+use super::news::News as LeaseNews;
 use crate::{
     generations::{FleetStamp, FleetTable, SUBJECTS_MAX, Subject},
     key::CacheKey,
@@ -96,6 +98,8 @@ pub(super) struct Names {
 pub(super) enum Message {
     Purged(FleetStamp, Subject),
     Versions(ModelId, Vec<Arc<str>>),
+    /// A lease is over.
+    Lease(CacheKey, LeaseNews),
 }
 
 impl Names {
@@ -115,6 +119,11 @@ impl Names {
 
     pub(super) fn entry(&self, key: CacheKey) -> String {
         format!("{}{}", self.entries, key.to_hex())
+    }
+
+    /// The lease of a key: in the slot of its entry.
+    pub(super) fn lease(&self, key: CacheKey) -> String {
+        format!("tollgate:l{{{}}}", self.entry(key))
     }
 
     pub(super) fn purge(&self, subject: Subject) -> Cmd {
@@ -218,6 +227,10 @@ pub(super) fn read_message(payload: &[u8]) -> Option<Message> {
         b'v' => {
             let (model, list) = rest.split_at_checked(16)?;
             Some(Message::Versions(ModelId(model.try_into().ok()?), read_list(list)?))
+        }
+        b'l' => {
+            let (key, news) = LeaseNews::read(rest)?;
+            Some(Message::Lease(key, news))
         }
         _ => None,
     }

@@ -10,8 +10,14 @@ use bytes::Bytes;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
 use tokio::time::{self, Instant};
 
-/// Why a caller goes on without an answer. Counted already.
-pub(super) struct Unanswered;
+/// Why a caller goes on without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// The breaker is open.
+    Skipped,
+    Late,
+    Failed,
+}
 
 impl Link {
     /// What lies under `key`; `None` where nothing does, or nothing came in time.
@@ -21,7 +27,18 @@ impl Link {
         // entry.
         let mut command = redis::cmd("GETRANGE");
         command.arg(&name).arg(0).arg(self.settings.value_bytes_max);
-        let value: Bytes = self.ask(&name, &command).await.ok()?;
+        let value: Bytes = match self.ask(&name, &command).await {
+            Ok(value) => value,
+            Err(why) => {
+                match why {
+                    Unanswered::Skipped => &self.counters.skipped,
+                    Unanswered::Late => &self.counters.timeouts,
+                    Unanswered::Failed => &self.counters.errors,
+                }
+                .add_one();
+                return None;
+            }
+        };
         if value.is_empty() {
             self.counters.misses.add_one();
             return None;
@@ -30,12 +47,12 @@ impl Link {
     }
 
     /// Asks who serves `name`, within the read time-out.
-    async fn ask<T: FromRedisValue>(&self, name: &str, command: &Cmd) -> Result<T, Unanswered> {
-        let counters = &self.counters;
-        let Some(mut line) = self.quick(name) else {
-            counters.skipped.add_one();
-            return Err(Unanswered);
-        };
+    pub(super) async fn ask<T: FromRedisValue>(
+        &self,
+        name: &str,
+        command: &Cmd,
+    ) -> Result<T, Unanswered> {
+        let Some(mut line) = self.quick(name) else { return Err(Unanswered::Skipped) };
         let end = Instant::now() + self.settings.read_timeout;
         let mut redirected = false;
         loop {
@@ -51,9 +68,8 @@ impl Link {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error,
                 Err(_elapsed) => {
-                    counters.timeouts.add_one();
                     self.trip(&line);
-                    return Err(Unanswered);
+                    return Err(Unanswered::Late);
                 }
             };
             match self.redirected(&error) {
@@ -62,11 +78,10 @@ impl Link {
                     redirected = true;
                 }
                 _ => {
-                    counters.errors.add_one();
                     if error.is_unrecoverable_error() {
                         self.trip(&line);
                     }
-                    return Err(Unanswered);
+                    return Err(Unanswered::Failed);
                 }
             }
         }

@@ -242,6 +242,10 @@ impl<'a> Session<'a> {
                 self.learn(model, list);
                 true
             }
+            Some(Message::Lease(key, news)) => {
+                self.link.waiters.tell(key, &news);
+                true
+            }
             None => true,
         }
     }

@@ -6,6 +6,7 @@
 //! ```text
 //! user tollgate on >PASSWORD resetkeys ~tollgate:* resetchannels &tollgate:* -@all +hello +select +ping
 //!   +getrange +set +eval +hget +hset +hmget +hgetall +hincrby +hlen +del +publish +subscribe
+//!   +get +append +exists +pttl +pexpire
 //! ```
 //!
 //! A user of the sentinels needs `-@all +hello +sentinel|get-master-addr-by-name +sentinel|master`.

@@ -5,8 +5,8 @@
 //! instance only finds a miss. Entries are encoded, compressed and sealed here, off the caller's path; while
 //! queued they share their bytes with the memory tier.
 
-use super::{link::Link, node::Node};
-use crate::{codec, entry::Entry, key::CacheKey, tiers::Ack, wrap::Wrapper};
+use super::{fleet::Names, lease::Lease, link::Link, node::Node};
+use crate::{codec, entry::Entry, key::CacheKey, tiers::Owed, wrap::Wrapper};
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use std::sync::{
     Arc,
@@ -41,8 +41,8 @@ pub(super) struct Write {
     pub(super) key: CacheKey,
     pub(super) entry: Arc<Entry>,
     pub(super) ttl_ms: u64,
-    /// Somebody waits until this has been written, or given up.
-    pub(super) ack: Option<Ack>,
+    /// Paid when this has been written, or given up.
+    pub(super) owed: Owed,
 }
 
 /// The task's end.
@@ -105,7 +105,7 @@ impl Queued {
                 batch.push(next);
             }
             // Whoever waits, waits until it has been written.
-            let acks: Vec<Ack> = batch.iter_mut().filter_map(|write| write.ack.take()).collect();
+            let acks: Vec<_> = batch.iter_mut().map(|write| write.owed.ack.take()).collect();
             wrapper = self.write(&link, wrapper, batch).await;
             drop(acks);
             self.bytes.fetch_sub(weight, Ordering::Relaxed);
@@ -151,7 +151,7 @@ async fn send(link: Arc<Link>, node: Arc<Node>, values: Vec<Packed>) {
     };
     let mut pipeline = redis::pipe();
     for value in &values {
-        pipeline.add_command(value.set());
+        pipeline.add_command(value.command(&link.names));
     }
     pipeline.ignore_errors();
     let sent = pipeline.query_async::<Vec<Result<Value, RedisError>>>(&mut line.connection);
@@ -172,12 +172,14 @@ async fn send(link: Arc<Link>, node: Arc<Node>, values: Vec<Packed>) {
         }
     };
     for (value, answer) in values.iter().zip(answers) {
-        let Err(error) = answer else {
-            counters.stored.add_one();
-            continue;
+        let error = match answer {
+            Ok(answer) => {
+                value.is_written(&link, &answer);
+                continue;
+            }
+            Err(error) => error,
         };
         if send_elsewhere(&link, value, &error).await {
-            counters.stored.add_one();
             continue;
         }
         counters.dropped_down.add_one();
@@ -193,9 +195,12 @@ async fn send(link: Arc<Link>, node: Arc<Node>, values: Vec<Packed>) {
 async fn send_elsewhere(link: &Link, value: &Packed, error: &RedisError) -> bool {
     let Some(mut line) = link.redirected(error) else { return false };
     let mut pipeline = redis::pipe();
-    pipeline.cmd("ASKING").ignore().add_command(value.set()).ignore();
-    let sent = pipeline.exec_async(&mut line.connection);
-    matches!(time::timeout(link.settings.write_timeout, sent).await, Ok(Ok(())))
+    pipeline.cmd("ASKING").ignore().add_command(value.command(&link.names));
+    let sent = pipeline.query_async::<(Value,)>(&mut line.connection);
+    let answer = time::timeout(link.settings.write_timeout, sent).await;
+    let Ok(Ok((answer,))) = answer else { return false };
+    value.is_written(link, &answer);
+    true
 }
 
 /// An entry as it goes out.
@@ -204,13 +209,39 @@ struct Packed {
     name: String,
     bytes: Vec<u8>,
     ttl_ms: u64,
+    version: Arc<str>,
+    /// Under which it is written, and only then.
+    lease: Option<Arc<Lease>>,
+    /// Of another key: the answer says another version than was asked for. Told when it is done.
+    beside: Option<Arc<Lease>>,
 }
 
 impl Packed {
-    fn set(&self) -> Cmd {
+    fn command(&self, names: &Names) -> Cmd {
+        if let Some(lease) = &self.lease {
+            return lease.store(names, &self.bytes, self.ttl_ms, &self.version);
+        }
         let mut command = redis::cmd("SET");
         command.arg(&self.name).arg(&self.bytes).arg("PX").arg(self.ttl_ms);
         command
+    }
+}
+
+impl Packed {
+    /// Redis has answered: it has it, or somebody else's.
+    fn is_written(&self, link: &Link, answer: &Value) {
+        if let Some(lease) = &self.lease {
+            lease.settled();
+            if *answer == Value::Int(0) {
+                link.leases.fenced.add_one();
+                link.counters.dropped_void.add_one();
+                return;
+            }
+        }
+        if let Some(lease) = &self.beside {
+            lease.stored(self.version.clone());
+        }
+        link.counters.stored.add_one();
     }
 }
 
@@ -246,7 +277,13 @@ fn pack(link: &Link, wrapper: &mut Wrapper, batch: &[Write]) -> Vec<Packed> {
         match wrapper.wrap(write.key, codec::encode(write.key, &write.entry)) {
             Ok(bytes) => {
                 let name = link.names.entry(write.key);
-                values.push(Packed { name, bytes, ttl_ms: write.ttl_ms });
+                let (lease, beside) = match write.owed.lease.clone() {
+                    Some(lease) if lease.is_of(write.key) => (Some(lease), None),
+                    other => (None, other),
+                };
+                let version = write.entry.model_version.as_ref().into();
+                let ttl_ms = write.ttl_ms;
+                values.push(Packed { name, bytes, ttl_ms, version, lease, beside });
             }
             Err(error) => {
                 link.counters.dropped_down.add_one();

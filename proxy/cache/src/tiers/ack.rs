@@ -3,6 +3,7 @@
 //! Every write that is under way carries an [`Ack`]. It is paid when it is dropped, whatever became
 //! of the write: nobody waits for one that was given up.
 
+use crate::shared::Lease;
 use std::{
     pin::Pin,
     sync::{
@@ -20,6 +21,15 @@ pub struct Arriving(Arc<Open>);
 /// One of them.
 #[derive(Debug)]
 pub struct Ack(Arc<Open>);
+
+/// What is paid when a write is done or given up, by being dropped.
+#[derive(Debug, Default)]
+pub struct Owed {
+    /// A caller's wait.
+    pub ack: Option<Ack>,
+    /// The fleet's.
+    pub lease: Option<Arc<Lease>>,
+}
 
 #[derive(Debug, Default)]
 struct Open {
