@@ -59,6 +59,10 @@ pub(crate) const IDLE: Duration = Duration::from_secs(5 * 60);
 pub(crate) const TOTAL: Duration = Duration::from_secs(30 * 60);
 
 pub(crate) const MODEL_VERSION_HEADER: &str = "x-model-version";
+/// What every server of OpenAI's dialect has.
+pub(crate) const MODEL_VERSION_PATH: &str = "/v1/models";
+/// A rollout takes minutes; this much of it may be kept under the version before.
+pub(crate) const MODEL_VERSION_INTERVAL: Duration = Duration::from_secs(30);
 pub(crate) const CLASS_HEADER: &str = "x-priority";
 
 /// Long enough to be useful, short enough that a wrong answer is gone by lunch.

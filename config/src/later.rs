@@ -14,15 +14,13 @@ const KEYS: &[(&str, &[&str])] = &[
     ("upstreams.*.balance", &["hash"]),
     ("upstreams.*.concurrency", &["adaptive"]),
     ("identity.tenant", &["jwt", "mtls"]),
-    ("routes[].cache", &["when", "hot"]),
-    ("routes[].cache.key", &["ignore", "include_headers"]),
+    ("routes[].cache", &["hot"]),
     ("cache", &["warm"]),
 ];
 
 /// Words, under the pattern of the value they stand in.
 const WORDS: &[(&str, &[&str])] = &[
     ("upstreams.*.balance", &["cheapest", "hash"]),
-    ("upstreams.*.model_version.from", &["poll"]),
     ("identity.tenant", &["jwt", "mtls"]),
     ("routes[].dialect", &["bedrock", "vertex", "azure", "grpc"]),
     ("routes[].cache.tiers[]", &["postgres", "disk"]),

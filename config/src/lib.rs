@@ -22,12 +22,14 @@ mod text;
 mod problem;
 mod yaml;
 mod raw_upstream;
+mod raw_cache;
 mod raw_route;
 mod raw;
 mod shape;
 mod environment;
 mod secret;
 mod upstream;
+mod cache_policy;
 mod route;
 mod review;
 mod validate;
@@ -35,19 +37,23 @@ mod load;
 mod reload;
 mod redact;
 
+pub use cache_policy::{
+    KeyPart, KeyPolicy, KeyVersion, Lifetime, TTL_RULES_MAX, Test, TtlRule, Wants, When,
+};
 pub use environment::{Environment, ProcessEnvironment, memory_limit};
 pub use load::{assert_never_panics, load, schema, text_from};
 pub use problem::{Problem, Problems, Warning, WarningKind};
 pub use redact::redacted;
 pub use reload::{keep_what_needs_a_restart, needs_restart};
 pub use route::{
-    CacheMode, CachePolicy, ClassRule, Heuristic, HttpPolicy, KeyVersion, Match, PathRule,
-    QueryPolicy, Route, Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, Trust, Writes,
+    CacheMode, CachePolicy, ClassRule, Heuristic, HttpPolicy, Match, PathRule, QueryPolicy, Route,
+    Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, Trust, Writes,
 };
 pub use secret::{EncryptionKey, RedisUrl, Secret, SecretSource};
+pub use text::show_duration;
 pub use upstream::{
     Balance, Certificate, Endpoint, HostHeader, InjectUsage, ModelVersion, Scheme, Timeouts,
-    Upstream, UpstreamId, UpstreamTls,
+    Upstream, UpstreamId, UpstreamTls, VersionList, VersionPoll,
 };
 
 use ipnet::IpNet;

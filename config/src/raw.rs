@@ -433,6 +433,7 @@ pub(crate) enum RawResourceKind {
     Compute,
 }
 
+pub(crate) use crate::raw_cache::*;
 pub(crate) use crate::raw_route::*;
 pub(crate) use crate::raw_upstream::*;
 use crate::text::{DurationText, SizeText};

@@ -1,7 +1,7 @@
 //! The shape of `routes`; see `raw`.
 
 use crate::{
-    raw::RawHeader,
+    raw::{RawKey, RawTtlRule, RawWhen},
     text::{DurationText, SizeText},
 };
 use schemars::JsonSchema;
@@ -102,6 +102,16 @@ pub(crate) struct RawCachePolicy {
     /// How long an answer kept by content is good. Default: 1h. Not with mode http, where the
     /// answer's headers decide.
     pub(crate) ttl: Option<DurationText>,
+    /// The first that fits says how long, in place of ttl.
+    #[schemars(length(max = 32))]
+    pub(crate) ttl_rules: Option<Vec<RawTtlRule>>,
+    /// As long as the upstream says (s-maxage, max-age, expires), at most as long as ttl says; what
+    /// it forbids to keep is not kept. Default: false.
+    pub(crate) upstream_ttl: Option<bool>,
+    /// Up to this percentage less, so that what was kept together does not end together. Default: 0.
+    #[schemars(range(min = 0, max = 90))]
+    pub(crate) jitter_percent: Option<u8>,
+    pub(crate) when: Option<RawWhen>,
     /// In the order in which they are asked, memory first unless there is a reason: memory, redis,
     /// memcached. Default: memory.
     #[schemars(length(min = 1, max = 8))]
@@ -236,12 +246,4 @@ pub(crate) enum RawScope {
     Tenant,
     User,
     Shared,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RawKey {
-    /// Further members of the key, by name.
-    #[schemars(extend("maxProperties" = 16))]
-    pub(crate) versions: Option<BTreeMap<String, RawHeader>>,
 }

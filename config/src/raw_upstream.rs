@@ -77,6 +77,18 @@ pub(crate) struct RawModelVersion {
     pub(crate) header: Option<String>,
     /// With from: static, the version.
     pub(crate) value: Option<String>,
+    /// With from: body or poll, a JSON pointer (RFC 6901) to the version: in an answer, or in each
+    /// element of list.
+    pub(crate) pointer: Option<String>,
+    /// With from: poll, what is asked for. Default: /v1/models.
+    pub(crate) path: Option<String>,
+    /// With from: poll, a JSON pointer to a list with an element for each model. Absent: one version
+    /// for all models.
+    pub(crate) list: Option<String>,
+    /// With list, a JSON pointer into an element to the model's name. Default: /id.
+    pub(crate) id: Option<String>,
+    /// With from: poll. Default: 30s.
+    pub(crate) interval: Option<DurationText>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq)]
@@ -84,6 +96,8 @@ pub(crate) struct RawModelVersion {
 pub(crate) enum RawVersionFrom {
     Static,
     Header,
+    Body,
+    Poll,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]

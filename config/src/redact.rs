@@ -3,11 +3,13 @@
 //! What is shown is itself a valid file (a test loads it), with the defaults
 //! written out: an operator can see what a short file means and begin a longer one with it.
 
+mod rules;
+
 use crate::{
     AliasUnit, Balance, CacheMode, CachePolicy, CacheStore, Class, Config, Endpoint,
     EvictionPolicy, HostHeader, HttpPolicy, InjectUsage, Listener, LogFormat, LogLevel, Match,
-    MemcachedServer, ModelVersion, PathRule, Redis, RedisLease, RedisMode, RedisUrl, ResourceKind,
-    Route, Secret, SecretSource, TenantSource, Trust, Upstream, UpstreamTls,
+    MemcachedServer, PathRule, Redis, RedisLease, RedisMode, RedisUrl, ResourceKind, Route, Secret,
+    SecretSource, TenantSource, Trust, Upstream, UpstreamTls,
     text::{show_duration, show_size, show_usd},
 };
 use serde_json::{Map, Value, json};
@@ -265,10 +267,7 @@ fn upstream(one: &Upstream) -> Value {
             "total": show_duration(timeouts.total),
         },
         "tls": tls_to(&one.tls),
-        "model_version": match &one.model_version {
-            ModelVersion::Static(value) => json!({ "from": "static", "value": value }),
-            ModelVersion::Header(header) => json!({ "from": "header", "header": header }),
-        },
+        "model_version": rules::model_version(&one.model_version),
         "inject_usage": match one.inject_usage {
             InjectUsage::Auto => "auto",
             InjectUsage::Never => "never",
@@ -358,11 +357,6 @@ fn cache(one: &CachePolicy) -> Value {
         },
     );
     let tags = list(&one.tags, |tag| tag.to_string().into());
-    let versions: Map<_, _> = one
-        .versions
-        .iter()
-        .map(|version| (version.name.clone(), json!({ "header": version.header })))
-        .collect();
     let http = &one.http;
     let stale = json!({
         "while_revalidate": show_duration(http.stale_while_revalidate),
@@ -395,7 +389,11 @@ fn cache(one: &CachePolicy) -> Value {
             "writes": one.writes.name(),
             "promote": one.promotes,
             "scope": one.scope.name(),
-            "key": { "versions": versions },
+            "key": rules::key(&one.key),
+            "when": rules::when(&one.when),
+            "ttl_rules": list(&one.lifetime.rules, rules::ttl_rule),
+            "upstream_ttl": one.lifetime.upstream,
+            "jitter_percent": one.lifetime.jitter_percent,
             "tags": tags,
         }),
         CacheMode::Auto => json!({
@@ -404,7 +402,11 @@ fn cache(one: &CachePolicy) -> Value {
             "writes": one.writes.name(),
             "promote": one.promotes,
             "scope": one.scope.name(),
-            "key": { "versions": versions },
+            "key": rules::key(&one.key),
+            "when": rules::when(&one.when),
+            "ttl_rules": list(&one.lifetime.rules, rules::ttl_rule),
+            "upstream_ttl": one.lifetime.upstream,
+            "jitter_percent": one.lifetime.jitter_percent,
             "tags": tags,
             "heuristic": heuristic(http),
             "set_cookie": set_cookie,

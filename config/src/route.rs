@@ -6,7 +6,11 @@
 //! never gets here (400). A rule that is not itself normalised could never match, so
 //! validation refuses it.
 
-use crate::{defaults, upstream::UpstreamId};
+use crate::{
+    cache_policy::{KeyPolicy, Lifetime, When},
+    defaults,
+    upstream::UpstreamId,
+};
 use std::{fmt, time::Duration};
 use tollgate_core::{class::ClassId, dialect::Dialect};
 
@@ -73,14 +77,16 @@ pub struct CachePolicy {
     pub mode: CacheMode,
     /// In content mode, how long an entry may be used.
     pub ttl: Duration,
+    pub lifetime: Lifetime,
+    pub when: When,
     /// In the order in which they are asked; never empty unless `mode` is off; none twice.
     pub tiers: Vec<TierUse>,
     pub writes: Writes,
     /// What a tier has is copied to those before it.
     pub promotes: bool,
     pub scope: Scope,
-    /// Further members of the key. In order of name, none twice.
-    pub versions: Vec<KeyVersion>,
+    /// In content mode.
+    pub key: KeyPolicy,
     pub tags: Vec<TagTemplate>,
     /// As the default, unless `mode` is http or auto.
     pub http: HttpPolicy,
@@ -185,14 +191,6 @@ pub enum Scope {
     Tenant,
     User,
     Shared,
-}
-
-/// A named member of the key, taken from a request header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyVersion {
-    pub name: String,
-    /// Lower case.
-    pub header: String,
 }
 
 /// A tag to be filled in for a call. Where one part is absent, there is no tag.

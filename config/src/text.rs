@@ -59,7 +59,7 @@ pub(crate) fn usd(text: &str) -> Result<i128, &'static str> {
 }
 
 /// The shortest text that reads back as the same duration (to the millisecond).
-pub(crate) fn show_duration(duration: Duration) -> String {
+pub fn show_duration(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     show(ms, DURATION_UNITS_MS.iter().rev(), "0s")
 }

@@ -93,6 +93,31 @@ pub enum ModelVersion {
     Static(String),
     /// The upstream's answers say it in this header (lower case).
     Header(String),
+    /// The bodies of its answers say it where this JSON pointer (RFC 6901) leads to.
+    Body(String),
+    /// It is asked for from time to time.
+    Poll(VersionPoll),
+}
+
+/// Where and how often an upstream is asked which version it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionPoll {
+    /// Path and query; begins with `/`.
+    pub path: String,
+    /// A JSON pointer into the answer, or into each element of `list`.
+    pub pointer: String,
+    /// `None`: one version for all models.
+    pub list: Option<VersionList>,
+    pub interval: Duration,
+}
+
+/// Versions of several models in one answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionList {
+    /// A JSON pointer to the list.
+    pub pointer: String,
+    /// A JSON pointer into an element: the model's name.
+    pub id: String,
 }
 
 /// Whether stream usage is asked for where the caller did not.

@@ -20,6 +20,8 @@ use tollgate_config::{Config, Environment, Overrides, Problems, Warning};
 mod accepted;
 #[path = "operator/http.rs"]
 mod http;
+#[path = "operator/keys.rs"]
+mod keys;
 #[path = "operator/refused.rs"]
 mod refused;
 #[path = "operator/schema.rs"]

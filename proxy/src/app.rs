@@ -5,6 +5,7 @@
 //! configuration (ledger, memory tier, metrics, flights) is in [`Parts`].
 
 mod destination;
+mod epoch;
 mod redis;
 mod stores;
 mod reload;

@@ -8,14 +8,17 @@ mod answer;
 mod explain;
 mod fill;
 mod http_mode;
+mod known;
 mod note;
 mod question;
+mod version;
 
 pub(crate) use self::{
     answer::{Hit, respond},
     explain::Explained,
     fill::{Arrival, Fill, keep_shareable},
     http_mode::{Asked, Given, Holds, Next, after, posted},
+    known::Known,
     note::{decode_bill, encode_bill},
     question::Question,
 };
@@ -31,24 +34,17 @@ use crate::{
     metrics::TierLabel,
     route::Route,
 };
-use bytes::Bytes;
 use http::{HeaderMap, Method, request};
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 use tokio::time::Instant;
 use tollgate_cache::{
     cache_control::RequestControl,
-    canonical::{Bounds, canonicalise},
-    key::{BodyDigest, CacheKey, Check, Scope},
-    memo::RawDigest,
+    key::{CacheKey, Check, Scope},
     shared::Turn,
     tiers::{Found, TierName},
-    versions::Current,
 };
 use tollgate_config::{CacheMode, Scope as ScopeRule};
-use tollgate_core::{
-    dialect::{Dialect, Framing, Operation},
-    form,
-};
+use tollgate_core::dialect::{Dialect, Framing, Operation};
 
 /// A version that no upstream can say: the key of flights before the first answer.
 const VERSION_UNKNOWN: &str = "\0unknown";
@@ -61,18 +57,6 @@ pub(crate) enum Mode {
     Content,
     Http,
     Off,
-}
-
-/// What a body was found to ask.
-#[derive(Debug)]
-pub(crate) struct Known {
-    digest: Result<BodyDigest, &'static str>,
-    pub(crate) model: Option<Arc<str>>,
-    pub(crate) framing: Framing,
-    /// Where the path is form too: the path without it.
-    key_path: Option<Arc<str>>,
-    /// The caller asked for usage in its stream.
-    pub(crate) include_usage: bool,
 }
 
 /// What a call asks.
@@ -162,124 +146,25 @@ pub(crate) fn ask(
     body: AskBody,
 ) -> Ask {
     let mode = route.mode(operation, &head.method);
-    let asked = Address { operation, path, query: head.uri.query() };
+    let address = known::Address { operation, path, query: head.uri.query() };
     let known = match &body {
         AskBody::Whole(bytes, _) if mode == Mode::Content => {
-            let raw = RawDigest::of(bytes);
-            let context = asked.context();
+            let (rule, conditions, headers) = (&route.key, &route.conditions, &head.headers);
+            let asked = known::Asked { address, rule, conditions, headers, bytes };
+            let (raw, context) = (asked.raw(), asked.context());
             Some(parts.cache.memo.recall(&raw, context).unwrap_or_else(|| {
-                let known = Arc::new(asked.know(bytes, true));
+                let known = Arc::new(asked.know());
                 parts.cache.memo.remember(raw, context, known.clone());
                 known
             }))
         }
         AskBody::Whole(bytes, _) if inspect::is_known(operation) => {
-            Some(Arc::new(asked.know(bytes, false)))
+            Some(Arc::new(address.unkeyed(bytes)))
         }
-        AskBody::Streamed { .. } if operation.is_said_in_path() => Some(Arc::new(asked.unread())),
+        AskBody::Streamed { .. } if operation.is_said_in_path() => Some(Arc::new(address.unread())),
         AskBody::Whole(..) | AskBody::Streamed { .. } => None,
     };
     Ask { operation, path: path.clone(), body, known, mode }
-}
-
-/// What of a question is not in its body.
-#[derive(Clone, Copy, Debug)]
-struct Address<'a> {
-    operation: Operation,
-    path: &'a str,
-    query: Option<&'a str>,
-}
-
-impl Address<'_> {
-    /// What is remembered of a body depends on the operation it was read for, and on the
-    /// path where that says the model or the form.
-    fn context(&self) -> u64 {
-        let context = operation_context(self.operation);
-        if !self.operation.is_said_in_path() {
-            return context;
-        }
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&context.to_le_bytes());
-        // The query says the form only.
-        hasher.update(self.framing(false).content_type().as_bytes());
-        hasher.update(self.path.as_bytes());
-        let digest = hasher.finalize();
-        u64::from_le_bytes(digest.as_bytes().first_chunk().copied().unwrap_or_default())
-    }
-
-    fn framing(&self, stream: bool) -> Framing {
-        self.operation.framing(self.path, self.query, stream)
-    }
-
-    fn model(&self) -> Option<&str> {
-        let model = self.operation.model_in_path(self.path);
-        model.filter(|model| model.len() <= form::MODEL_LEN_MAX)
-    }
-
-    /// What is known without the body.
-    fn unread(&self) -> Known {
-        Known {
-            digest: Err("body-too-large"),
-            model: self.model().map(Arc::from),
-            framing: self.framing(false),
-            key_path: None,
-            include_usage: false,
-        }
-    }
-
-    fn know(&self, bytes: &Bytes, keyed: bool) -> Known {
-        let operation = self.operation;
-        if operation == Operation::Other {
-            return Known { digest: Ok(BodyDigest::of(bytes)), ..self.unread() };
-        }
-        let Ok(facts) = form::read_request(operation, bytes) else {
-            return Known { digest: Err("not-json"), ..self.unread() };
-        };
-        let digest = if !facts.is_pure() || !keyed {
-            Err("not-pure")
-        } else {
-            canonicalise(bytes, operation.form_members(), Bounds::default())
-                .map(|canonical| BodyDigest::of(&canonical))
-                .map_err(|error| error.reason())
-        };
-        let key_path = match operation.key_path(self.path) {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(path) => Some(Arc::from(path)),
-        };
-        Known {
-            digest,
-            model: self.model().or(facts.model.as_deref()).map(Arc::from),
-            framing: self.framing(facts.stream),
-            key_path,
-            include_usage: facts.include_usage,
-        }
-    }
-}
-
-/// A number for every operation, for good.
-fn operation_context(operation: Operation) -> u64 {
-    match operation {
-        Operation::OpenAiChat => 1,
-        Operation::OpenAiCompletions => 2,
-        Operation::OpenAiResponses => 3,
-        Operation::OpenAiEmbeddings => 4,
-        Operation::OpenAiModerations => 5,
-        Operation::OpenAiRerank => 6,
-        Operation::AnthropicMessages => 7,
-        Operation::AnthropicCountTokens => 8,
-        Operation::Other => 9,
-        Operation::GeminiGenerate => 10,
-        Operation::GeminiCountTokens => 11,
-        Operation::GeminiEmbed => 12,
-        Operation::OllamaChat => 13,
-        Operation::OllamaGenerate => 14,
-        Operation::OllamaEmbed => 15,
-        Operation::CohereChat => 16,
-        Operation::CohereEmbed => 17,
-        Operation::CohereRerank => 18,
-        Operation::TgiGenerate => 19,
-        Operation::TgiRoot => 20,
-    }
 }
 
 /// Asks the tiers.
@@ -333,12 +218,15 @@ async fn content(
         return Consulted::Bypass("no-store");
     }
     let model = known.model.as_deref().unwrap_or_default();
-    let version = current_version(parts, route, model);
+    let version = version::current(parts, &route.destination, model);
     let (method, fresh) = (head.method.as_str(), wish.no_cache);
     let query = ask.operation.key_query(head.uri.query());
     let query = query.as_deref();
     let asking =
         Asking { route, ask, head, method, host: None, query, digest, model, scope, fresh };
+    if let Some(why) = route.key.lacks(asking.said()) {
+        return Consulted::Bypass(why);
+    }
     let (key, check) = asking.key(version.as_deref().unwrap_or(VERSION_UNKNOWN));
     if version.is_some()
         && !wish.no_cache
@@ -443,7 +331,8 @@ pub(crate) async fn consult_again(
     mut question: Box<Question>,
 ) -> Result<Hit, Box<Question>> {
     if question.mode == Mode::Content
-        && let Some(version) = current_version(&fetch.parts, &fetch.route, &question.model)
+        && let Some(version) =
+            version::current(&fetch.parts, &fetch.route.destination, &question.model)
         && question.version.as_ref() != Some(&version)
     {
         (question.key, question.check) = question.key_of(&version);
@@ -464,15 +353,4 @@ fn wishes(headers: &HeaderMap) -> RequestControl {
 
 pub(crate) fn now_ms() -> u64 {
     u64::try_from(unix_ms()).unwrap_or(0)
-}
-
-/// `None`: the upstream has not said one yet.
-fn current_version(parts: &Parts, route: &Route, model: &str) -> Option<Arc<str>> {
-    if let Some(version) = &route.destination.version_static {
-        return Some(version.clone());
-    }
-    match parts.cache.versions.current(&route.destination.upstream.name, model) {
-        Current::Known(version) => Some(version),
-        Current::Unknown => None,
-    }
 }

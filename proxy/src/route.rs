@@ -4,6 +4,14 @@
 //! ledger dimensions, the upstream's scheduler) is resolved once, when a configuration
 //! comes into force.
 
+mod conditions;
+mod key_rule;
+
+pub(crate) use self::{
+    conditions::{Conditions, Fitting, Life, Unmet},
+    key_rule::{KeyRule, Said},
+};
+
 use crate::{app::Destination, head, identity::Caller, meter::Lane};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request};
 use std::{borrow::Cow, sync::Arc, time::Duration};
@@ -38,8 +46,9 @@ pub(crate) struct Route {
     pub(crate) http: HttpRules,
     /// All classes; the places in it are what [`Route::class`] says.
     pub(crate) classes: Arc<Classes>,
+    pub(crate) key: KeyRule,
+    pub(crate) conditions: Conditions,
     class_header: Option<HeaderName>,
-    pub(crate) version_headers: Box<[(Arc<str>, HeaderName)]>,
 }
 
 /// What holds for a route's `mode: http`.
@@ -94,14 +103,12 @@ impl Route {
     ) -> Self {
         let header = |name: &str| HeaderName::from_bytes(name.as_bytes()).ok();
         let class_header = config.class.header.as_deref().and_then(header);
-        let versions = config.cache.versions.iter();
-        let version_headers = versions
-            .filter_map(|version| Some((Arc::from(&*version.name), header(&version.header)?)))
-            .collect();
+        let key = KeyRule::new(&config.cache);
+        let conditions = Conditions::new(&config.cache);
         let plan = plan(&config.cache, |used| millis(used.ttl));
         let http = HttpRules::new(&config.cache);
         let name = Arc::from(&*config.name);
-        Self { config, name, destination, lane, plan, http, classes, class_header, version_headers }
+        Self { config, name, destination, lane, plan, http, key, conditions, classes, class_header }
     }
 
     /// The class of a call: what its header claims, if the route's map names it and its
@@ -185,7 +192,7 @@ fn plan(cache: &config::CachePolicy, ttl_ms: impl Fn(&config::TierUse) -> u64) -
     plan
 }
 
-fn millis(length: Duration) -> u64 {
+pub(crate) fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 

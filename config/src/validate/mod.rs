@@ -7,11 +7,14 @@ mod cross;
 mod edge;
 mod endpoint;
 mod http;
+mod key;
 mod redis;
 mod route;
 mod store;
 mod tag;
 mod upstream;
+mod version;
+mod when;
 
 use crate::{
     Cache, Class, Config, EvictionPolicy, Identity, Overrides, Prices, Resource, ResourceKind,

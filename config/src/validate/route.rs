@@ -1,14 +1,14 @@
 //! The routing table.
 
-use super::{endpoint::is_host, http, no_such, tag, upstream::is_on};
+use super::{endpoint::is_host, http, key, no_such, tag, upstream::is_on, when};
 use crate::{
-    CacheMode, CachePolicy, Class, ClassRule, KeyVersion, Match, PathRule, Route, Scope, Tier,
-    TierUse, Trust, Upstream, UpstreamId, Writes,
+    CacheMode, CachePolicy, Class, ClassRule, Match, PathRule, Route, Scope, Tier, TierUse, Trust,
+    Upstream, UpstreamId, Writes,
     defaults::{self, DURATION_MAX},
     problem::{member, quoted},
     raw::{
         RawCacheMode, RawCacheModeWord, RawCachePolicy, RawCacheRule, RawClassRule, RawDialect,
-        RawKey, RawMatch, RawRoute, RawScope, RawTier, RawTierName, RawWrites,
+        RawMatch, RawRoute, RawScope, RawTier, RawTierName, RawWrites,
     },
     review::{Review, is_token},
 };
@@ -52,7 +52,7 @@ fn route(review: &mut Review<'_>, path: &str, raw: RawRoute, known: &Known<'_>) 
     let max_body = raw.max_body.as_ref().map(|size| {
         review.size_within(format!("{path}.max_body"), Some(size), 1, 1..=BODY_BYTES_MAX)
     });
-    Route {
+    let route = Route {
         name,
         matches: matches(review, &format!("{path}.match"), raw.matches.unwrap_or_default()),
         upstream: upstream(review, &format!("{path}.upstream"), raw.upstream.as_deref(), known),
@@ -70,7 +70,11 @@ fn route(review: &mut Review<'_>, path: &str, raw: RawRoute, known: &Known<'_>) 
         }),
         body_bytes_max: max_body,
         cache: cache(review, &format!("{path}.cache"), raw.cache, known),
+    };
+    if route.dialect != Some(Dialect::Http) {
+        when::only_of_plain_calls(review, &format!("{path}.cache"), &route.cache);
     }
+    route
 }
 
 fn upstream(
@@ -214,6 +218,10 @@ fn cache(
             ("ttl", raw.ttl.is_some()),
             ("scope", raw.scope.is_some()),
             ("key", raw.key.is_some()),
+            ("when", raw.when.is_some()),
+            ("ttl_rules", raw.ttl_rules.is_some()),
+            ("upstream_ttl", raw.upstream_ttl.is_some()),
+            ("jitter_percent", raw.jitter_percent.is_some()),
         ];
         for (key, _) in written.iter().filter(|(_, is_written)| *is_written) {
             review.report(
@@ -223,8 +231,16 @@ fn cache(
         }
     }
     let ttl = review.duration(format!("{path}.ttl"), raw.ttl.as_ref(), defaults::CACHE_TTL);
-    let ttl_max = if mode == CacheMode::Http { DURATION_MAX } else { ttl };
-    let versions = raw.key.and_then(|key| versions(review, path, key)).unwrap_or_default();
+    let raw_times = when::Times {
+        rules: raw.ttl_rules,
+        upstream: raw.upstream_ttl,
+        jitter_percent: raw.jitter_percent,
+    };
+    let lifetime = when::lifetime(review, path, raw_times);
+    // What lives longest by its rule is not to be cut by a tier that says nothing.
+    let ttl_longest = lifetime.rules.iter().map(|rule| rule.ttl).fold(ttl, Duration::max);
+    let ttl_max = if mode == CacheMode::Http { DURATION_MAX } else { ttl_longest };
+    let key = key::policy(review, &format!("{path}.key"), raw.key.unwrap_or_default());
     let scope = match raw.scope {
         Some(RawScope::User) => Scope::User,
         Some(RawScope::Shared) => Scope::Shared,
@@ -233,7 +249,9 @@ fn cache(
     CachePolicy {
         mode,
         ttl,
-        tiers: tiers(review, &format!("{path}.tiers"), raw.tiers, (ttl, ttl_max), known),
+        lifetime,
+        when: when::when(review, &format!("{path}.when"), raw.when.unwrap_or_default()),
+        tiers: tiers(review, &format!("{path}.tiers"), raw.tiers, (ttl_longest, ttl_max), known),
         writes: match raw.writes {
             None | Some(RawWrites::Back) => Writes::Back,
             Some(RawWrites::Through) => Writes::Through,
@@ -241,7 +259,7 @@ fn cache(
         },
         promotes: raw.promote.unwrap_or(true),
         scope,
-        versions,
+        key,
         tags: tag::templates(review, &format!("{path}.tags"), &raw.tags.unwrap_or_default()),
         http: http::policy(
             review,
@@ -270,15 +288,6 @@ fn mode(review: &mut Review<'_>, path: String, raw: Option<RawCacheMode>) -> Cac
             CacheMode::Off
         }
     }
-}
-
-fn versions(review: &mut Review<'_>, path: &str, raw: RawKey) -> Option<Vec<KeyVersion>> {
-    let versions = raw.versions?.into_iter().map(|(name, source)| {
-        let path = member(&format!("{path}.key.versions"), &name);
-        let header = review.header(format!("{path}.header"), source.header.as_deref());
-        KeyVersion { name: review.name(path, Some(name), "._-"), header }
-    });
-    Some(versions.collect())
 }
 
 fn tiers(

@@ -9,7 +9,9 @@ use crate::{
 /// A tag is stored with every entry.
 const TEMPLATE_BYTES_MAX: usize = 256;
 /// Deeper than any API's paths.
-const SEGMENTS_MAX: usize = 64;
+pub(super) const SEGMENTS_MAX: usize = 64;
+/// Deeper than any API's bodies.
+const STEPS_MAX: usize = 32;
 const KNOWN: &str = "header.N query.N path.N body./json/pointer tenant user project model";
 
 pub(super) fn templates(review: &mut Review<'_>, path: &str, raws: &[String]) -> Vec<TagTemplate> {
@@ -74,10 +76,16 @@ fn part(name: &str) -> Option<TagPart> {
     }
 }
 
-/// RFC 6901, but not the whole document: a body is no tag.
-fn is_pointer(text: &str) -> bool {
+/// What a pointer should have been.
+pub(super) const POINTER_IS: &str =
+    "a JSON pointer like /metadata/topic, of at most 32 steps, with ~ as ~0 and / in a name as ~1";
+
+/// RFC 6901, but not the whole document.
+pub(super) fn is_pointer(text: &str) -> bool {
     let escapes = text.split('~').skip(1);
-    text.starts_with('/') && escapes.into_iter().all(|after| after.starts_with(['0', '1']))
+    text.starts_with('/')
+        && text.split('/').count() <= STEPS_MAX + 1
+        && escapes.into_iter().all(|after| after.starts_with(['0', '1']))
 }
 
 #[cfg(test)]

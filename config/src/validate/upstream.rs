@@ -1,20 +1,17 @@
 //! The services behind us.
 
-use super::endpoint;
+use super::{endpoint, version};
 use crate::{
-    Balance, Certificate, Endpoint, HostHeader, InjectUsage, ModelVersion, Scheme, Timeouts,
-    Upstream, UpstreamId, UpstreamTls, defaults,
+    Balance, Certificate, Endpoint, HostHeader, InjectUsage, Scheme, Timeouts, Upstream,
+    UpstreamId, UpstreamTls, defaults,
     problem::{member, quoted},
     raw::{
-        RawBalance, RawEndpoint, RawInjectUsage, RawModelVersion, RawOnOff, RawSwitch, RawTimeouts,
-        RawUpstream, RawUpstreamTls, RawVersionFrom,
+        RawBalance, RawEndpoint, RawInjectUsage, RawOnOff, RawSwitch, RawTimeouts, RawUpstream,
+        RawUpstreamTls,
     },
     review::Review,
 };
 use std::{collections::BTreeMap, num::NonZeroU32};
-
-/// A version is hashed into every key.
-const VERSION_BYTES_MAX: usize = 256;
 
 pub(super) fn upstreams(
     review: &mut Review<'_>,
@@ -52,7 +49,7 @@ fn upstream(review: &mut Review<'_>, id: UpstreamId, name: String, raw: RawUpstr
         }),
         timeouts: timeouts(review, &path, &raw.timeouts.unwrap_or_default()),
         tls: tls(review, &format!("{path}.tls"), raw.tls, scheme),
-        model_version: model_version(
+        model_version: version::model_version(
             review,
             &format!("{path}.model_version"),
             raw.model_version.unwrap_or_default(),
@@ -158,31 +155,4 @@ pub(super) fn tls_files(review: &mut Review<'_>, path: &str, raw: RawUpstreamTls
         (None, None) => None,
     };
     UpstreamTls { ca, client }
-}
-
-fn model_version(review: &mut Review<'_>, path: &str, raw: RawModelVersion) -> ModelVersion {
-    match (raw.from.unwrap_or(RawVersionFrom::Header), raw.value, raw.header) {
-        (RawVersionFrom::Static, Some(value), None) => {
-            if value.is_empty() || value.len() > VERSION_BYTES_MAX {
-                let message = format!("must be 1 to {VERSION_BYTES_MAX} bytes");
-                review.report(format!("{path}.value"), message);
-            }
-            ModelVersion::Static(value)
-        }
-        (RawVersionFrom::Static, None, _) => {
-            review.report(format!("{path}.value"), "missing: from: static needs the version");
-            ModelVersion::Static(String::new())
-        }
-        (RawVersionFrom::Static, Some(value), Some(_)) => {
-            review.report(format!("{path}.header"), "has no meaning with from: static");
-            ModelVersion::Static(value)
-        }
-        (RawVersionFrom::Header, value, header) => {
-            if value.is_some() {
-                review.report(format!("{path}.value"), "needs from: static");
-            }
-            let header = header.as_deref().unwrap_or(defaults::MODEL_VERSION_HEADER);
-            ModelVersion::Header(review.header(format!("{path}.header"), Some(header)))
-        }
-    }
 }

@@ -78,7 +78,7 @@ fn the_full_example_means_what_it_says() {
     assert_eq!(chat.cache.mode, CacheMode::Content);
     let tiers: Vec<_> =
         chat.cache.tiers.iter().map(|tier| (tier.tier, tier.ttl.as_secs())).collect();
-    assert_eq!(tiers, [(Tier::Memory, 600), (Tier::Redis, 3600)]);
+    assert_eq!(tiers, [(Tier::Memory, 600), (Tier::Redis, 24 * 3600)]);
     assert_eq!(chat.cache.tags[2].parts[1], TagPart::Segment(1));
     assert_eq!(chat.class.trust, Trust::Only(vec!["key-0123456789abcdef".into()]));
     assert_eq!(rest.matches.path, PathRule::Any);

@@ -26,7 +26,6 @@ upstreams:
     breaker: {}
     health: {}
     fallback: cheaper
-    model_version: { from: poll }
   cheap: { endpoints: [{ url: "http://x" }], balance: cheapest }
 identity: { tenant: { jwt: {} } }
 routes:
@@ -35,8 +34,6 @@ routes:
     dialect: bedrock
     cache:
       tiers: [memory, disk, { name: postgres }]
-      key: { ignore: [], include_headers: [] }
-      when: { temperature_max: 0 }
       stale: {}
       hot: {}
 cache: { warm: {} }
@@ -54,15 +51,11 @@ cache: { warm: {} }
     upstreams.model.endpoints[0].zone: not in this version
     upstreams.model.fallback: not in this version
     upstreams.model.health: not in this version
-    upstreams.model.model_version.from: poll: not in this version
     upstreams.model.retries: not in this version
     identity.tenant.jwt: not in this version
     routes[0].cache.hot: not in this version
-    routes[0].cache.key.ignore: not in this version
-    routes[0].cache.key.include_headers: not in this version
     routes[0].cache.tiers[1]: disk: not in this version
     routes[0].cache.tiers[2].name: postgres: not in this version
-    routes[0].cache.when: not in this version
     routes[0].dialect: bedrock: not in this version
     routes[0].cache.stale: without mode: http, not in this version
     cache.warm: not in this version
@@ -88,9 +81,6 @@ fn of_the_contract_only_what_is_not_built_is_refused() {
     upstreams.model.health: not in this version
     upstreams.model.retries: not in this version
     routes[0].cache.hot: not in this version
-    routes[0].cache.key.ignore: not in this version
-    routes[0].cache.key.include_headers: not in this version
-    routes[0].cache.when: not in this version
     routes[0].cache.stale: with mode: content, not in this version
     cache.warm: not in this version
     budgets: not in this version

@@ -15,8 +15,7 @@
 //! **Invariant:** two bodies have one form only if they say the same (`injective`).
 //! **Invariant:** the form of a form is itself ([`assert_canonical_is_stable`]).
 
-use crate::number;
-use smallvec::SmallVec;
+use crate::{number, omit::Omit, pointer::push_char};
 use std::cmp::Ordering;
 
 /// How long a body and how deep its nesting may be.
@@ -76,9 +75,18 @@ impl NotCanonical {
 
 /// Writes the canonical form of `body`, without the top-level members named in `drop`.
 ///
-/// `drop` holds plain member names (at most a handful, compared one by one). A dropped member
-/// must still be well-formed and occur once.
+/// `drop` holds plain member names. A dropped member must still be well-formed and occur once.
 pub fn canonicalise(body: &[u8], drop: &[&str], bounds: Bounds) -> Result<Vec<u8>, NotCanonical> {
+    canonicalise_without(body, &Omit::members(drop), bounds)
+}
+
+/// Writes the canonical form of `body`, without what `omit` names, at whatever depth. An element of
+/// a list that is left out is as if the list were shorter.
+pub fn canonicalise_without(
+    body: &[u8],
+    omit: &Omit,
+    bounds: Bounds,
+) -> Result<Vec<u8>, NotCanonical> {
     if body.len() > bounds.body_len_max {
         return Err(NotCanonical::TooLong);
     }
@@ -95,7 +103,7 @@ pub fn canonicalise(body: &[u8], drop: &[&str], bounds: Bounds) -> Result<Vec<u8
         scratch: Vec::new(),
     };
     writer.skip_space();
-    writer.value(drop)?;
+    writer.value(Some(omit))?;
     writer.skip_space();
     if writer.at != body.len() {
         return Err(writer.not_json());
@@ -159,10 +167,10 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn value(&mut self, drop: &[&str]) -> Result<(), NotCanonical> {
+    fn value(&mut self, omit: Option<&Omit>) -> Result<(), NotCanonical> {
         match self.peek() {
-            Some(b'{') => self.nested(|writer| writer.object(drop)),
-            Some(b'[') => self.nested(Self::array),
+            Some(b'{') => self.nested(|writer| writer.object(omit)),
+            Some(b'[') => self.nested(|writer| writer.array(omit)),
             Some(b'"') => self.string(),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word(b"true"),
@@ -195,18 +203,26 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn array(&mut self) -> Result<(), NotCanonical> {
+    fn array(&mut self, omit: Option<&Omit>) -> Result<(), NotCanonical> {
         self.out.push(b'[');
+        let start = self.out.len();
         self.skip_space();
         if self.peek() != Some(b']') {
-            loop {
-                self.value(&[])?;
+            for place in 0_usize.. {
+                let before = self.out.len();
+                if before > start {
+                    self.out.push(b',');
+                }
+                let inner = omit.and_then(|omit| omit.element(place));
+                self.value(inner)?;
+                if inner.is_some_and(|inner| inner.whole) {
+                    self.out.truncate(before);
+                }
                 self.skip_space();
                 if self.peek() != Some(b',') {
                     break;
                 }
                 self.at += 1;
-                self.out.push(b',');
                 self.skip_space();
             }
         }
@@ -215,15 +231,15 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn object(&mut self, drop: &[&str]) -> Result<(), NotCanonical> {
+    fn object(&mut self, omit: Option<&Omit>) -> Result<(), NotCanonical> {
         self.out.push(b'{');
         let first = self.members.len();
         let members_start = self.out.len();
-        let mut dropped = SmallVec::<[bool; 8]>::from_elem(false, drop.len());
+        let mut left_out = Vec::new();
         self.skip_space();
         if self.peek() != Some(b'}') {
             loop {
-                self.member(first, drop, &mut dropped)?;
+                self.member(first, omit, &mut left_out)?;
                 self.skip_space();
                 if self.peek() != Some(b',') {
                     break;
@@ -233,6 +249,10 @@ impl Writer<'_> {
             }
         }
         self.expect(b'}')?;
+        left_out.sort_unstable();
+        if left_out.windows(2).any(|pair| matches!(pair, [left, right] if left == right)) {
+            return Err(NotCanonical::DuplicateMember { at: self.at });
+        }
         self.put_in_order(first, members_start)?;
         self.out.push(b'}');
         Ok(())
@@ -241,8 +261,8 @@ impl Writer<'_> {
     fn member(
         &mut self,
         first: usize,
-        drop: &[&str],
-        dropped: &mut [bool],
+        omit: Option<&Omit>,
+        left_out: &mut Vec<Box<[u8]>>,
     ) -> Result<(), NotCanonical> {
         let before = self.out.len();
         if self.members.len() > first {
@@ -259,20 +279,16 @@ impl Writer<'_> {
         self.out.push(b':');
         self.skip_space();
         let name = self.out.get(start + 1..key_end - 1).unwrap_or_default();
-        let place = drop.iter().position(|dropped| dropped.as_bytes() == name);
-        self.value(&[])?;
-        match place.and_then(|place| dropped.get_mut(place)) {
-            Some(true) => Err(NotCanonical::DuplicateMember { at: self.at }),
-            Some(seen) => {
-                *seen = true;
-                self.out.truncate(before);
-                Ok(())
-            }
-            None => {
-                self.members.push(Member { start, key_end, end: self.out.len() });
-                Ok(())
-            }
+        let inner = omit.and_then(|omit| omit.member(name));
+        if inner.is_some_and(|inner| inner.whole) {
+            left_out.push(name.into());
+            self.value(None)?;
+            self.out.truncate(before);
+        } else {
+            self.value(inner)?;
+            self.members.push(Member { start, key_end, end: self.out.len() });
         }
+        Ok(())
     }
 
     /// Sorts the members since `first` by name and forgets them.
@@ -368,13 +384,13 @@ impl Writer<'_> {
             b'u' => {
                 self.at += 1;
                 let character = self.unicode_escape()?;
-                self.push_char(character);
+                push_char(&mut self.out, character);
                 return Ok(());
             }
             _ => return Err(self.not_json()),
         };
         self.at += 1;
-        self.push_char(character);
+        push_char(&mut self.out, character);
         Ok(())
     }
 
@@ -406,24 +422,6 @@ impl Writer<'_> {
         }
         self.at += 4;
         Ok(value)
-    }
-
-    fn push_char(&mut self, character: char) {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        match character {
-            '"' => self.out.extend_from_slice(b"\\\""),
-            '\\' => self.out.extend_from_slice(b"\\\\"),
-            control if u32::from(control) < 0x20 => {
-                self.out.extend_from_slice(b"\\u00");
-                self.out.push(if u32::from(control) < 0x10 { b'0' } else { b'1' });
-                let low = usize::try_from(u32::from(control) % 16).unwrap_or(0);
-                self.out.push(HEX.get(low).copied().unwrap_or(b'0'));
-            }
-            other => {
-                let mut utf8 = [0; 4];
-                self.out.extend_from_slice(other.encode_utf8(&mut utf8).as_bytes());
-            }
-        }
     }
 }
 

@@ -18,8 +18,12 @@ const SCHEME: &[u8] = b"tollgate key 2";
 /// first, so that one collision is not both.
 const CHECK_KEY: &[u8; 32] = b"tollgate cache check digest  v1 ";
 
-/// The body of a call, digested twice. Made of the canonical form of a JSON body, or
-/// of the raw bytes where the dialect is plain HTTP.
+/// Keys the digests of forms that a rule made, so that none of them is that of a form without one.
+const RULE_KEY: &[u8; 32] = b"tollgate key rule digest     v1 ";
+const RULE_CHECK_KEY: &[u8; 32] = b"tollgate rule check digest   v1 ";
+
+/// The body of a call, digested twice: the canonical form of a JSON body, or what a
+/// [`Share`](crate::share::Share) made of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyDigest {
     first: [u8; 32],
@@ -82,6 +86,18 @@ impl BodyDigest {
         let second = blake3::keyed_hash(CHECK_KEY, form);
         let second = second.as_bytes().first_chunk().copied().unwrap_or_default();
         Self { first: *blake3::hash(form).as_bytes(), second, len: len_u64(form) }
+    }
+
+    /// Of a form and the text of the rule that made it: other rules, other digests. The rule
+    /// stands behind the form, where it does not misalign it.
+    pub fn under(rule: &[u8], form: &[u8]) -> Self {
+        let digest = |key| {
+            let mut hasher = blake3::Hasher::new_keyed(key);
+            hasher.update(form).update(rule).update(&len_u64(rule).to_le_bytes());
+            hasher.finalize()
+        };
+        let second = digest(RULE_CHECK_KEY).as_bytes().first_chunk().copied().unwrap_or_default();
+        Self { first: *digest(RULE_KEY).as_bytes(), second, len: len_u64(form) }
     }
 
     /// 64 hexadecimal digits: the BLAKE3 of the form, as `explain` prints it.

@@ -13,8 +13,12 @@
 
 pub mod counters;
 mod number;
+pub mod pointer;
+pub mod omit;
 pub mod canonical;
+pub mod multipart;
 pub mod key;
+pub mod share;
 pub mod memo;
 pub mod generations;
 pub mod journal;

@@ -21,6 +21,15 @@ impl RawDigest {
     pub fn of(body: &[u8]) -> Self {
         Self(*blake3::hash(body).as_bytes())
     }
+
+    /// Of a body and the `content-type` that it is read by; `None`: it came without.
+    pub fn of_kind(kind: Option<&[u8]>, body: &[u8]) -> Self {
+        let body = blake3::hash(body);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(body.as_bytes()).update(&[u8::from(kind.is_some())]);
+        hasher.update(kind.unwrap_or_default());
+        Self(*hasher.finalize().as_bytes())
+    }
 }
 
 impl<V> RawMemo<V> {
@@ -63,6 +72,15 @@ mod tests {
         assert_eq!(memo.recall(&body, 1).as_deref(), Some(&"learnt"));
         assert_eq!(memo.recall(&body, 2), None);
         assert_eq!(memo.recall(&RawDigest::of(b"{ }"), 1), None);
+    }
+
+    #[test]
+    fn a_body_of_another_kind_is_another() {
+        let of = |kind| RawDigest::of_kind(kind, b"{}");
+        assert_eq!(of(None), of(None));
+        assert_ne!(of(None), of(Some(b"")));
+        assert_ne!(of(Some(b"a/b")), of(Some(b"a/c")));
+        assert_ne!(of(None), RawDigest::of(b"{}"));
     }
 
     #[test]

@@ -378,7 +378,7 @@ pub fn has_tokens(operation: Operation) -> bool {
 }
 
 /// The answer is words, not numbers about them.
-fn writes_text(operation: Operation) -> bool {
+pub fn writes_text(operation: Operation) -> bool {
     let is_of_numbers = matches!(
         operation,
         Operation::OpenAiEmbeddings

@@ -1,5 +1,6 @@
 //! An upstream made ready: its endpoints, its scheduler, where its version is said.
 
+use super::epoch::Poll;
 use crate::{
     admission::Admission,
     listener::{TlsError, chain_and_key, roots},
@@ -12,7 +13,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize},
 };
 use tokio_util::task::TaskTracker;
-use tollgate_cache::versions::Said;
+use tollgate_cache::{pointer::Pointer, versions::Said};
 use tollgate_config as config;
 
 /// An upstream with its scheduler. Outlives a reload that does not change it.
@@ -24,6 +25,10 @@ pub(crate) struct Destination {
     /// Where a version is said, if the upstream says it.
     pub(crate) version_header: Option<HeaderName>,
     pub(crate) version_static: Option<Arc<str>>,
+    /// Where in the bodies of its answers.
+    pub(crate) version_body: Option<Pointer>,
+    /// Where it is asked for.
+    pub(crate) version_poll: Option<Poll>,
     pub(crate) namespace: Arc<str>,
 }
 
@@ -97,17 +102,15 @@ impl Destination {
             inject_usage: AtomicBool::new(config.inject_usage == config::InjectUsage::Auto),
             next: AtomicUsize::new(0),
         };
-        let (version_header, version_static) = match &config.model_version {
-            config::ModelVersion::Static(version) => (None, Some(Arc::from(&**version))),
-            config::ModelVersion::Header(name) => {
-                (HeaderName::from_bytes(name.as_bytes()).ok(), None)
-            }
-        };
+        let (version_header, version_static, version_body, version_poll) =
+            version_sources(&config.model_version);
         Ok(Self {
             upstream,
             admission,
             version_header,
             version_static,
+            version_body,
+            version_poll,
             namespace: Arc::from(configuration.namespace(config)),
             config: config.clone(),
         })
@@ -122,6 +125,19 @@ impl Destination {
     /// The version that an answer says it is of, for its record.
     pub(crate) fn version_of<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
         headers.get(self.version_header.as_ref()?)?.to_str().ok()
+    }
+}
+
+type VersionSources = (Option<HeaderName>, Option<Arc<str>>, Option<Pointer>, Option<Poll>);
+
+/// One of the four.
+fn version_sources(version: &config::ModelVersion) -> VersionSources {
+    use config::ModelVersion::{Body, Header, Poll as Polled, Static};
+    match version {
+        Header(name) => (HeaderName::from_bytes(name.as_bytes()).ok(), None, None, None),
+        Static(version) => (None, Some(Arc::from(&**version)), None, None),
+        Body(pointer) => (None, None, Pointer::parse(pointer).ok(), None),
+        Polled(poll) => (None, None, None, Poll::new(poll)),
     }
 }
 

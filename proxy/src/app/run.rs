@@ -106,6 +106,7 @@ impl App {
         report(&parts);
         sockets.serve(&parts);
         sweep(&parts);
+        super::epoch::poll(&parts);
         Ok(Self { parts, addresses })
     }
 

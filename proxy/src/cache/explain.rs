@@ -3,6 +3,7 @@
 use super::{Mode, question::Question};
 use std::sync::Arc;
 use tollgate_cache::key::{CacheKey, KeyParts, Scope};
+use tollgate_config::KeyPolicy;
 
 /// A key and everything that it binds.
 #[derive(Debug)]
@@ -10,6 +11,8 @@ pub(crate) struct Explained {
     pub(crate) key: CacheKey,
     /// Names and values, in the order in which they are bound; foreign bytes are escaped.
     pub(crate) members: Vec<(String, String)>,
+    /// For how long the answer will be kept, and what says so; empty where its headers decide.
+    pub(crate) kept_for: Vec<String>,
 }
 
 impl Question {
@@ -19,7 +22,11 @@ impl Question {
         let host = host.filter(|_| self.mode == Mode::Http);
         self.with_parts(version, host, |parts| Explained {
             key: parts.key().0,
-            members: members(parts, self.mode),
+            kept_for: match self.mode {
+                Mode::Content => self.route.conditions.explain(self.fitting),
+                Mode::Http | Mode::Off => Vec::new(),
+            },
+            members: members(parts, self.mode, &self.route.config.cache.key),
         })
     }
 
@@ -33,7 +40,7 @@ impl Question {
     }
 }
 
-fn members(parts: &KeyParts<'_>, mode: Mode) -> Vec<(String, String)> {
+fn members(parts: &KeyParts<'_>, mode: Mode, rule: &KeyPolicy) -> Vec<(String, String)> {
     let mut members: Vec<(String, String)> = Vec::new();
     let mut add = |name: &str, value: &[u8]| {
         members.push((name.to_owned(), value.escape_ascii().to_string()));
@@ -41,7 +48,9 @@ fn members(parts: &KeyParts<'_>, mode: Mode) -> Vec<(String, String)> {
     add("namespace", parts.namespace.as_bytes());
     add("upstream", parts.upstream.as_bytes());
     add("method", parts.method.as_bytes());
-    add("path", parts.path.as_bytes());
+    if !parts.path.is_empty() {
+        add("path", parts.path.as_bytes());
+    }
     if let Some(query) = parts.query {
         add("query", query.as_bytes());
     }
@@ -61,6 +70,15 @@ fn members(parts: &KeyParts<'_>, mode: Mode) -> Vec<(String, String)> {
     }
     for (name, value) in parts.headers {
         add(name, value);
+    }
+    if mode == Mode::Content {
+        // Bound to the body's digest: routes that look at other parts share no answers.
+        let of = rule.of.iter().flatten().map(ToString::to_string).collect::<Vec<_>>();
+        for (name, list) in [("of", &of), ("without", &rule.ignore)] {
+            if !list.is_empty() {
+                add(name, list.join(" ").as_bytes());
+            }
+        }
     }
     let body = format!("{}  {} bytes", parts.body.to_hex(), parts.body.form_len());
     // Of a URL there is no body: in its place stand the fields that services choose by.

@@ -3,16 +3,17 @@
 use super::{
     Ask, Asked, Holds, Mode, Next, Question, encode_bill,
     http_mode::{self, Kept},
+    version::{self, OfHead},
 };
 use crate::{
     app::Parts,
     exchange::framing_of,
     identity::Caller,
     meter::{Bill, unix_ms},
-    route::Route,
+    route::{Life, Route},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request, response};
 use smallvec::SmallVec;
 use std::{pin::Pin, sync::Arc, time::Duration};
 use tollgate_cache::{
@@ -22,7 +23,6 @@ use tollgate_cache::{
     key::{CacheKey, Check},
     shared::Lease,
     tiers::{Arriving, Stored},
-    versions::Observed,
 };
 use tollgate_config::{TagPart, TagTemplate};
 use tollgate_core::dialect::Framing;
@@ -58,9 +58,13 @@ struct Under {
     key: CacheKey,
     check: Check,
     version: Arc<str>,
+    /// The body says it, and with it the key.
+    version_later: bool,
     headers: Vec<(Bytes, Bytes)>,
     form: Form,
+    /// Of mode http; in content mode `life` says it at the end.
     ttl_ms: u64,
+    life: Option<Life>,
     made_at_ms: Option<u64>,
     rule: Rule,
     /// The answer's own.
@@ -116,35 +120,28 @@ impl Fill {
 
     fn content(&self, answer: &response::Parts) -> Option<Under> {
         let question = &self.question;
-        // Its version is news whether or not the answer itself is kept.
-        let destination = &question.route.destination;
-        let said = destination.version_said(&answer.headers);
-        if answer.status != http::StatusCode::OK {
+        let conditions = &question.route.conditions;
+        if answer.status != StatusCode::OK && !conditions.take(answer.status) {
             return None;
         }
-        let now_ms = u64::try_from(unix_ms()).unwrap_or(0);
-        let version: Arc<str> = match &destination.version_static {
-            Some(version) => version.clone(),
-            None => {
-                let versions = &self.parts.cache.versions;
-                let observed =
-                    versions.observe(&destination.upstream.name, &question.model, said, now_ms);
-                if observed == Observed::DoNotStore {
-                    return None;
-                }
-                Arc::from(said.as_str())
-            }
+        // Its version is news whether or not the answer itself is kept.
+        let version = match version::of_head(&self.parts, question, answer) {
+            OfHead::Version(version) => Some(version),
+            OfHead::Later => None,
+            OfHead::NotKept => return None,
         };
         if answer.headers.contains_key(header::CONTENT_ENCODING) || has_no_store(&answer.headers) {
             return None;
         }
-        let (key, check) = if question.version.as_ref() == Some(&version) {
-            (question.key, question.check)
-        } else {
-            question.key_of(&version)
+        let life =
+            conditions.of_answer(question.fitting, (question.asked_ms, super::now_ms()), answer)?;
+        let (key, check) = match &version {
+            Some(version) => question.key_under(version),
+            None => (question.key, question.check),
         };
-        let ttl_ms = millis(question.route.config.cache.ttl);
-        Some(self.under(key, check, version, answer, ttl_ms))
+        let version_later = version.is_none();
+        let under = self.under(key, check, version.unwrap_or_default(), answer);
+        Some(Under { life: Some(life), version_later, ..under })
     }
 
     fn under(
@@ -153,7 +150,6 @@ impl Fill {
         check: Check,
         version: Arc<str>,
         answer: &response::Parts,
-        ttl_ms: u64,
     ) -> Under {
         let also = self.question.route.destination.version_header.as_ref();
         let also: Vec<&str> = also.iter().map(|name| name.as_str()).collect();
@@ -164,7 +160,9 @@ impl Fill {
             version,
             headers: storable_headers(headers, &also),
             form: form_of(answer, self.question.framing),
-            ttl_ms,
+            ttl_ms: 0,
+            life: None,
+            version_later: false,
             made_at_ms: None,
             rule: Rule::Ttl,
             tags: Vec::new(),
@@ -181,6 +179,8 @@ impl Fill {
             headers: kept.headers,
             form: Form::Whole,
             ttl_ms: kept.useful_ms,
+            life: None,
+            version_later: false,
             made_at_ms: Some(kept.made_at_ms),
             rule: kept.rule,
             tags: kept.tags,
@@ -229,7 +229,13 @@ impl Fill {
 
     /// How many bytes of the answer are worth recording for it.
     pub(crate) fn recorded_bytes_max(&self) -> usize {
-        self.parts.cache.entry_bytes_max
+        self.parts.cache.entry_bytes_max.min(match self.question.mode {
+            // Its version is at its end, however long it is.
+            Mode::Content if self.question.route.destination.version_body.is_none() => {
+                self.question.route.conditions.body_bytes_max()
+            }
+            Mode::Content | Mode::Http | Mode::Off => usize::MAX,
+        })
     }
 
     /// The answer is complete and finished. What its callers are to wait for, if anything.
@@ -244,15 +250,21 @@ impl Fill {
             // Unless Redis takes it.
             lease.unshared();
         }
-        let under = *under?;
+        let mut under = *under?;
         let body = recording.body.freeze();
+        under.learn_version(&parts, &question, &body)?;
         let frame_ends = match under.form {
             Form::Whole => Box::default(),
             Form::Stream => recording.ends.into(),
         };
-        if body.is_empty() && question.mode == Mode::Content {
-            return None;
-        }
+        let ttl_ms = match under.life {
+            None => under.ttl_ms,
+            Some(_) if body.is_empty() && under.status == StatusCode::OK.as_u16() => return None,
+            Some(life) => {
+                let (conditions, answer) = (&question.route.conditions, (under.form, &*body));
+                conditions.of_body(life, question.operation, answer, &under.key)?
+            }
+        };
         let now_ms = u64::try_from(unix_ms()).unwrap_or(0);
         let tenant = question.tenant.as_str();
         let route = &question.route;
@@ -271,7 +283,7 @@ impl Fill {
             form: under.form,
             check: under.check,
             stored_at_ms: under.made_at_ms.unwrap_or(now_ms),
-            ttl_ms: under.ttl_ms,
+            ttl_ms,
             rule: under.rule,
             model: (&*question.model).into(),
             model_version: (&*under.version).into(),
@@ -303,6 +315,19 @@ impl Fill {
             Stored::Arriving(arriving) => Some(Arrival { arriving, timeout: tiers.timeout(plan) }),
             Stored::Kept | Stored::Not => None,
         }
+    }
+}
+
+impl Under {
+    /// The version that the whole answer turned out to be of; `None` if it is not to be kept.
+    fn learn_version(&mut self, parts: &Parts, question: &Question, body: &Bytes) -> Option<()> {
+        if self.version_later {
+            self.version = version::of_body(parts, question, (self.form, body))?;
+            (self.key, self.check) = question.key_under(&self.version);
+        } else if question.route.destination.version_poll.is_some() && self.life.is_some() {
+            version::still(parts, question)?;
+        }
+        Some(())
     }
 }
 
@@ -347,10 +372,6 @@ fn has_no_store(headers: &HeaderMap) -> bool {
         let mut words = value.as_bytes().split(|byte| *byte == b',');
         words.any(|word| word.trim_ascii().eq_ignore_ascii_case(b"no-store"))
     })
-}
-
-fn millis(length: Duration) -> u64 {
-    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The route's tags, filled in for a call.

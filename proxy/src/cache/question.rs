@@ -5,13 +5,13 @@ use super::{Ask, Mode, fill, http_mode::Asked, now_ms};
 use crate::{
     app::Parts,
     identity::{Caller, Tenant},
-    route::Route,
+    route::{Fitting, Route, Said},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use tollgate_cache::key::{BodyDigest, CacheKey, Check, KeyParts, Line, Scope};
-use tollgate_core::dialect::Framing;
+use tollgate_core::dialect::{Framing, Operation};
 
 /// Everything that makes a key, kept until the answer says which version it is of.
 #[derive(Debug)]
@@ -30,6 +30,9 @@ pub(crate) struct Question {
     pub(super) tags: Vec<Box<str>>,
     pub(super) headers: HeaderMap,
     pub(super) digest: BodyDigest,
+    pub(super) operation: Operation,
+    /// Which of the route's rules about times may fit its answer.
+    pub(super) fitting: Fitting,
     /// How its caller wants the answer.
     pub(super) framing: Framing,
     /// When the call came, in milliseconds: what an answer's age is counted from.
@@ -67,20 +70,27 @@ impl Asking<'_> {
     pub(super) fn key(&self, version: &str) -> (CacheKey, Check) {
         let destination = &self.route.destination;
         let headers = &self.head.headers;
+        let said = self.said();
         KeyParts {
             namespace: &destination.namespace,
             upstream: &destination.upstream.name,
             method: self.method,
-            path: self.ask.key_path(),
-            query: self.query,
+            path: self.route.key.path(said),
+            query: self.route.key.query(said),
             model: self.model,
             model_version: version,
-            versions: &named_versions(self.route, headers, self.host),
+            versions: &own_lines(self.route, said, self.host),
             scope: self.scope,
             headers: &key_headers(headers),
             body: self.digest,
         }
         .key()
+    }
+
+    /// What the route's rule reads for each call.
+    pub(super) fn said(&self) -> Said<'_> {
+        let (headers, path) = (&self.head.headers, &**self.ask.key_path());
+        Said { by_content: self.ask.mode == Mode::Content, headers, path, query: self.query }
     }
 
     pub(super) fn question(
@@ -91,16 +101,18 @@ impl Asking<'_> {
         caller: &Caller,
     ) -> Box<Question> {
         let mut headers = HeaderMap::new();
-        let versions = self.route.version_headers.iter().map(|(_, name)| name);
-        for name in KEY_HEADERS.iter().chain(versions) {
-            // Two named versions may be said in one field.
+        for name in KEY_HEADERS.iter().chain(self.route.key.headers()) {
+            // Two members of the key may be said in one field.
             if !headers.contains_key(name) {
                 for value in self.head.headers.get_all(name) {
                     headers.append(name.clone(), value.clone());
                 }
             }
         }
+        let fitting = self.ask.known.as_ref().map(|known| known.fitting).unwrap_or_default();
         Box::new(Question {
+            operation: self.ask.operation,
+            fitting: self.route.conditions.of_head(fitting, &self.head.headers),
             key,
             check,
             mode: self.ask.mode,
@@ -152,6 +164,14 @@ impl Question {
         matches!(self.scope, OwnedScope::Shared)
     }
 
+    /// The key under the version that the answer says.
+    pub(super) fn key_under(&self, version: &Arc<str>) -> (CacheKey, Check) {
+        if self.version.as_ref() == Some(version) {
+            return (self.key, self.check);
+        }
+        self.key_of(version)
+    }
+
     /// The key under another version than was looked for.
     pub(super) fn key_of(&self, version: &str) -> (CacheKey, Check) {
         self.with_parts(version, None, |parts| parts.key())
@@ -166,15 +186,22 @@ impl Question {
     ) -> T {
         let destination = &self.route.destination;
         let tenant = self.tenant.as_str();
+        let query = self.query.as_deref();
+        let said = Said {
+            by_content: self.mode == Mode::Content,
+            headers: &self.headers,
+            path: &self.path,
+            query,
+        };
         read(&KeyParts {
             namespace: &destination.namespace,
             upstream: &destination.upstream.name,
             method: self.method.as_str(),
-            path: &self.path,
-            query: self.query.as_deref(),
+            path: self.route.key.path(said),
+            query: self.route.key.query(said),
             model: &self.model,
             model_version: version,
-            versions: &named_versions(&self.route, &self.headers, host),
+            versions: &own_lines(&self.route, said, host),
             scope: match &self.scope {
                 OwnedScope::Shared => Scope::Shared,
                 OwnedScope::Tenant => Scope::Tenant(tenant),
@@ -188,17 +215,14 @@ impl Question {
     }
 }
 
-/// The named versions of a route, as a call says them: every line of their fields.
-fn named_versions<'a>(
+/// What the route has of its own in a key, as a call says it: every line of it.
+fn own_lines<'a>(
     route: &'a Route,
-    headers: &'a HeaderMap,
+    said: Said<'a>,
     host: Option<&'a [u8]>,
 ) -> SmallVec<[Line<'a>; 4]> {
     // No configured name is empty, so the host cannot be mistaken for a version.
-    let host = host.map(|host| ("", host));
-    let named = route.version_headers.iter();
-    let named = named.flat_map(|(name, header)| lines(name, headers, header));
-    host.into_iter().chain(named).collect()
+    host.map(|host| ("", host)).into_iter().chain(route.key.lines(said)).collect()
 }
 
 /// Fields of a request that change what a provider answers.

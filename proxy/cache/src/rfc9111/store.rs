@@ -6,7 +6,7 @@
 
 use super::{
     Reason, date,
-    directives::Directives,
+    directives::{Directives, Extent},
     fields,
     request::{Kind, Request},
     surrogate, targeted,
@@ -192,6 +192,27 @@ pub fn judge_posted(
         return Err("no-freshness");
     }
     decide(request, status, answer, times, rules, &said)
+}
+
+/// For how many milliseconds more a shared cache may call an answer fresh, if the answer says so:
+/// for a cache with rules of its own, which only asks how long. `None`: it says nothing.
+///
+/// # Errors
+/// It may not be kept, or not be given without asking the upstream.
+pub fn shared_lifetime_ms(answer: &HeaderMap, times: Times) -> Result<Option<u64>, Reason> {
+    let said = said(answer, &Rules::default());
+    let directives = &said.directives;
+    if directives.no_store {
+        return Err("no-store");
+    }
+    if directives.no_cache != Extent::Nothing {
+        return Err("no-cache");
+    }
+    if directives.private != Extent::Nothing {
+        return Err("private");
+    }
+    let lifetime_ms = said.lifetime_s(answer, times).map(|s| s.saturating_mul(1_000));
+    Ok(lifetime_ms.map(|ms| ms.saturating_sub(initial_age_ms(answer, times))))
 }
 
 /// The fields that are not kept of this answer, nor taken over from a 304 (RFC 9111 §3.1, §3.2).

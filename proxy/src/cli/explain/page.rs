@@ -36,7 +36,13 @@ pub(super) fn way(asked: &str, snapshot: &Snapshot, way: &Way) -> String {
     page.line("dialect", &format!("{dialect}, {}{form}", what(way.ask.operation)));
     page.line("deadline", &length(way.deadline));
     match &way.cache {
-        Cached::Bypass(why) => page.line("cache", &format!("bypass: {why}")),
+        Cached::Bypass(why) => {
+            page.line("cache", &format!("bypass: {why}"));
+            let known = way.ask.known.as_ref();
+            if let Some(unmet) = known.and_then(|known| known.unmet.as_ref()) {
+                page.line("", &unmet.to_string());
+            }
+        }
         Cached::Keyed(keyed) => self::keyed(&mut page, route, keyed),
     }
     if let Some(model) = way.ask.model() {
@@ -108,6 +114,9 @@ fn keyed(page: &mut Page, route: &Route, keyed: &Keyed) {
         };
         let value = if value.is_empty() { "\"\"" } else { value.as_str() };
         page.line("", &format!("{name} = {value}{note}"));
+    }
+    for (place, line) in keyed.explained.kept_for.iter().enumerate() {
+        page.line(if place == 0 { "kept for" } else { "" }, line);
     }
     let tags = if keyed.tags.is_empty() { "none".to_owned() } else { keyed.tags.join(", ") };
     page.line("tags", &tags.escape_debug().to_string());

@@ -137,6 +137,64 @@ async fn what_does_not_matter_leaves_the_key_and_what_matters_changes_it() {
     }
 }
 
+const TEMPLATE: &str = "
+upstreams: { model: { endpoints: [{ url: 'http://127.0.0.1:8000' }] } }
+routes:
+  - name: search
+    upstream: model
+    dialect: http
+    cache:
+      mode: content
+      key: { of: [body./q, header.x-kb, path.2], ignore: [/q/id], include_headers: [x-session] }
+      when: { request: [{ pointer: /q/t, in: [a, b] }], temperature_max: 1 }
+      ttl_rules:
+        - { headers: { x-kb: '8' }, ttl: 5m }
+        - { answer: { /kind: faq }, ttl: 24h }
+      upstream_ttl: true
+      jitter_percent: 10
+";
+
+async fn of_template(text: &str) -> String {
+    let overrides = Overrides::default();
+    let (config, _) = load(TEMPLATE, Path::new("."), &overrides, &ProcessEnvironment).unwrap();
+    let request = request::read(text.as_bytes()).unwrap();
+    let from = From { peer: IpAddr::from([127, 0, 0, 1]), version: String::new() };
+    explain(config, Some(request), from).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_key_by_template_is_explained_by_what_it_is_of() {
+    let asked = "POST /kb/hours?x=1 HTTP/1.1\nhost: h\nx-kb: 7\nx-session: s\n\n{\"q\":{\"id\":1,\"t\":\"a\"}}";
+    let page = of_template(asked).await;
+    for member in [
+        "            {header.x-session} = s\n",
+        "            {header.x-kb} = 7\n",
+        "            {path.2} = hours\n",
+        "            of = body./q header.x-kb path.2\n",
+        "            without = /q/id\n",
+    ] {
+        assert!(page.contains(member), "{member}{page}");
+    }
+    let same = asked.replace("\"id\":1", "\"id\":2");
+    assert_eq!(key(&of_template(&same).await), key(&page));
+    let kept = "kept for    1d by ttl_rules[1] if the answer fits: /kind = \"faq\"
+            1h by ttl
+            less where the upstream says so, none where it forbids it
+            and up to 10 % less, by the key\n";
+    assert!(page.contains(kept), "{page}");
+    let page = of_template(&asked.replace("x-kb: 7", "x-kb: 8")).await;
+    assert!(page.contains("kept for    5m by ttl_rules[0]\n            less"), "{page}");
+    let page = of_template(&asked.replace("\"a\"", "\"c\"")).await;
+    assert!(
+        page.contains("bypass: when\n            when.request wants /q/t = \"a\" or \"b\""),
+        "{page}"
+    );
+    let page = of_template(&asked.replace("{\"q\"", "{\"temperature\":1.5,\"q\"")).await;
+    assert!(page.contains("temperature is 1.5, when.temperature_max 1"), "{page}");
+    let page = of_template(&asked.replace("x-kb: 7\n", "")).await;
+    assert!(page.contains("bypass: key-part-absent"), "{page}");
+}
+
 #[tokio::test]
 async fn the_claims_of_a_stranger_are_not_believed() {
     let page = explained(CHAT, [192, 0, 2, 1]).await;
