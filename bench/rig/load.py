@@ -1,7 +1,8 @@
-"""What is asked and answered, and wrk's part in asking it."""
+"""What is asked and answered, and the part of wrk and of our own callers in asking it."""
 
 import itertools
 import json
+import random
 
 from machine import Wrong, run_pinned
 
@@ -9,6 +10,8 @@ CONNECTIONS = 64
 MODEL = "gpt-4o-mini"
 PATH = "/v1/chat/completions"
 ANSWER_BYTES = 600
+# Of the stream that is given again from the cache: some 30 KB.
+REPLAY_EVENTS = 120
 
 # Twelve digits tell bodies apart: which run, and which call of it.
 RUNS = itertools.count(1)
@@ -21,8 +24,8 @@ def padded(build, size):
     return build(words[: size - short])
 
 
-def answer():
-    """A chat completion of 600 bytes, as a provider sends it."""
+def answer(size=ANSWER_BYTES):
+    """A chat completion of `size` bytes, as a provider sends it."""
     def build(text):
         return json.dumps({
             "id": "chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG", "object": "chat.completion",
@@ -32,7 +35,40 @@ def answer():
                 "logprobs": None, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": 219, "completion_tokens": 47, "total_tokens": 266},
             "system_fingerprint": "fp_06737a9306"}, separators=(",", ":"))
-    return padded(build, ANSWER_BYTES)
+    return padded(build, size)
+
+
+def stream(events):
+    """The same in so many events, as a provider streams it to one who asks for usage."""
+    def event(choices, usage):
+        return "data: " + json.dumps({
+            "id": "chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG", "object": "chat.completion.chunk",
+            "created": 1741570283, "model": MODEL, "system_fingerprint": "fp_06737a9306",
+            "choices": choices, "usage": usage}, separators=(",", ":")) + "\n\n"
+
+    def choice(delta, reason=None):
+        return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}]
+
+    words = [event(choice({"content": f" w{place:05}"}), None) for place in range(1, events)]
+    usage = {"prompt_tokens": 219, "completion_tokens": events, "total_tokens": 219 + events}
+    first, last = event(choice({"role": "assistant", "content": ""}), None), event(choice({}, "stop"), None)
+    return "".join([first, *words, last, event([], usage), "data: [DONE]\n\n"])
+
+
+def shuffled(count, size, seed=1):
+    """One question, its members in `count` orders; as JSON it is the same each time."""
+    order, asked = random.Random(seed), json.loads(question(size))
+
+    def shuffle(value):
+        if isinstance(value, list):
+            return [shuffle(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        members = [(name, shuffle(one)) for name, one in value.items()]
+        order.shuffle(members)
+        return dict(members)
+    asked.update(top_p=1, n=1, seed=7, user="harbour", presence_penalty=0, frequency_penalty=0)
+    return [json.dumps(shuffle(asked), separators=(",", ":")) for _ in range(count)]
 
 
 def question(size, number="000000000000"):
@@ -82,16 +118,48 @@ end
 {REPORT}"""
 
 
+def same_stream_script(size):
+    """The same body again and again, answered as a stream."""
+    return same_script(size).replace(question(size), stream_question(size))
+
+
+def stream_question(size):
+    asked = json.loads(question(size))
+    return json.dumps({**asked, "stream": True, "stream_options": {"include_usage": True}},
+                      separators=(",", ":"))
+
+
+def turns_script(bodies):
+    """POST one body after another, and again from the first."""
+    listed = ",\n".join(f"[==[{body}]==]" for body in bodies)
+    return f"""local bodies = {{
+{listed}
+}}
+local turn = 0
+request = function()
+  turn = turn % #bodies + 1
+  return wrk.format("POST", nil, {{["content-type"] = "application/json"}}, bodies[turn])
+end
+{REPORT}"""
+
+
+def paced(script, per_s):
+    """As `script`, but each caller waits between its calls, so that all make `per_s`."""
+    # Not the same wait for all: they would keep in step and measure their own queue.
+    most_ms = 2 * CONNECTIONS / per_s * 1e3
+    return f"math.randomseed(7)\ndelay = function() return math.random() * {most_ms:.3f} end\n{script}"
+
+
 def get_script():
     return REPORT
 
 
-def wrk(core, folder, script, url, seconds):
+def wrk(core, folder, script, url, seconds, connections=CONNECTIONS):
     """Runs wrk; what it counted."""
     path = folder / "wrk.lua"
-    path.write_text(script())
+    path.write_text(script)
     told = run_pinned(core, [
-        "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s",
+        "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s",
         "-s", str(path), url], seconds + 60)
     for line in told.splitlines():
         if line.startswith("RESULT "):
@@ -110,3 +178,20 @@ def listen(core, binary, address, events, seconds):
     if wrong or not answers:
         raise Wrong(f"{address}: {wrong} streams were cut or wrong:\n{told}")
     return {"calls": heard, "answers": answers}
+
+
+def burst(core, binary, address, method, events, callers, seconds):
+    """Bursts of callers who ask the same new thing at once."""
+    told = run_pinned(core, [
+        binary, "burst", address, method, str(events), str(callers), str(seconds)], seconds + 90)
+    bursts, wrong, calls, p50, p99 = (int(word) for word in told.split()[-5:])
+    if wrong or not calls:
+        raise Wrong(f"{address}: {wrong} answers of a burst were cut or wrong:\n{told[:2000]}")
+    return {"calls": calls, "bursts": bursts, "p50": p50, "p99": p99}
+
+
+def first(core, binary, address, events, seconds):
+    """One caller of streams, one after another; the times are to the first byte."""
+    told = run_pinned(core, [binary, "first", address, str(events), str(seconds)], seconds + 60)
+    calls, p50, p99 = (int(word) for word in told.split()[-3:])
+    return {"calls": calls, "p50": p50, "p99": p99}

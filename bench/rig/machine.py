@@ -100,6 +100,15 @@ def wait_for(url, processes, patience_s=15):
     raise Wrong(f"{url} does not answer")
 
 
+def until(is_so, otherwise, patience_s=15):
+    """Until `is_so()`; else it is wrong, in the words of `otherwise`."""
+    end = time.monotonic() + patience_s
+    while not is_so():
+        if time.monotonic() > end:
+            raise Wrong(otherwise)
+        time.sleep(0.02)
+
+
 def family(pid):
     """A process and its children: nginx is a master, a worker and the cache's keepers."""
     listed = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -1,165 +1,275 @@
-"""The rows: who is measured at what, that the answers are right, and the aims."""
-
-import dataclasses
-import http.client
-import time
-import typing
+"""The rows: who is measured at what, and that the answers are right."""
 
 import load
-from machine import Wrong, core_busy_seconds, cpu_seconds
+from contest import Contestant, ask
+from machine import Wrong, until
+from proxies import KIB
 
-KIB = 1024
-EVENTS_PER_STREAM = 400
+CROWD = 1000
+CROWD_EVENTS = 40
+FIRST_EVENTS = 10
+SHUFFLES = 200
 
-# Tollgate's CPU as a multiple of the other's, at the most (issue 2).
-AIMS = {
-    ("pass", "nginx"): 1.3,
-    ("hit1k", "nginx GET hit"): 1.2,
-    ("hit1k", "nginx POST hit"): 0.75,
-    ("hit16k", "nginx GET hit"): 1.3,
-    ("sse", "nginx"): 1.35,
+ROWS = {
+    "pass": "a call passed on",
+    "miss": "each call a new one: asked and stored",
+    "hit1k": "a hit, 1 KiB asked", "hit16k": "16 KiB asked", "hit128k": "128 KiB", "hit1m": "1 MiB",
+    "shuffled": "a hit, the members of its JSON in another order each time",
+    "ans16k": "a hit, 16 KiB answered", "ans1m": "1 MiB answered",
+    "half": "hit1k, asked half as fast as the slowest there can",
+    "redis": "a hit in Redis, not in memory; one caller",
+    "pass10k": "10 KiB of answer passed on", "store10k": "the same, and stored in memory",
+    "redis10k": "the same, and in Redis with zstd",
+    "sse": "an event of a stream", "replay": "a stored stream, given as a stream",
+    "first": "a stream's first byte; one caller",
+    "burst": f"{CROWD} callers ask the same new thing at once",
 }
-ROWS = ("pass", "miss", "hit1k", "hit16k", "sse")
+NEED_REDIS = ("redis", "redis10k")
+# Whose memory is looked at in the end: those under the ordinary loads.
+LASTING = ("pass", "content", "sse")
 
 
-@dataclasses.dataclass
-class Contestant:
-    """One proxy at one job."""
+class Bench:
+    """The processes that rows are made of; a Tollgate is started when a row asks for it."""
 
-    row: str
-    name: str
-    pid: int
-    authority: str
-    # Made afresh for each run; `None` where wrk has no part.
-    script: typing.Optional[typing.Callable[[], str]]
-    # How many of the calls the upstream must see: all (1), none (0), or it is not asked (None).
-    forwarded: typing.Optional[int]
-    probe: typing.Callable[[], None]
+    def __init__(self, start, upstream, emitters, nginx, peers, redis):
+        self.start, self.upstream, self.nginx, self.peers, self.redis = start, upstream, nginx, peers, redis
+        self.streaming, self.crowd, self.fast = emitters
+        self.tollgates = {}
+        self.numbers = iter(range(10**12 - 1, 0, -1))
 
+    def tollgate(self, name, upstream, cache, redis=None):
+        if name not in self.tollgates:
+            one = self.tollgates[name] = self.start(name, upstream, cache, redis)
+            if redis:
+                until(lambda: one.reading("tollgate_store_up") == 1, f"{name} does not reach Redis")
+        return self.tollgates[name]
 
-def ask(authority, body, expected_status, method="POST", path=load.PATH):
-    """One call; its `cache-status`."""
-    connection = http.client.HTTPConnection(authority, timeout=10)
-    try:
-        connection.request(method, path, body, {"content-type": "application/json"})
-        answer = connection.getresponse()
-        text = answer.read().decode()
-        if answer.status != 200:
-            raise Wrong(f"{authority}{path} answered {answer.status}: {text[:500]}")
-        if text != load.answer():
-            raise Wrong(f"{authority}{path} answered something else: {text[:500]}")
-        told = answer.headers.get("cache-status", "")
-        if expected_status not in told:
-            raise Wrong(f"{authority}{path}: cache-status is `{told}`, not `{expected_status}`")
-    finally:
-        connection.close()
+    def content(self):
+        return self.tollgate("content", self.upstream.port, CONTENT)
+
+    def fresh(self, size=KIB):
+        return load.question(size, f"{next(self.numbers):012d}")
 
 
-def contestants(rows, nginx, tollgates):
+CONTENT = "{ mode: content, ttl: 1h }"
+
+
+def wrk(script, connections=load.CONNECTIONS):
+    """Work of wrk by a script that is made afresh for each run."""
+    return lambda authority: (
+        lambda ring, seconds: ring.wrk(authority, script(authority), seconds, connections))
+
+
+def same(size):
+    return wrk(lambda _: load.same_script(size))
+
+
+def different(size):
+    return wrk(lambda authority: load.different_script(size, authority))
+
+
+GET = wrk(lambda _: load.get_script())
+
+
+def tollgate_at(row, one, work, forwarded, probe, name="tollgate", upstream=None):
+    return Contestant(row, name, one.pid, one.authority, work(one.authority), forwarded, probe, upstream=upstream)
+
+
+def peer_at(row, name, peer, place, work, forwarded, body=None, answer=None):
+    """Another proxy: a GET where there is no body to ask with."""
+    authority = peer.authorities[place]
+    method = "GET" if body is None else "POST"
+    return Contestant(row, name, peer.pid, authority, work(authority), forwarded,
+                      lambda: ask(authority, body, "", answer, method))
+
+
+def hit(one, body, answer=None):
+    def probe():
+        ask(one.authority, body, "", answer)
+        ask(one.authority, body, "tollgate; hit", answer)
+    return probe
+
+
+def cached(bench, row, place, answer=None, names=("varnish", "haproxy")):
+    """The hit by URL of everybody else."""
+    yield peer_at(row, "nginx GET hit", bench.nginx, place, GET, 0, answer=answer)
+    for name in names:
+        if name in bench.peers:
+            yield peer_at(row, f"{name} GET hit", bench.peers[name], place, GET, 0, answer=answer)
+
+
+def row_pass(bench):
+    one, small = bench.tollgate("pass", bench.upstream.port, "off"), load.question(KIB)
+    yield tollgate_at("pass", one, same(KIB), 1, lambda: ask(one.authority, small, "fwd=bypass"))
+    yield peer_at("pass", "nginx", bench.nginx, "passing", same(KIB), 1, small)
+
+
+def row_miss(bench):
+    one = bench.content()
+    yield tollgate_at("miss", one, different(KIB), 1, miss_then_hit(bench, one))
+    yield peer_at("miss", "nginx POST store", bench.nginx, "different", different(KIB), 1, bench.fresh())
+
+
+def miss_then_hit(bench, one, answer=None):
+    def probe():
+        body = bench.fresh()
+        ask(one.authority, body, "fwd=miss", answer)
+        ask(one.authority, body, "hit", answer)
+    return probe
+
+
+def by_size(row, size):
+    """Hits by the size of what is asked: by URL it is none."""
+    def build(bench):
+        one, body = bench.content(), load.question(size)
+        yield tollgate_at(row, one, same(size), 0, hit(one, body))
+        yield from cached(bench, row, "get", names=("varnish", "haproxy") if size == KIB else ())
+        post = {KIB: "post", 16 * KIB: "post16k"}.get(size)
+        if post:
+            yield peer_at(row, "nginx POST hit", bench.nginx, post, same(size), 0, body)
+        if "varnish" in bench.peers:
+            yield peer_at(row, "varnish POST hit", bench.peers["varnish"], "get", same(size), 0, body)
+    return build
+
+
+def row_shuffled(bench):
+    one, bodies = bench.content(), load.shuffled(SHUFFLES, KIB)
+    script = load.turns_script(bodies)
+
+    def probe():
+        hit(one, bodies[0])()
+        for body in bodies[1:4]:
+            ask(one.authority, body, "tollgate; hit")
+    yield tollgate_at("shuffled", one, wrk(lambda _: script), 0, probe)
+
+
+def by_answer(row, size, place):
+    def build(bench):
+        text = load.answer(size)
+        one = bench.tollgate(row, bench.upstream.sized[size], CONTENT)
+        yield tollgate_at(row, one, same(KIB), 0, hit(one, load.question(KIB), text))
+        yield from cached(bench, row, place, text)
+    return build
+
+
+def row_half(bench):
+    """All at the same pace: half of what the slower of the first two can do."""
+    one, nginx = bench.content(), bench.nginx
+    post, get = load.same_script(KIB), load.get_script()
+    rivals = [(one.authority, post), (nginx.authorities["get"], get)]
+    pace = {}
+
+    def find_pace(ring):
+        if not pace:
+            most = [ring.wrk(*rival, 1) for rival in rivals]
+            pace["per_s"] = min(run["calls"] / run["us"] * 1e6 for run in most) / 2
+
+    def paced(script):
+        return lambda authority: (
+            lambda ring, seconds: ring.wrk(authority, load.paced(script, pace["per_s"]), seconds))
+    small = load.question(KIB)
+    for at in (
+        tollgate_at("half", one, paced(post), 0, hit(one, small)),
+        peer_at("half", "nginx GET hit", nginx, "get", paced(get), 0),
+        peer_at("half", "nginx POST hit", nginx, "post", paced(post), 0, small),
+    ):
+        at.prepare = find_pace
+        yield at
+
+
+def row_redis(bench):
+    one = bench.tollgate(
+        "redis", bench.upstream.port, "{ mode: content, ttl: 1h, tiers: [redis], writes: through }",
+        bench.redis)
+    alone = wrk(lambda _: load.same_script(KIB), connections=1)
+
+    def probe():
+        ask(one.authority, load.question(KIB), "")
+        ask(one.authority, load.question(KIB), "detail=redis")
+    yield tollgate_at("redis", one, alone, 0, probe)
+
+
+def row_pass10k(bench):
+    upstream, text = bench.upstream.sized[10 * KIB], load.answer(10 * KIB)
+    one = bench.tollgate("pass10k", upstream, "off")
+    yield tollgate_at("pass10k", one, different(KIB), 1, lambda: ask(one.authority, bench.fresh(), "", text))
+    yield peer_at("pass10k", "nginx", bench.nginx, "pass_10k", different(KIB), 1, load.question(KIB), text)
+
+
+def row_store10k(bench):
+    upstream, text = bench.upstream.sized[10 * KIB], load.answer(10 * KIB)
+    one = bench.tollgate("store10k", upstream, CONTENT)
+    yield tollgate_at("store10k", one, different(KIB), 1, miss_then_hit(bench, one, text))
+    yield peer_at("store10k", "nginx POST store", bench.nginx, "store_10k", different(KIB), 1, bench.fresh(), text)
+
+
+def row_redis10k(bench):
+    upstream, text = bench.upstream.sized[10 * KIB], load.answer(10 * KIB)
+    cache = "{ mode: content, ttl: 1h, tiers: [memory, redis] }"
+    one = bench.tollgate("redis10k", upstream, cache, bench.redis)
+    yield tollgate_at("redis10k", one, different(KIB), 1, miss_then_hit(bench, one, text))
+
+
+def row_sse(bench):
+    one, emitter = bench.tollgate("sse", bench.streaming.port, CONTENT), bench.streaming
+
+    def listen(authority):
+        return lambda ring, seconds: load.listen(
+            ring.other_core, ring.binary, authority, emitter.events, seconds)
+    yield tollgate_at("sse", one, listen, None, lambda: None)
+    yield Contestant("sse", "nginx", bench.nginx.pid, bench.nginx.authorities["streaming"],
+                     listen(bench.nginx.authorities["streaming"]))
+
+
+def row_replay(bench):
+    one, text = bench.tollgate("replay", bench.upstream.stream, CONTENT), load.stream(load.REPLAY_EVENTS)
+    script = load.same_stream_script(KIB)
+    yield tollgate_at("replay", one, wrk(lambda _: script), 0, hit(one, load.stream_question(KIB), text))
+    yield from cached(bench, "replay", "get_stream", text)
+
+
+def row_first(bench):
+    one, emitter = bench.tollgate("first", bench.fast.port, CONTENT), bench.fast
+
+    def first(authority):
+        return lambda ring, seconds: load.first(
+            ring.other_core, ring.binary, authority, emitter.events, seconds)
+    yield tollgate_at("first", one, first, 1, lambda: None, upstream=emitter)
+    yield Contestant("first", "direct", emitter.pid, emitter.authority, first(emitter.authority))
+    through = bench.nginx.authorities["first"]
+    yield Contestant("first", "nginx", bench.nginx.pid, through, first(through))
+
+
+def row_burst(bench):
+    one, emitter = bench.tollgate("burst", bench.crowd.port, CONTENT), bench.crowd
+
+    def burst(method):
+        return lambda authority: lambda ring, seconds: load.burst(
+            ring.other_core, ring.binary, authority, method, emitter.events, CROWD, seconds)
+    yield tollgate_at("burst", one, burst("POST"), "burst", lambda: None, upstream=emitter)
+    for name, peer in {"nginx": bench.nginx, "varnish": bench.peers.get("varnish")}.items():
+        if peer:
+            authority = peer.authorities["crowd"]
+            yield Contestant("burst", f"{name} GET", peer.pid, authority, burst("GET")(authority),
+                             "burst", upstream=emitter)
+
+
+BUILD = {
+    "pass": row_pass, "miss": row_miss,
+    "hit1k": by_size("hit1k", KIB), "hit16k": by_size("hit16k", 16 * KIB),
+    "hit128k": by_size("hit128k", 128 * KIB), "hit1m": by_size("hit1m", KIB * KIB),
+    "shuffled": row_shuffled,
+    "ans16k": by_answer("ans16k", 16 * KIB, "get_16k"), "ans1m": by_answer("ans1m", KIB * KIB, "get_1m"),
+    "half": row_half, "redis": row_redis,
+    "pass10k": row_pass10k, "store10k": row_store10k, "redis10k": row_redis10k,
+    "sse": row_sse, "replay": row_replay, "first": row_first, "burst": row_burst,
+}
+
+
+def contestants(rows, bench):
     """Everything that is measured, Tollgate before its peers in each row."""
-    passing, content = tollgates["pass"].authority, tollgates["content"].authority
-    small, large = load.question(KIB), load.question(16 * KIB)
-    numbers = iter(range(10**12 - 1, 0, -1))
-
-    def fresh():
-        return load.question(KIB, f"{next(numbers):012d}")
-
-    def miss_then_hit():
-        body = fresh()
-        ask(content, body, "fwd=miss")
-        ask(content, body, "hit")
-
-    def hit(body):
-        def probe():
-            ask(content, body, "")
-            ask(content, body, "tollgate; hit")
-        return probe
-
-    def nginx_at(row, name, place, script, forwarded, body=None, method="POST"):
-        authority = nginx.authorities[place]
-        return Contestant(row, name, nginx.pid, authority, script, forwarded,
-                          lambda: ask(authority, body, "", method))
-
-    def tollgate_at(row, which, script, forwarded, probe):
-        one = tollgates[which]
-        return Contestant(row, "tollgate", one.pid, one.authority, script, forwarded, probe)
-
-    def post():
-        return load.same_script(KIB)
-
-    def post_large():
-        return load.same_script(16 * KIB)
-
-    def different(authority):
-        return lambda: load.different_script(KIB, authority)
-
-    get, nothing = load.get_script, lambda: None
-    every = [
-        tollgate_at("pass", "pass", post, 1, lambda: ask(passing, small, "fwd=bypass")),
-        nginx_at("pass", "nginx", "passing", post, 1, small),
-        tollgate_at("miss", "content", different(content), 1, miss_then_hit),
-        nginx_at("miss", "nginx POST store", "different",
-                 different(nginx.authorities["different"]), 1, fresh()),
-        tollgate_at("hit1k", "content", post, 0, hit(small)),
-        nginx_at("hit1k", "nginx GET hit", "get", get, 0, method="GET"),
-        nginx_at("hit1k", "nginx POST hit", "post", post, 0, small),
-        tollgate_at("hit16k", "content", post_large, 0, hit(large)),
-        nginx_at("hit16k", "nginx GET hit", "get", get, 0, method="GET"),
-    ]
-    if "sse" in rows:
-        streaming = nginx.authorities["streaming"]
-        every += [
-            tollgate_at("sse", "sse", None, None, nothing),
-            Contestant("sse", "nginx", nginx.pid, streaming, None, None, nothing),
-        ]
-    return [one for one in every if one.row in rows]
-
-
-class Ring:
-    """Where rounds are held: the cores, the upstream that counts, the wrk that asks."""
-
-    def __init__(self, processes, binary, upstream, events, proxy_core, other_core):
-        self.processes, self.binary = processes, binary
-        self.upstream, self.events = upstream, events
-        self.proxy_core, self.other_core = proxy_core, other_core
-
-    def load(self, one, seconds):
-        if one.row == "sse":
-            return load.listen(
-                self.other_core, self.binary, one.authority, self.events, seconds)
-        url = f"http://{one.authority}{load.PATH}"
-        return load.wrk(self.other_core, self.processes.folder, one.script, url, seconds)
-
-    def measure(self, one, seconds):
-        """One repetition: the answers before and after are right, and what it cost."""
-        one.probe()
-        asked = self.upstream.calls()
-        busy, cpu, start = core_busy_seconds(self.proxy_core), cpu_seconds(one.pid), time.monotonic()
-        counted = self.load(one, seconds)
-        cpu = cpu_seconds(one.pid) - cpu
-        busy = core_busy_seconds(self.proxy_core) - busy
-        wall = time.monotonic() - start
-        self.check_forwarded(one, counted["calls"], self.upstream.calls() - asked)
-        one.probe()
-        self.processes.check()
-        span = counted.get("us", wall * 1e6) / 1e6
-        return {
-            "cpu_us": cpu / counted["calls"] * 1e6, "per_s": counted["calls"] / span,
-            "p50_us": counted.get("p50"), "p99_us": counted.get("p99"),
-            "core_share": cpu / wall, "others_share": max(busy - cpu, 0) / wall,
-        }
-
-    @staticmethod
-    def check_forwarded(one, calls, seen):
-        if one.forwarded == 1 and seen < calls:
-            raise Wrong(f"{one.row}, {one.name}: of {calls} calls the upstream saw {seen}")
-        if one.forwarded == 0 and seen > 8:
-            raise Wrong(f"{one.row}, {one.name}: the upstream was asked {seen} times in a row of hits")
-
-
-def stream_events(seconds):
-    """Short enough that a one-second row has whole streams."""
-    return min(EVENTS_PER_STREAM, 200 * seconds)
+    return [one for row in ROWS if row in rows for one in BUILD[row](bench)]
 
 
 def check_books(tollgates):

@@ -4,6 +4,7 @@ use crate::wire;
 use std::{
     io::{self, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -23,6 +24,9 @@ pub(crate) struct Pace {
     pub(crate) gap: Duration,
 }
 
+/// Streams begun. `GET /calls` tells, in the words of nginx's `stub_status`.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
 /// Answers every request with a stream, until killed.
 pub(crate) fn serve(address: SocketAddr, pace: Pace) -> io::Result<()> {
     for caller in TcpListener::bind(address)?.incoming() {
@@ -36,11 +40,22 @@ pub(crate) fn serve(address: SocketAddr, pace: Pace) -> io::Result<()> {
 fn answer_all(caller: &TcpStream, pace: Pace) -> io::Result<()> {
     caller.set_nodelay(true)?;
     let mut requests = BufReader::new(caller);
-    while let Some(body) = wire::request(&mut requests)? {
+    while let Some((head, body)) = wire::request(&mut requests)? {
+        if head.starts_with("GET /calls ") {
+            tell(caller)?;
+            continue;
+        }
+        CALLS.fetch_add(1, Ordering::Relaxed);
         let counted = body.windows(15).any(|window| window == b"\"include_usage\"");
         answer(caller, pace, counted)?;
     }
     Ok(())
+}
+
+fn tell(mut caller: &TcpStream) -> io::Result<()> {
+    let body = format!("Active connections: 0\n\n 0 0 {}\n", CALLS.load(Ordering::Relaxed));
+    let length = body.len();
+    write!(caller, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}")
 }
 
 /// One stream. A caller who asked for usage has it in a last event, and a null before.

@@ -59,18 +59,15 @@ fn ask_until(
     while Instant::now() < end {
         turn += 1;
         (&socket).write_all(question(to, name, turn).as_bytes())?;
-        let head = wire::head(&mut answers)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        if !head.starts_with("HTTP/1.1 200 ") {
-            return Err(io::Error::other(head));
+        match wire::stream(&mut answers, events) {
+            Ok(count) => heard.events += count,
+            Err(error) if error.kind() == io::ErrorKind::Other => {
+                println!("stream {name}: {error}");
+                heard.wrong += 1;
+            }
+            Err(error) => return Err(error),
         }
-        let mut body = Vec::new();
-        while wire::chunk(&mut answers, &mut body)? {}
-        let count = body.windows(6).filter(|window| window == b"data: ").count();
-        // The last one is `[DONE]`, which is no event of the model's.
-        let complete = u32::try_from(count).ok() == Some(events + 1);
-        heard.wrong += usize::from(!complete || !body.ends_with(b"data: [DONE]\n\n"));
         heard.answers += 1;
-        heard.events += count;
     }
     Ok(())
 }
@@ -82,9 +79,5 @@ fn question(to: SocketAddr, name: u32, turn: u32) -> String {
         "{{\"model\":\"gpt-4o-mini\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\
          \"content\":\"{id} {name} {turn} {filler}\"}}]}}"
     );
-    format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: {to}\r\n\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )
+    wire::post(to, &body)
 }

@@ -1,6 +1,9 @@
 //! The streaming half of `bench/run`: a model server that emits events at a fixed rate
 //! (`emit`), and its callers, who count them (`listen`).
 //!
+//! Also a crowd that asks the same thing at once (`burst`), and one caller who waits for
+//! first bytes (`first`).
+//!
 //! And what of it answers from memory: `hit-ratio`, `hit-cost`, `entry-cost`.
 //!
 //! wrk counts answers, not events, and nginx cannot emit any. Both sides are a blocking
@@ -9,8 +12,10 @@
 #![expect(clippy::disallowed_methods, reason = "a load generator reads the real clock")]
 #![expect(clippy::print_stdout, reason = "`listen` hands its count to `bench/run`")]
 
+mod burst;
 mod emit;
 mod entry_cost;
+mod first;
 mod hit_ratio;
 mod listen;
 mod wire;
@@ -20,6 +25,8 @@ use tollgate_cache::memory::Policy;
 
 const USAGE: &str = "tollgate-bench emit ADDRESS EVENTS RATE_HZ\n\
                      tollgate-bench listen ADDRESS EVENTS STREAMS SECONDS\n\
+                     tollgate-bench burst ADDRESS GET|POST EVENTS CALLERS SECONDS\n\
+                     tollgate-bench first ADDRESS EVENTS SECONDS\n\
                      tollgate-bench hit-ratio [--smoke]\n\
                      tollgate-bench hit-cost\n\
                      tollgate-bench entry-cost lfu|lru|cost BYTES";
@@ -48,6 +55,19 @@ fn run(words: &[&str]) -> io::Result<()> {
             println!("{} {} {}", heard.events, heard.answers, heard.wrong);
             Ok(())
         }
+        ["burst", address, form, events, callers, seconds] => {
+            let (to, form) = (parsed(address)?, form_named(form)?);
+            let length = Duration::from_secs(parsed(seconds)?);
+            let all = burst::load(to, form, parsed(events)?, parsed(callers)?, length)?;
+            println!("{} {} {}", all.bursts, all.wrong, quantiles(&all.waited_us));
+            Ok(())
+        }
+        ["first", address, events, seconds] => {
+            let length = Duration::from_secs(parsed(seconds)?);
+            let waited_us = first::waits(parsed(address)?, parsed(events)?, length)?;
+            println!("{}", quantiles(&waited_us));
+            Ok(())
+        }
         ["hit-ratio"] => hit_ratio::run(false),
         ["hit-ratio", "--smoke"] => hit_ratio::run(true),
         ["entry-cost", policy, body] => entry_cost::run(named(policy)?, parsed(body)?),
@@ -55,6 +75,21 @@ fn run(words: &[&str]) -> io::Result<()> {
             hit_ratio::hit_cost(100_000);
             Ok(())
         }
+        _ => Err(io::Error::other(USAGE)),
+    }
+}
+
+/// How many there are, the middle one and the 99th of 100, of what is sorted.
+fn quantiles(sorted: &[u128]) -> String {
+    let count = sorted.len();
+    let at = |of_100: usize| sorted.get(count * of_100 / 100).copied().unwrap_or(0);
+    format!("{count} {} {}", at(50), at(99))
+}
+
+fn form_named(form: &str) -> io::Result<burst::Form> {
+    match form {
+        "GET" => Ok(burst::Form::Get),
+        "POST" => Ok(burst::Form::Post),
         _ => Err(io::Error::other(USAGE)),
     }
 }
