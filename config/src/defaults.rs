@@ -74,6 +74,10 @@ pub(crate) const HEURISTIC_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Of a query parameter in a cache rule; longer ones are nobody's.
 pub(crate) const PARAMETER_BYTES_MAX: usize = 128;
 /// And never more than a quarter of what the container may use.
+/// Some days of answers on any disk, and an index of them of a few megabytes.
+pub(crate) const DISK_BYTES: u64 = 1024 * MIB;
+/// A local disk answers in less; one that is shared or busy is skipped rather than waited for.
+pub(crate) const DISK_TIMEOUT: Duration = Duration::from_millis(20);
 pub(crate) const MEMORY_BYTES: u64 = 256 * MIB;
 /// Below this a memory tier holds nothing useful.
 pub(crate) const MEMORY_BYTES_MIN: u64 = MIB;

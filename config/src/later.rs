@@ -23,8 +23,8 @@ const WORDS: &[(&str, &[&str])] = &[
     ("upstreams.*.balance", &["cheapest", "hash"]),
     ("identity.tenant", &["jwt", "mtls"]),
     ("routes[].dialect", &["bedrock", "vertex", "azure", "grpc"]),
-    ("routes[].cache.tiers[]", &["postgres", "disk"]),
-    ("routes[].cache.tiers[].name", &["postgres", "disk"]),
+    ("routes[].cache.tiers[]", &["postgres"]),
+    ("routes[].cache.tiers[].name", &["postgres"]),
     ("resources[].kind", &["storage", "network", "fixed"]),
 ];
 

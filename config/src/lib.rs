@@ -304,6 +304,18 @@ pub struct Cache {
     /// `None`: instances do not wait for each other's upstream calls.
     pub redis_lease: Option<RedisLease>,
     pub memcached: CacheStore,
+    /// `None`: nothing is kept on a disk.
+    pub disk: Option<Disk>,
+}
+
+/// Entries on a local disk, in the data directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// Of all files together.
+    pub bytes_max: u64,
+    /// What one read may cost a caller.
+    pub timeout: Duration,
+    pub store: CacheStore,
 }
 
 /// How one upstream call is made for a whole fleet.

@@ -314,6 +314,20 @@ pub(crate) struct RawCache {
     pub(crate) memory: Option<RawMemory>,
     pub(crate) redis: Option<RawCacheRedis>,
     pub(crate) memcached: Option<RawCacheStore>,
+    pub(crate) disk: Option<RawDisk>,
+}
+
+/// Entries on a local disk, in data_dir; they survive a restart.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawDisk {
+    /// Of all files together, 1MiB to 1TiB. Default: 1GiB.
+    pub(crate) size: Option<SizeText>,
+    /// What one read may cost a caller. Default: 20ms.
+    pub(crate) timeout: Option<DurationText>,
+    /// Default: none. Compressed files are read either way.
+    pub(crate) compression: Option<RawCompression>,
+    pub(crate) encryption: Option<RawEncryption>,
 }
 
 /// How entries are written to a store outside the process.

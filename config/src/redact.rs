@@ -6,7 +6,7 @@
 mod rules;
 
 use crate::{
-    AliasUnit, Balance, CacheMode, CachePolicy, CacheStore, Class, Config, Endpoint,
+    AliasUnit, Balance, CacheMode, CachePolicy, CacheStore, Class, Config, Disk, Endpoint,
     EvictionPolicy, HostHeader, HttpPolicy, InjectUsage, Listener, LogFormat, LogLevel, Match,
     MemcachedServer, PathRule, Redis, RedisLease, RedisMode, RedisUrl, ResourceKind, Route, Secret,
     SecretSource, TenantSource, Trust, Upstream, UpstreamTls,
@@ -52,6 +52,7 @@ pub fn redacted(config: &Config) -> Value {
             },
             "redis": with_lease(entries(&config.cache.redis), config.cache.redis_lease),
             "memcached": entries(&config.cache.memcached),
+            "disk": config.cache.disk.as_ref().map(disk),
         },
         "prices": {
             "book": if config.prices.builtin { "builtin" } else { "none" },
@@ -78,6 +79,15 @@ fn with_lease(mut entries: Value, lease: Option<RedisLease>) -> Value {
         entries.insert("lease".to_owned(), lease);
     }
     entries
+}
+
+fn disk(disk: &Disk) -> Value {
+    let mut shown = entries(&disk.store);
+    if let Some(shown) = shown.as_object_mut() {
+        shown.insert("size".to_owned(), show_size(disk.bytes_max).into());
+        shown.insert("timeout".to_owned(), show_duration(disk.timeout).into());
+    }
+    shown
 }
 
 fn entries(store: &CacheStore) -> Value {

@@ -30,6 +30,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     changed("cache.redis", old.cache.redis != new.cache.redis);
     changed("stores.memcached", old.memcached != new.memcached);
     changed("cache.memcached", old.cache.memcached != new.cache.memcached);
+    changed("cache.disk", old.cache.disk != new.cache.disk);
     let (was, is) = (&old.cache, &new.cache);
     changed("cache.memory.size", was.memory_bytes_max != is.memory_bytes_max);
     changed("cache.memory.policy", was.memory_policy != is.memory_policy);
@@ -60,6 +61,7 @@ pub fn keep_what_needs_a_restart(old: &Config, mut new: Config) -> Config {
     new.cache.redis.clone_from(&old.cache.redis);
     new.memcached.clone_from(&old.memcached);
     new.cache.memcached.clone_from(&old.cache.memcached);
+    new.cache.disk.clone_from(&old.cache.disk);
     new.cache.memory_bytes_max = old.cache.memory_bytes_max;
     new.cache.memory_policy = old.cache.memory_policy;
     new

@@ -183,6 +183,7 @@ pub enum Tier {
     Memory,
     Redis,
     Memcached,
+    Disk,
 }
 
 /// Who may be answered from whose entry.
@@ -327,6 +328,7 @@ impl Tier {
             Self::Memory => "memory",
             Self::Redis => "redis",
             Self::Memcached => "memcached",
+            Self::Disk => "disk",
         }
     }
 }

@@ -281,6 +281,7 @@ pub(crate) fn label(tier: TierName) -> TierLabel {
         TierName::Memory => TierLabel::Memory,
         TierName::Redis => TierLabel::Redis,
         TierName::Memcached => TierLabel::Memcached,
+        TierName::Disk => TierLabel::Disk,
     }
 }
 

@@ -123,6 +123,7 @@ struct Families {
     memory_lookup: Arc<Histogram>,
     redis_lookup: Arc<Histogram>,
     memcached_lookup: Arc<Histogram>,
+    disk_lookup: Arc<Histogram>,
     tokens: IntCounterVec,
     cost: IntCounterVec,
     saved: IntCounterVec,
@@ -220,6 +221,7 @@ impl Metrics {
             TierLabel::Memory => self.families.memory_lookup.observe(took),
             TierLabel::Redis => self.families.redis_lookup.observe(took),
             TierLabel::Memcached => self.families.memcached_lookup.observe(took),
+            TierLabel::Disk => self.families.disk_lookup.observe(took),
         }
     }
 
@@ -373,6 +375,7 @@ impl Families {
             memory_lookup: lookup(TierLabel::Memory),
             redis_lookup: lookup(TierLabel::Redis),
             memcached_lookup: lookup(TierLabel::Memcached),
+            disk_lookup: lookup(TierLabel::Disk),
             tokens: counter(&names::TOKENS)?,
             cost: counter(&names::COST)?,
             saved: counter(&names::SAVED)?,

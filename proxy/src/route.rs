@@ -178,6 +178,7 @@ fn plan(cache: &config::CachePolicy, ttl_ms: impl Fn(&config::TierUse) -> u64) -
             config::Tier::Memory => TierName::Memory,
             config::Tier::Redis => TierName::Redis,
             config::Tier::Memcached => TierName::Memcached,
+            config::Tier::Disk => TierName::Disk,
         },
         ttl_ms: ttl_ms(used),
         entry_bytes_max: used.entry_bytes_max.unwrap_or(u64::MAX),

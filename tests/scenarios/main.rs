@@ -19,6 +19,7 @@ mod busy;
 mod cache_content;
 mod cache_deadline;
 mod cache_dialects;
+mod cache_disk;
 mod cache_epoch;
 mod cache_flight;
 mod cache_forms;

@@ -52,13 +52,18 @@ fn stores(review: &mut Review<'_>, config: &Config) {
         let store = match tier {
             Tier::Redis => "Redis",
             Tier::Memcached => "Memcached",
-            Tier::Memory => "memory",
+            Tier::Memory | Tier::Disk => "nothing",
         };
         let message = format!(
             "not set while {store} is shared: instances whose upstreams have equal names \
             share their entries; set it, or TOLLGATE_NAMESPACE"
         );
         review.advise("cache.namespace", message);
+    }
+    if cache.disk.is_some()
+        && !config.routes.iter().any(|route| uses(&route.cache.tiers, Tier::Disk))
+    {
+        review.advise("cache.disk", "no route's cache.tiers names disk");
     }
     for (tier, is_there, entries) in stores {
         let name = tier.name();

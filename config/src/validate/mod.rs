@@ -44,11 +44,16 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
     let upstreams = upstream::upstreams(review, raw.upstreams);
     let identity = identity(review, raw.identity.unwrap_or_default());
     let (classes, class_default) = classes(review, raw.classes);
-    let tiers = [(Tier::Redis, redis.is_some()), (Tier::Memcached, memcached.is_some())];
+    let raw_cache = raw.cache.unwrap_or_default();
+    let tiers = [
+        (Tier::Redis, redis.is_some()),
+        (Tier::Memcached, memcached.is_some()),
+        (Tier::Disk, raw_cache.disk.is_some()),
+    ];
     let known = route::Known { upstreams: &upstreams, classes: &classes, stores: &tiers };
     let routes = route::routes(review, raw.routes, &known);
     let metrics = edge::metrics(review, telemetry.metrics.unwrap_or_default(), overrides, &routes);
-    let cache = cache(review, &raw.cache.unwrap_or_default());
+    let cache = cache(review, &raw_cache);
     let prices = prices(review, raw.prices.unwrap_or_default());
     let resources = resources(review, raw.resources.unwrap_or_default());
 
@@ -204,6 +209,7 @@ fn cache(review: &mut Review<'_>, raw: &RawCache) -> Cache {
         RawEvictionPolicy::Lru => EvictionPolicy::Lru,
         RawEvictionPolicy::Cost => EvictionPolicy::Cost,
     });
+    let disk = raw.disk.as_ref().map(|raw| store::disk(review, raw));
     Cache {
         namespace,
         memory_bytes_max: bytes,
@@ -211,6 +217,7 @@ fn cache(review: &mut Review<'_>, raw: &RawCache) -> Cache {
         redis,
         redis_lease,
         memcached,
+        disk,
     }
 }
 

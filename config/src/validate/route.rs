@@ -312,9 +312,11 @@ fn tiers(
             RawTierName::Memory => Tier::Memory,
             RawTierName::Redis => Tier::Redis,
             RawTierName::Memcached => Tier::Memcached,
+            RawTierName::Disk => Tier::Disk,
         };
         if known.stores.contains(&(tier, false)) {
-            review.report(&path, format!("needs stores.{}", tier.name()));
+            let place = if tier == Tier::Disk { "cache" } else { "stores" };
+            review.report(&path, format!("needs {place}.{}", tier.name()));
         }
         if !seen.insert(tier) {
             review.report(&path, format!("{} appears twice", tier.name()));

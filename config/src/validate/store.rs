@@ -2,8 +2,8 @@
 
 use super::endpoint;
 use crate::{
-    CacheStore, Encryption, EncryptionKey, Memcached, RedisLease, defaults,
-    raw::{RawCompression, RawEncryption, RawLeaseRule, RawMemcached, RawSecret},
+    CacheStore, Disk, Encryption, EncryptionKey, Memcached, RedisLease, defaults,
+    raw::{RawCompression, RawDisk, RawEncryption, RawLeaseRule, RawMemcached, RawSecret},
     raw_route::{RawOnOff, RawSwitch},
     review::Review,
     secret::KEY_IS,
@@ -34,6 +34,25 @@ pub(super) fn memcached(review: &mut Review<'_>, raw: RawMemcached) -> Memcached
 const LEASE_TTL_MIN: Duration = Duration::from_millis(100);
 /// … and the dead be missed.
 const LEASE_TTL_MAX: Duration = Duration::from_secs(300);
+
+pub(super) fn disk(review: &mut Review<'_>, raw: &RawDisk) -> Disk {
+    let size = raw.size.as_ref();
+    let range = defaults::MEMORY_BYTES_MIN..=(1 << 40);
+    Disk {
+        bytes_max: review.size_within(
+            "cache.disk.size".to_owned(),
+            size,
+            defaults::DISK_BYTES,
+            range,
+        ),
+        timeout: review.duration(
+            "cache.disk.timeout".to_owned(),
+            raw.timeout.as_ref(),
+            defaults::DISK_TIMEOUT,
+        ),
+        store: entries(review, "disk", raw.compression, raw.encryption.as_ref()),
+    }
+}
 
 /// `name`: of the store, under `cache`.
 pub(super) fn entries(

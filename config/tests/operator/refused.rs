@@ -33,7 +33,7 @@ routes:
     upstream: model
     dialect: bedrock
     cache:
-      tiers: [memory, disk, { name: postgres }]
+      tiers: [memory, postgres, { name: postgres }]
       stale: {}
       hot: {}
 cache: { warm: {} }
@@ -54,7 +54,7 @@ cache: { warm: {} }
     upstreams.model.retries: not in this version
     identity.tenant.jwt: not in this version
     routes[0].cache.hot: not in this version
-    routes[0].cache.tiers[1]: disk: not in this version
+    routes[0].cache.tiers[1]: postgres: not in this version
     routes[0].cache.tiers[2].name: postgres: not in this version
     routes[0].dialect: bedrock: not in this version
     routes[0].cache.stale: without mode: http, not in this version

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   DIR/ab/abcdef…     "TGD\x01" until_ms u64 │ the entry, wrapped      (the key in hex names the file)
-//!   DIR/new/N          a file that is not whole yet
+//!   DIR/new/0          a file that is not whole yet
+//!   DIR/versions       which version of each model they are of
 //! ```
 //!
 //! A disk is a store like any other: it is waited for briefly, on threads of its own, and skipped
@@ -16,15 +17,19 @@
 
 mod files;
 mod index;
+mod versions;
 mod writes;
 
+use self::versions::Remembered;
 use crate::{
     codec,
     counters::TierCounters,
     entry::Entry,
     generations::Generations,
     key::{CacheKey, Check},
+    outer::queue::{self, Queue, Write},
     tiers::Ack,
+    versions::Versions,
     wrap::{Seals, Unreadable, Wrapper, Wrapping},
 };
 use bytes::Bytes;
@@ -45,7 +50,6 @@ use tokio::{
     time::{self, Instant},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use writes::{Queue, Write};
 
 /// Reads under way; more are skipped. Each holds a thread while the disk is slow.
 const READS_MAX: usize = 32;
@@ -103,6 +107,7 @@ struct Disk {
     wrapping: Wrapping,
     files: Files,
     index: Index,
+    remembered: Remembered,
     generations: Arc<Generations>,
     counters: Arc<TierCounters>,
     /// It hung, and is left alone until then: milliseconds since `began`.
@@ -130,11 +135,13 @@ impl DiskTier {
     pub fn start(
         settings: DiskSettings,
         generations: Arc<Generations>,
+        versions: Arc<Versions>,
+        now_ms: u64,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> io::Result<Self> {
         let files = Files::open(&settings.dir, settings.value_bytes_max)?;
-        let (queue, queued) = writes::queue(settings.queue_entries_max, settings.queue_bytes_max);
+        let (queue, queued) = queue::queue(settings.queue_entries_max, settings.queue_bytes_max);
         let disk = Arc::new(Disk {
             wrapping: Wrapping {
                 compress: settings.compress,
@@ -143,6 +150,7 @@ impl DiskTier {
             },
             files,
             index: Index::new(settings.size_max),
+            remembered: Remembered::read(&settings.dir, versions, now_ms),
             settings,
             generations,
             counters: Arc::default(),
@@ -153,9 +161,9 @@ impl DiskTier {
         });
         let (reader, over) = (disk.clone(), stop.clone());
         tasks.spawn_blocking(move || reader.read_all(&over));
-        tasks.spawn(queued.write_all(
+        tasks.spawn(disk.clone().write_all(
+            queued,
             Wrapper::new(disk.wrapping.clone()),
-            disk.clone(),
             stop.clone(),
         ));
         Ok(Self { disk, queue, reads: Arc::new(Semaphore::new(READS_MAX)) })
@@ -248,22 +256,14 @@ impl DiskTier {
 
     /// Puts `entry` on its way; it is forgotten after `ttl_ms`. Never waits. `ack` is paid when it
     /// is written or given up.
-    pub fn store(
-        &self,
-        key: CacheKey,
-        entry: Arc<Entry>,
-        ttl_ms: u64,
-        now_ms: u64,
-        ack: Option<Ack>,
-    ) {
+    pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, ack: Option<Ack>) {
         let (counters, settings) = (&self.disk.counters, &self.disk.settings);
         let most = u64::try_from(settings.value_bytes_max).unwrap_or(u64::MAX);
-        let until_ms = now_ms.saturating_add(ttl_ms);
         if entry.weight() > most.min(settings.size_max) {
             counters.dropped_large.add_one();
         } else if !self.is_up() {
             counters.dropped_down.add_one();
-        } else if !self.queue.push(Write { key, entry, until_ms, ack }) {
+        } else if !self.queue.push(Write { key, entry, ttl_ms, ack }) {
             counters.dropped_full.add_one();
         }
     }
@@ -274,6 +274,11 @@ impl DiskTier {
             let disk = self.disk.clone();
             task::spawn_blocking(move || disk.forget(key));
         }
+    }
+
+    /// Gives all room back.
+    pub fn clear(&self) {
+        self.sweep(u64::MAX);
     }
 
     /// Gives the room of what is past its time back. For a task that runs now and then.

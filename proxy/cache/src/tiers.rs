@@ -12,8 +12,10 @@ pub use plan::{Plan, TierUse, Writes};
 
 use crate::{
     counters::TierCounters,
+    disk::DiskTier,
     entry::Entry,
     generations::{Generations, Stamp, Standing, Subject, Target},
+    journal::Journal,
     key::{CacheKey, Check},
     memcached::MemcachedTier,
     memory::MemoryTier,
@@ -29,6 +31,7 @@ pub enum TierName {
     Memory,
     Redis,
     Memcached,
+    Disk,
 }
 
 /// An answer from the cache.
@@ -77,6 +80,7 @@ impl Stored {
 pub enum Outer {
     Redis(RedisTier),
     Memcached(MemcachedTier),
+    Disk(DiskTier),
 }
 
 /// All tiers, and what they share.
@@ -84,6 +88,8 @@ pub enum Outer {
 pub struct Tiers {
     memory: MemoryTier,
     outer: Box<[Outer]>,
+    /// Where no store keeps the purges and something survives a restart.
+    journal: Option<Journal>,
     generations: Arc<Generations>,
     versions: Arc<Versions>,
 }
@@ -94,6 +100,7 @@ impl TierName {
             Self::Memory => "memory",
             Self::Redis => "redis",
             Self::Memcached => "memcached",
+            Self::Disk => "disk",
         }
     }
 }
@@ -103,6 +110,7 @@ impl Outer {
         match self {
             Self::Redis(_) => TierName::Redis,
             Self::Memcached(_) => TierName::Memcached,
+            Self::Disk(_) => TierName::Disk,
         }
     }
 
@@ -111,6 +119,7 @@ impl Outer {
         match self {
             Self::Redis(redis) => redis.is_up(),
             Self::Memcached(memcached) => memcached.is_up(),
+            Self::Disk(disk) => disk.is_up(),
         }
     }
 
@@ -118,6 +127,7 @@ impl Outer {
         match self {
             Self::Redis(redis) => redis.counters(),
             Self::Memcached(memcached) => memcached.counters(),
+            Self::Disk(disk) => disk.counters(),
         }
     }
 
@@ -126,6 +136,7 @@ impl Outer {
         match self {
             Self::Redis(redis) => redis.timeout(),
             Self::Memcached(memcached) => memcached.timeout(),
+            Self::Disk(disk) => disk.timeout(),
         }
     }
 
@@ -134,6 +145,7 @@ impl Outer {
         match self {
             Self::Redis(redis) => redis.queued_bytes(),
             Self::Memcached(memcached) => memcached.queued_bytes(),
+            Self::Disk(disk) => disk.queued_bytes(),
         }
     }
 
@@ -142,6 +154,7 @@ impl Outer {
         match self {
             Self::Redis(redis) => redis.purges_pending(),
             Self::Memcached(memcached) => memcached.purges_pending(),
+            Self::Disk(_) => 0,
         }
     }
 
@@ -150,6 +163,8 @@ impl Outer {
         match self {
             Self::Redis(redis) => redis.purge(subject).await,
             Self::Memcached(memcached) => memcached.purge(subject).await,
+            // It keeps no purges: see [`Tiers::keeper`].
+            Self::Disk(_) => false,
         }
     }
 
@@ -157,6 +172,7 @@ impl Outer {
         match self {
             Self::Redis(redis) => redis.look_up(key, check, now_ms).await,
             Self::Memcached(memcached) => memcached.look_up(key, check, now_ms).await,
+            Self::Disk(disk) => disk.look_up(key, check, now_ms).await,
         }
     }
 
@@ -164,6 +180,7 @@ impl Outer {
         match self {
             Self::Redis(redis) => redis.store(key, entry, ttl_ms, owed),
             Self::Memcached(memcached) => memcached.store(key, entry, ttl_ms, owed.ack),
+            Self::Disk(disk) => disk.store(key, entry, ttl_ms, owed.ack),
         }
     }
 }
@@ -177,7 +194,13 @@ impl Tiers {
         generations: Arc<Generations>,
         versions: Arc<Versions>,
     ) -> Self {
-        Self { memory, outer: outer.into(), generations, versions }
+        Self { memory, outer: outer.into(), journal: None, generations, versions }
+    }
+
+    /// With purges that survive a restart. Only where no store keeps them.
+    #[must_use]
+    pub fn with_journal(self, journal: Option<Journal>) -> Self {
+        Self { journal, ..self }
     }
 
     /// The stamp of a fill that begins now: to be taken before the upstream is asked.
@@ -302,8 +325,14 @@ impl Tiers {
         self.generations.purge_here(subject);
         // Void they are already; these two also give their bytes back at once.
         match target {
-            Target::Key(key) => self.memory.remove(&key),
-            Target::All => self.memory.clear(),
+            Target::Key(key) => {
+                self.memory.remove(&key);
+                self.disk().inspect(|disk| disk.remove(key));
+            }
+            Target::All => {
+                self.memory.clear();
+                self.disk().inspect(|disk| disk.clear());
+            }
             Target::Tag(_) | Target::Route(_) | Target::Model(_) | Target::Tenant(_) => {}
         }
         self.tell(subject).await
@@ -324,6 +353,10 @@ impl Tiers {
     }
 
     async fn tell(&self, subject: Subject) -> Purged {
+        if let Some(journal) = &self.journal {
+            let is_kept = journal.purge(subject).await;
+            return Purged { reach: Reach::Instance, pending: !is_kept };
+        }
         let Some(keeper) = self.keeper() else {
             return Purged { reach: Reach::Instance, pending: false };
         };
@@ -337,6 +370,7 @@ impl Tiers {
     /// Frees what may no longer be given and nobody asks for. For a task that runs now and then.
     pub fn sweep(&self, now_ms: u64) {
         self.memory.sweep(now_ms, &self.generations);
+        self.disk().inspect(|disk| disk.sweep(now_ms));
     }
 
     pub fn memory(&self) -> &MemoryTier {
@@ -346,7 +380,14 @@ impl Tiers {
     /// Who numbers the fleet's purges: the first. The one who puts them together puts them in that
     /// order, and tells the others that they are shelves.
     fn keeper(&self) -> Option<&Outer> {
-        self.outer.first()
+        self.outer.first().filter(|outer| outer.name() != TierName::Disk)
+    }
+
+    pub fn disk(&self) -> Option<&DiskTier> {
+        self.outer.iter().find_map(|outer| match outer {
+            Outer::Disk(disk) => Some(disk),
+            Outer::Redis(_) | Outer::Memcached(_) => None,
+        })
     }
 
     /// The tiers outside memory, the keeper of the fleet's purges first.
@@ -361,7 +402,7 @@ impl Tiers {
     pub fn redis(&self) -> Option<&RedisTier> {
         self.outer.iter().find_map(|outer| match outer {
             Outer::Redis(redis) => Some(redis),
-            Outer::Memcached(_) => None,
+            Outer::Memcached(_) | Outer::Disk(_) => None,
         })
     }
 

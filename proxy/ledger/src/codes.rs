@@ -61,6 +61,7 @@ codes! {
         Memory = 1 "memory",
         Redis = 2 "redis",
         Memcached = 3 "memcached",
+        Disk = 4 "disk",
     }
 }
 

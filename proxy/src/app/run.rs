@@ -31,8 +31,10 @@ use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_cache::{
     counters::TierCounters,
+    disk::DiskTier,
     flight::Flights,
     generations::Generations,
+    journal::Journal,
     memcached::MemcachedTier,
     memo::RawMemo,
     memory::{MemoryTier, Policy},
@@ -69,6 +71,8 @@ pub enum StartError {
     Prices(String),
     #[error("data_dir: the ledger cannot be opened")]
     Ledger(#[source] LedgerError),
+    #[error("cache.disk: {} cannot be used; see that it is a directory we may write to", .0.display())]
+    Disk(PathBuf, #[source] io::Error),
     #[error("stores.redis: {0}")]
     Redis(String),
     #[error("cache.{store}.encryption: {key} has no key")]
@@ -322,8 +326,21 @@ fn cache_parts(
         let tier = MemcachedTier::start(settings, generations.clone(), tasks, stop);
         outer.push(Outer::Memcached(tier));
     }
+    let mut journal = None;
+    if let Some(disk) = &config.cache.disk {
+        let dir = config.data_dir.join("cache");
+        if outer.is_empty() {
+            let opened = Journal::open(&dir, generations.clone());
+            journal = Some(opened.map_err(|error| StartError::Disk(dir.clone(), error))?);
+        }
+        let settings = super::stores::disk(disk, &dir)?;
+        let (known, now_ms) = (versions.clone(), crate::cache::now_ms());
+        let tier = DiskTier::start(settings, generations.clone(), known, now_ms, tasks, stop);
+        outer.push(Outer::Disk(tier.map_err(|error| StartError::Disk(dir, error))?));
+    }
+    let tiers = Tiers::new(memory, outer, generations, versions.clone());
     Ok(CacheParts {
-        tiers: Tiers::new(memory, outer, generations, versions.clone()),
+        tiers: tiers.with_journal(journal),
         versions,
         memo: RawMemo::new(BODIES_REMEMBERED_MAX),
         entry_bytes_max: ENTRY_BYTES_MAX,

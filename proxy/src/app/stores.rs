@@ -1,14 +1,16 @@
-//! From what the configuration says of Memcached to what its tier is given.
+//! From what the configuration says of Memcached and the disk to what their tiers are given.
 
 use super::{
     redis::{namespace, seals},
     run::StartError,
 };
+use std::path::Path;
 use tollgate_cache::{
+    disk::DiskSettings,
     memcached::{Address, MemcachedSettings},
     outer::{Limits, Role},
 };
-use tollgate_config::{Config, Memcached, MemcachedServer};
+use tollgate_config::{Config, Disk, Memcached, MemcachedServer};
 
 pub(super) fn memcached(
     config: &Config,
@@ -27,4 +29,15 @@ pub(super) fn memcached(
     };
     let settings = MemcachedSettings::new(servers.collect(), namespace(config));
     Ok(MemcachedSettings { role, limits, ..settings })
+}
+
+/// `dir`: of all that the cache keeps on the disk.
+pub(super) fn disk(disk: &Disk, dir: &Path) -> Result<DiskSettings, StartError> {
+    Ok(DiskSettings {
+        size_max: disk.bytes_max,
+        read_timeout: disk.timeout,
+        compress: disk.store.compress,
+        seals: seals("disk", &disk.store)?,
+        ..DiskSettings::new(dir.join("entries"))
+    })
 }

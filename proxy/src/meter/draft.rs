@@ -139,6 +139,7 @@ impl Draft {
             TierLabel::Memory => CacheTier::Memory,
             TierLabel::Redis => CacheTier::Redis,
             TierLabel::Memcached => CacheTier::Memcached,
+            TierLabel::Disk => CacheTier::Disk,
         };
         record.reason = self.reason.map_or(Reason::None, Reason::from_name);
         if self.lane.access {

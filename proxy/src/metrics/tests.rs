@@ -394,7 +394,14 @@ fn the_present_is_told_in_rates() {
     assert_eq!(rates.calls_per_second, 2.1);
     assert_eq!(
         rates.hit_ratio,
-        HitRatio { all: 0.85, memory: 0.75, redis: 0.05, memcached: 0.0, collapsed: 0.05 }
+        HitRatio {
+            all: 0.85,
+            memory: 0.75,
+            redis: 0.05,
+            memcached: 0.0,
+            disk: 0.0,
+            collapsed: 0.05
+        }
     );
     assert_eq!(rates.routes.len(), 2);
     assert!(rates.routes[0].p99.abs_diff(Duration::from_millis(200)) < Duration::from_millis(4));

@@ -33,7 +33,9 @@ impl Run {
         let generations = Arc::<Generations>::default();
         let journal = Journal::open(dir.path(), generations.clone()).unwrap();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let tier = DiskTier::start(settings, generations.clone(), &tasks, &stop).unwrap();
+        let tier =
+            DiskTier::start(settings, generations.clone(), Arc::default(), NOW_MS, &tasks, &stop)
+                .unwrap();
         let mut state = tier.state();
         let up = state.wait_for(|state| *state == DiskState::Up);
         time::timeout(PATIENCE, up).await.unwrap().unwrap();
@@ -46,7 +48,7 @@ impl Run {
     }
 
     fn store(&self, n: u8, body: &'static [u8]) {
-        self.tier.store(key(n), self.entry(n, body), 60_000, NOW_MS, None);
+        self.tier.store(key(n), self.entry(n, body), 60_000, None);
     }
 
     async fn find(&self, n: u8) -> Option<Entry> {

@@ -53,7 +53,7 @@ pub(crate) struct Queued {
 /// this is dropped.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    writes: Vec<Write>,
+    pub(crate) writes: Vec<Write>,
     _acks: Vec<Ack>,
     weight: u64,
     bytes: Arc<AtomicU64>,
