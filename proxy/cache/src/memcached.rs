@@ -1,11 +1,11 @@
 //! The Memcached tier: answers shared by a fleet, on servers that know nothing of each other.
 //!
-//! A key lives on one server, which its digest chooses ([`place`]). Each server has a gate of its
+//! A key lives on one server, which its digest chooses (`place`). Each server has a gate of its
 //! own: one that is dead costs its share of the keys and nothing else. What a caller waits for is
 //! one read time-out, once, as with every store ([`crate::outer`]).
 //!
 //! As the *keeper* of the fleet's purges memcached is the weakest of the stores: it tells nobody of
-//! anything. The table of purges is one value on one server ([`table`]); whoever purges replaces
+//! anything. The table of purges is one value on one server (`table`); whoever purges replaces
 //! it, and the others look at its number once in each `probe_interval`. If it is lost (restart,
 //! flush, eviction), a new epoch begins, and everything older is void.
 //!
