@@ -35,7 +35,7 @@ use crate::{
     route::Route,
 };
 use http::{HeaderMap, Method, request};
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 use tokio::time::Instant;
 use tollgate_cache::{
     cache_control::RequestControl,
@@ -220,12 +220,15 @@ async fn content(
     let model = known.model.as_deref().unwrap_or_default();
     let version = version::current(parts, &route.destination, model);
     let (method, fresh) = (head.method.as_str(), wish.no_cache);
-    let query = ask.operation.key_query(head.uri.query());
+    let query = key_query(ask.operation, head.uri.query(), rule, caller);
     let query = query.as_deref();
     let asking =
         Asking { route, ask, head, method, host: None, query, digest, model, scope, fresh };
     if let Some(why) = route.key.lacks(asking.said()) {
         return Consulted::Bypass(why);
+    }
+    if let Err(why) = route.conditions.of_head(known.fitting, &head.headers) {
+        return Consulted::Bypass(why.reason());
     }
     let (key, check) = asking.key(version.as_deref().unwrap_or(VERSION_UNKNOWN));
     if version.is_some()
@@ -238,6 +241,31 @@ async fn content(
         return Consulted::NotCached;
     }
     Consulted::Miss(asking.question(key, check, version, caller))
+}
+
+/// The query as a key has it. A credential in it is left out where it is what the tenant was made
+/// of, or where the operator says who tenants are; else it stands there as a digest.
+fn key_query<'a>(
+    operation: Operation,
+    query: Option<&'a str>,
+    rule: ScopeRule,
+    caller: &Caller,
+) -> Option<Cow<'a, str>> {
+    let asked = operation.key_query(query);
+    let is_tenant = |credential: &str| {
+        let says_nothing = credential.is_empty() || rule == ScopeRule::Shared;
+        says_nothing || caller.tenant_configured || caller.tenant.is_of_key(credential.as_bytes())
+    };
+    if operation.query_credentials(query).all(is_tenant) {
+        return asked;
+    }
+    let mut digest = blake3::Hasher::new_derive_key("tollgate 2026-11 credentials in a query");
+    for credential in operation.query_credentials(query) {
+        digest.update(credential.as_bytes()).update(b"&");
+    }
+    let digest = digest.finalize().to_hex();
+    let digest = digest.get(..32).unwrap_or_default();
+    Some(Cow::Owned(format!("{}&key={digest}", asked.unwrap_or_default())))
 }
 
 /// The nearest entry that this caller may have.

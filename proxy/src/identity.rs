@@ -158,6 +158,11 @@ impl Tenant {
         Self::Key(name)
     }
 
+    /// Whether this is the tenant that `credential` makes.
+    pub(crate) fn is_of_key(&self, credential: &[u8]) -> bool {
+        *self == Self::of_key(credential)
+    }
+
     /// Nobody is, by a name of their own, who has none, or who is known by a credential:
     /// in keys and in the ledger they would be one.
     fn named(name: HeaderValue) -> Self {

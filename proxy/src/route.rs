@@ -103,7 +103,7 @@ impl Route {
     ) -> Self {
         let header = |name: &str| HeaderName::from_bytes(name.as_bytes()).ok();
         let class_header = config.class.header.as_deref().and_then(header);
-        let key = KeyRule::new(&config.cache);
+        let key = KeyRule::new(&config.cache, &config.matches.path);
         let conditions = Conditions::new(&config.cache);
         let plan = plan(&config.cache, |used| millis(used.ttl));
         let http = HttpRules::new(&config.cache);

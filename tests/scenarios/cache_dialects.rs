@@ -330,6 +330,15 @@ async fn a_credential_in_the_query_is_the_tenant_and_no_part_of_the_question() {
     assert_hit(&apart.client.post(&path("a"), &question).await);
     assert_hit(&apart.client.post_with(GENERATE, &[("x-goog-api-key", "a")], &question).await);
 
+    // One that is not what the tenant was made of parts callers, too.
+    let gateway = [("authorization", "Bearer gateway")];
+    for target in ["a", "b", "a&key=c"] {
+        let first = apart.client.post_with(&path(target), &gateway, &question).await;
+        assert_miss(&first);
+        assert_hit(&apart.client.post_with(&path(target), &gateway, &question).await);
+    }
+    assert_miss(&apart.client.post(&path("a&key=d"), &question).await);
+
     let shared = world(None, json!({ "scope": "shared" })).await;
     assert_miss(&shared.client.post(&path("a"), &question).await);
     assert_hit(&shared.client.post(&path("b"), &question).await);

@@ -243,3 +243,31 @@ async fn two_routes_that_look_at_different_parts_never_share_an_answer() {
     }
     assert_eq!(world.standin.counts().calls, 6, "each has its own");
 }
+
+#[tokio::test]
+async fn what_a_service_may_read_of_a_bodys_kind_is_part_of_the_question() {
+    let world = plain(json!({})).start().await;
+    let kinds = [
+        "application/json",
+        "application/vnd.a.v1+json",
+        "application/vnd.a.v2+json",
+        "application/json; charset=iso-8859-1",
+    ];
+    for kind in kinds {
+        assert_miss(&send(&world, "/echo", &[("content-type", kind)], r#"{"a":1}"#).await);
+        assert_hit(&send(&world, "/echo", &[("content-type", kind)], r#"{ "a": 1 }"#).await);
+    }
+    let plain = [("content-type", "Application/JSON; charset=utf-8")];
+    assert_hit(&send(&world, "/echo", &plain, r#"{"a":1}"#).await);
+
+    let form = |file: &str| {
+        format!("--b\r\ncontent-disposition: form-data; name=\"a\"{file}\r\n\r\nx\r\n--b--\r\n")
+    };
+    let kind = [("content-type", "multipart/form-data; boundary=b")];
+    for file in ["", "; filename=\"a.csv\"", "; filename=\"b.pdf\""] {
+        assert_miss(&send(&world, "/echo", &kind, form(file)).await);
+        assert_hit(&send(&world, "/echo", &kind, form(file)).await);
+    }
+    let other = [("content-type", "multipart/form-data; boundary=b; charset=utf-16")];
+    assert_miss(&send(&world, "/echo", &other, form("")).await);
+}

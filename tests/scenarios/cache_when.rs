@@ -157,6 +157,7 @@ async fn the_kind_of_a_question_or_answer_says_how_long_it_is_kept() {
             { "request": { "/kind": "faq" }, "ttl": "24h" },
             { "request": { "/kind": "order" }, "answer": { "/method": "POST" }, "ttl": "5m" },
             { "headers": { "x-kind": "static" }, "ttl": "7d" },
+            { "headers": { "x-kind": "live" }, "ttl": "0s" },
         ],
     });
     let world = plain(policy).start().await;
@@ -176,9 +177,12 @@ async fn the_kind_of_a_question_or_answer_says_how_long_it_is_kept() {
         assert_miss(&first);
         assert_ttl(&second, seconds);
     }
-    let (first, second) = ask("live", "static").await;
-    assert_bypass(&first, "ttl-zero");
-    assert_bypass(&second, "ttl-zero");
+    // Also where it has been kept for others.
+    for (kind, header) in [("live", "static"), ("b", "live")] {
+        let (first, second) = ask(kind, header).await;
+        assert_bypass(&first, "ttl-zero");
+        assert_bypass(&second, "ttl-zero");
+    }
 }
 
 #[tokio::test]

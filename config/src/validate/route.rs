@@ -71,9 +71,11 @@ fn route(review: &mut Review<'_>, path: &str, raw: RawRoute, known: &Known<'_>) 
         body_bytes_max: max_body,
         cache: cache(review, &format!("{path}.cache"), raw.cache, known),
     };
-    if route.dialect != Some(Dialect::Http) {
-        when::only_of_plain_calls(review, &format!("{path}.cache"), &route.cache);
+    let (cache_path, is_plain) = (format!("{path}.cache"), route.dialect == Some(Dialect::Http));
+    if !is_plain {
+        when::only_of_plain_calls(review, &cache_path, &route.cache);
     }
+    when::idle(review, &cache_path, &route.cache, is_plain);
     route
 }
 

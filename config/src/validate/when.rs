@@ -78,6 +78,22 @@ pub(super) fn only_of_plain_calls(review: &mut Review<'_>, path: &str, policy: &
     }
 }
 
+/// What would be accepted and never do anything where no dialect reads the answer, or at all.
+pub(super) fn idle(review: &mut Review<'_>, path: &str, policy: &CachePolicy, is_plain: bool) {
+    if is_plain && policy.when.finish_reasons.is_some() {
+        let message = "has no meaning with dialect: http, whose answers do not say how they ended; \
+            use when.answer";
+        review.report(format!("{path}.when.finish_reasons"), message);
+    }
+    for (i, rule) in policy.lifetime.rules.iter().enumerate() {
+        let kept = |status: &u16| policy.when.statuses.contains(status);
+        if !rule.statuses.is_empty() && !rule.statuses.iter().any(kept) {
+            let message = "never fits: when.statuses keeps no answer with any of these";
+            review.report(format!("{path}.ttl_rules[{i}].statuses"), message);
+        }
+    }
+}
+
 fn rule(review: &mut Review<'_>, path: &str, raw: RawTtlRule) -> TtlRule {
     let headers = raw.headers.unwrap_or_default().into_iter().map(|(name, value)| {
         (review.header(member(&format!("{path}.headers"), &name), Some(&name)), value)

@@ -28,6 +28,8 @@ const CHECK_LEN: usize = 8;
 const RECORD_LEN: usize = 8 + 16 + CHECK_LEN;
 /// Beyond so many records the file is written anew with the newest of each subject.
 const RECORDS_MAX: usize = 2 * SUBJECTS_MAX;
+/// Purges that could not be written; more become one purge of everything.
+const WAITING_MAX: usize = 4096;
 const FILE: &str = "purges";
 const FILE_NEW: &str = "purges.new";
 
@@ -41,9 +43,16 @@ pub struct Journal {
 struct Inner {
     dir: PathBuf,
     generations: Arc<Generations>,
-    /// Not written yet, with those who wait for it.
-    waiting: Mutex<Vec<(Subject, oneshot::Sender<bool>)>>,
+    /// Not written yet, with those who wait for it. Nothing about them comes in from a disk.
+    waiting: Mutex<Vec<Waiting>>,
     book: Mutex<Book>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    subject: Subject,
+    /// Taken when its first try has failed: from then on nobody waits.
+    noted: Option<oneshot::Sender<bool>>,
 }
 
 /// The file, and what is in it.
@@ -75,15 +84,42 @@ impl Journal {
     /// Notes a purge. Whether it is on disk.
     pub async fn purge(&self, subject: Subject) -> bool {
         let (noted, heard) = oneshot::channel();
-        lock(&self.inner.waiting).push((subject, noted));
+        self.inner.put(Waiting { subject, noted: Some(noted) });
         let inner = self.inner.clone();
         // It goes on though its asker leaves; who comes meanwhile is written with the next.
         task::spawn_blocking(move || inner.write());
         heard.await.unwrap_or(false)
     }
+
+    /// Tries again what could not be written. For a task that runs now and then.
+    pub fn retry(&self) {
+        if self.pending() > 0 {
+            let inner = self.inner.clone();
+            task::spawn_blocking(move || inner.write());
+        }
+    }
+
+    /// Purges that are in force and not on disk.
+    pub fn pending(&self) -> usize {
+        lock(&self.inner.waiting).len()
+    }
 }
 
 impl Inner {
+    fn put(&self, purge: Waiting) {
+        self.generations.await_number(purge.subject);
+        let mut waiting = lock(&self.waiting);
+        if waiting.len() >= WAITING_MAX {
+            // Nothing is lost: one purge of everything stands for all that waited.
+            self.generations.await_number(Subject::ALL);
+            for gone in waiting.drain(..) {
+                self.generations.number_came(gone.subject);
+            }
+            waiting.push(Waiting { subject: Subject::ALL, noted: None });
+        }
+        waiting.push(purge);
+    }
+
     /// Writes everything that waits, and syncs once.
     fn write(&self) {
         let mut book = lock(&self.book);
@@ -91,20 +127,36 @@ impl Inner {
         if waiting.is_empty() {
             return;
         }
-        let subjects: Vec<Subject> = waiting.iter().map(|(subject, _)| *subject).collect();
+        let subjects: Vec<Subject> = waiting.iter().map(|waiting| waiting.subject).collect();
         let first = book.sequence;
-        let written = book.append(&self.dir, &subjects);
-        if let Err(error) = &written {
+        if let Err(error) = book.append(&self.dir, &subjects) {
             tracing::warn!(%error, "purges are in force, and would be forgotten by a restart");
+            drop(book);
+            self.keep(waiting);
+            return;
         }
         // In force they are already; this puts them in their order.
         for (sequence, subject) in (first.saturating_add(1)..).zip(subjects) {
             self.generations.hear(FleetStamp { epoch: book.epoch, sequence }, subject);
+            self.generations.number_came(subject);
         }
         drop(book);
-        for (_, noted) in waiting {
+        for noted in waiting.into_iter().filter_map(|waiting| waiting.noted) {
             // The asker may have gone; the purge is done all the same.
-            let _gone = noted.send(written.is_ok());
+            let _gone = noted.send(true);
+        }
+    }
+
+    /// To be tried again, before what came meanwhile.
+    fn keep(&self, mut failed: Vec<Waiting>) {
+        let noted = failed.iter_mut().filter_map(|waiting| waiting.noted.take());
+        let noted: Vec<_> = noted.collect();
+        let mut waiting = lock(&self.waiting);
+        failed.append(&mut waiting);
+        *waiting = failed;
+        drop(waiting);
+        for noted in noted {
+            let _gone = noted.send(false);
         }
     }
 }
@@ -165,30 +217,32 @@ impl Book {
     }
 
     fn append(&mut self, dir: &Path, subjects: &[Subject]) -> io::Result<()> {
+        // A number is given with the record: one that a restart would give again must not be in
+        // any entry's stamp.
+        let mut sequence = self.sequence;
+        let mut newest = self.newest.clone();
         let mut bytes = Vec::with_capacity(RECORD_LEN * subjects.len());
         for subject in subjects {
-            self.sequence += 1;
+            sequence += 1;
             if *subject == Subject::ALL {
-                self.newest.clear();
+                newest.clear();
             }
-            self.newest.insert(*subject, self.sequence);
-            bytes.extend_from_slice(&record(self.sequence, *subject));
+            newest.insert(*subject, sequence);
+            bytes.extend_from_slice(&record(sequence, *subject));
         }
-        if self.newest.len() > SUBJECTS_MAX {
-            // As the table in memory does.
-            self.newest = HashMap::from([(Subject::ALL, self.sequence)]);
+        if newest.len() > SUBJECTS_MAX {
+            newest = HashMap::from([(Subject::ALL, sequence)]);
         }
-        self.records = self.records.saturating_add(subjects.len());
-        if self.is_torn || self.records > RECORDS_MAX {
-            let newest = std::mem::take(&mut self.newest);
+        let records = self.records.saturating_add(subjects.len());
+        if self.is_torn || records > RECORDS_MAX {
             self.is_torn = true;
-            *self = Self::begin(dir, self.epoch, self.sequence, newest.clone())
-                .inspect_err(|_| self.newest = newest)?;
+            *self = Self::begin(dir, self.epoch, sequence, newest)?;
             return Ok(());
         }
         self.is_torn = true;
         self.file.write_all(&bytes)?;
         self.file.sync_data()?;
+        (self.sequence, self.newest, self.records) = (sequence, newest, records);
         self.is_torn = false;
         Ok(())
     }
@@ -279,6 +333,30 @@ mod tests {
         let (_journal, generations) = open(&dir);
         assert!(is_void(&generations, before, "a"));
         assert!(!is_void(&generations, after, "a") && !is_void(&generations, before, "b"));
+    }
+
+    /// A purge that could not be written must not lend its number to entries: after a restart the
+    /// number is given again, to a purge that these entries would seem to be younger than.
+    #[tokio::test]
+    async fn a_purge_that_could_not_be_written_has_no_number_and_is_tried_again() {
+        let dir = TempDir::new().unwrap();
+        let (journal, generations) = open(&dir);
+        let before = generations.stamp().fleet;
+        // Even root cannot make a file of that name while a directory has it.
+        lock(&journal.inner.book).is_torn = true;
+        fs::create_dir(dir.path().join(FILE_NEW)).unwrap();
+        generations.purge_here(tag("a"));
+        assert!(!journal.purge(tag("a")).await);
+        assert_eq!((journal.pending(), generations.stamp().fleet), (1, before));
+        assert!(is_void(&generations, before, "a"), "in force all the same");
+        assert!(!is_void(&generations, before, "b"));
+
+        fs::remove_dir(dir.path().join(FILE_NEW)).unwrap();
+        assert!(journal.purge(tag("b")).await);
+        assert_eq!(journal.pending(), 0);
+        drop(journal);
+        let (_journal, generations) = open(&dir);
+        assert!(is_void(&generations, before, "a") && is_void(&generations, before, "b"));
     }
 
     #[tokio::test]

@@ -35,6 +35,8 @@ pub struct Part<'a> {
     /// Its other fields in their order, `content-type` among them; names in lower case. Not the
     /// name that its file has at the caller's.
     pub fields: Vec<(Vec<u8>, &'a [u8])>,
+    /// How it was introduced, names of files included, as it was written.
+    pub disposition: &'a [u8],
     pub content: &'a [u8],
 }
 
@@ -74,7 +76,7 @@ fn read(part: &[u8], at: usize) -> Result<Part<'_>, NotMultipart> {
     if head.len() > HEAD_LEN_MAX {
         return Err(NotMultipart::TooMuch);
     }
-    let (mut name, mut fields) = (None, Vec::new());
+    let (mut name, mut introduced, mut fields) = (None, b"".as_slice(), Vec::new());
     for line in split_lines(head) {
         let mut halves = line.splitn(2, |byte| *byte == b':');
         let (Some(field), Some(value)) = (halves.next(), halves.next()) else { return Err(wrong) };
@@ -89,6 +91,7 @@ fn read(part: &[u8], at: usize) -> Result<Part<'_>, NotMultipart> {
             if name.replace(said).is_some() {
                 return Err(wrong);
             }
+            introduced = value;
         } else if fields.iter().any(|(other, _)| *other == field) {
             return Err(wrong);
         } else if fields.len() == FIELDS_MAX {
@@ -98,7 +101,7 @@ fn read(part: &[u8], at: usize) -> Result<Part<'_>, NotMultipart> {
         }
     }
     let content = content.get(4..).unwrap_or_default();
-    Ok(Part { name: name.ok_or(wrong)?, fields, content })
+    Ok(Part { name: name.ok_or(wrong)?, fields, disposition: introduced, content })
 }
 
 fn split_lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -224,9 +227,15 @@ mod tests {
                 Part {
                     name: b"image",
                     fields: vec![(b"content-type".to_vec(), b"image/png")],
+                    disposition: b"form-data; name=\"image\"; filename=\"a;b.png\"",
                     content: b"\x89PNG\r\n\r\n--\r\n",
                 },
-                Part { name: b"prompt", fields: vec![], content: b"" },
+                Part {
+                    name: b"prompt",
+                    fields: vec![],
+                    disposition: b"form-data; name=prompt",
+                    content: b"",
+                },
             ]
         );
     }

@@ -91,14 +91,21 @@ impl Share {
             return self.of_parts(parts, kind, body, b"");
         }
         if kind.is_some_and(is_json)
-            && let Ok(form) = canonicalise_without(body, &self.ignore, Bounds::default())
+            && let Ok(json) = canonicalise_without(body, &self.ignore, Bounds::default())
         {
+            let mut form = json_kind(kind);
+            form.extend_from_slice(&json);
             return Ok(self.digest(JSON, &form));
         }
         let mut form = Vec::new();
-        if let Some(parts) = kind.and_then(|kind| multipart::parts(kind, body).ok()) {
+        if let Some((kind, parts)) =
+            kind.and_then(|kind| Some((kind, multipart::parts(kind, body).ok()?)))
+        {
+            // Beside the boundary, it may say how the parts are to be read.
+            push(&mut form, &without_boundary(kind));
             for part in &parts {
                 push(&mut form, part.name);
+                push(&mut form, part.disposition);
                 push_part(&mut form, part);
             }
             return Ok(self.digest(FORM, &form));
@@ -124,7 +131,7 @@ impl Share {
         let parts = has(|part| matches!(part, BodyPart::Field(_)))
             .then(|| multipart::parts(kind.unwrap_or_default(), body))
             .transpose()?;
-        let mut form = Vec::new();
+        let mut form = if json.is_some() { json_kind(kind) } else { Vec::new() };
         push(&mut form, own);
         for part in named {
             match part {
@@ -170,6 +177,27 @@ fn push_count(form: &mut Vec<u8>, count: usize) {
     form.extend_from_slice(&u64::try_from(count).unwrap_or(u64::MAX).to_le_bytes());
 }
 
+/// What a JSON body's `content-type` adds to its form: nothing if it says no more than that it is
+/// JSON, as most do. A vendor's type or another charset may be another question.
+fn json_kind(kind: Option<&[u8]>) -> Vec<u8> {
+    let mut form = Vec::new();
+    let Some(kind) = kind else { return form };
+    let mut words = kind.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let is_plain = words.next().is_some_and(|it| it.eq_ignore_ascii_case(b"application/json"))
+        && words.all(|word| word.is_empty() || word.eq_ignore_ascii_case(b"charset=utf-8"));
+    if !is_plain {
+        push(&mut form, &kind.to_ascii_lowercase());
+    }
+    form
+}
+
+/// The parameters of a form's `content-type`, but for the one that is another each time.
+fn without_boundary(kind: &[u8]) -> Vec<u8> {
+    let words = kind.split(|byte| *byte == b';').map(|word| word.trim_ascii().to_ascii_lowercase());
+    let words: Vec<_> = words.filter(|word| !word.starts_with(b"boundary")).collect();
+    words.join(&b';')
+}
+
 /// `application/json` and its kin, whatever stands behind a `;`.
 fn is_json(kind: &[u8]) -> bool {
     let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
@@ -195,7 +223,7 @@ mod tests {
         let mut body = String::new();
         for (name, kind, content) in parts {
             body += &format!(
-                "--{boundary}\r\ncontent-disposition: form-data; name=\"{name}\"; filename=\"{boundary}\"\r\ncontent-type: {kind}\r\n\r\n{content}\r\n"
+                "--{boundary}\r\ncontent-disposition: form-data; name=\"{name}\"; filename=\"f\"\r\ncontent-type: {kind}\r\n\r\n{content}\r\n"
             );
         }
         (format!("multipart/form-data; boundary={boundary}"), format!("{body}--{boundary}--\r\n"))

@@ -371,6 +371,7 @@ impl Tiers {
     pub fn sweep(&self, now_ms: u64) {
         self.memory.sweep(now_ms, &self.generations);
         self.disk().inspect(|disk| disk.sweep(now_ms));
+        self.journal.as_ref().inspect(|journal| journal.retry());
     }
 
     pub fn memory(&self) -> &MemoryTier {

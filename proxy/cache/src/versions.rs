@@ -127,6 +127,23 @@ impl Versions {
 
     /// Takes note of what a successful answer said.
     pub fn observe(&self, upstream: &str, model: &str, said: Said<'_>, now_ms: u64) -> Observed {
+        self.note(upstream, model, said, now_ms, false)
+    }
+
+    /// Takes note of a version that the upstream, asked for it, says it has changed to. A rollback is
+    /// as good as a rollout: unlike answers, it does not alternate with what was before.
+    pub fn moved(&self, upstream: &str, model: &str, said: Said<'_>, now_ms: u64) -> Observed {
+        self.note(upstream, model, said, now_ms, true)
+    }
+
+    fn note(
+        &self,
+        upstream: &str,
+        model: &str,
+        said: Said<'_>,
+        now_ms: u64,
+        moved: bool,
+    ) -> Observed {
         if said == Said::Unclear {
             return Observed::DoNotStore;
         }
@@ -146,7 +163,7 @@ impl Versions {
         if let Some(place) = place {
             let newest_said_ms = known.newest_said_ms.load(Ordering::Relaxed);
             let last = place + 1 == known.seen.len();
-            if !last && now_ms.saturating_sub(newest_said_ms) < ROLLED_BACK_MS {
+            if !last && !moved && now_ms.saturating_sub(newest_said_ms) < ROLLED_BACK_MS {
                 return Observed::DoNotStore;
             }
             known.seen.remove(place);

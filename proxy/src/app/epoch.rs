@@ -17,7 +17,7 @@ use http_body_util::{BodyExt as _, Limited};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -26,7 +26,7 @@ use tokio::time::{self, Instant};
 use tollgate_cache::{
     canonical::{Bounds, NotCanonical, canonicalise},
     pointer::Pointer,
-    versions::Said,
+    versions::{Observed, Said},
 };
 use tollgate_config::VersionPoll;
 
@@ -48,6 +48,8 @@ pub(crate) struct Poll {
     interval: Duration,
     /// The last time has not come to an end.
     asking: AtomicBool,
+    /// What was said of each model the last time.
+    said: Mutex<HashMap<String, String>>,
 }
 
 /// Why an endpoint did not say its version.
@@ -78,6 +80,7 @@ impl Poll {
             list,
             interval: poll.interval,
             asking: AtomicBool::new(false),
+            said: Mutex::default(),
         })
     }
 
@@ -173,7 +176,24 @@ async fn ask_all(parts: Arc<Parts>, destination: Arc<Destination>) {
     let (name, now_ms) = (&destination.upstream.name, crate::cache::now_ms());
     for (model, versions) in said {
         let together = Vec::from_iter(versions).join(",");
-        parts.cache.versions.observe(name, &model, Said::of([together.as_bytes()]), now_ms);
+        let before = poll
+            .said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(model.clone(), together.clone());
+        let (versions, said) = (&parts.cache.versions, Said::of([together.as_bytes()]));
+        // Said the same as before, it may be that another instance has heard of the next one first.
+        let changed = before.is_some_and(|before| before != together);
+        let noted = match changed {
+            true => versions.moved(name, &model, said, now_ms),
+            false => versions.observe(name, &model, said, now_ms),
+        };
+        if changed && noted == Observed::DoNotStore {
+            tracing::warn!(
+                upstream = &**name,
+                "what was said for a model's version is none; the one before stays"
+            );
+        }
     }
     poll.asking.store(false, Ordering::Release);
 }

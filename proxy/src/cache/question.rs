@@ -112,7 +112,8 @@ impl Asking<'_> {
         let fitting = self.ask.known.as_ref().map(|known| known.fitting).unwrap_or_default();
         Box::new(Question {
             operation: self.ask.operation,
-            fitting: self.route.conditions.of_head(fitting, &self.head.headers),
+            // One that keeps nothing was a bypass.
+            fitting: self.route.conditions.of_head(fitting, &self.head.headers).unwrap_or_default(),
             key,
             check,
             mode: self.ask.mode,

@@ -177,7 +177,9 @@ impl Conditions {
         let fitting = rules.filter(|(_, rule)| rule.request.iter().all(|test| test.holds(form)));
         let fitting = Fitting::of(fitting.map(|(place, _)| place));
         match self.fitting(fitting).next() {
-            Some((place, rule)) if rule.ttl_ms == 0 && rule.is_of_request() => {
+            Some((place, rule))
+                if rule.ttl_ms == 0 && rule.headers.is_empty() && rule.is_of_request() =>
+            {
                 Err(Unmet::Unkept { rule: place })
             }
             Some(_) | None => Ok(fitting),
@@ -185,13 +187,23 @@ impl Conditions {
     }
 
     /// Without the rules that want other fields of the request.
-    pub(crate) fn of_head(&self, fitting: Fitting, headers: &HeaderMap) -> Fitting {
+    ///
+    /// # Errors
+    /// The request says all that the first of them wants, and it says not to keep anything.
+    pub(crate) fn of_head(&self, fitting: Fitting, headers: &HeaderMap) -> Result<Fitting, Unmet> {
         let fits = |rule: &TtlRule| {
             rule.headers.iter().all(|(name, value)| {
                 headers.get_all(name).iter().any(|line| line.as_bytes() == &**value)
             })
         };
-        Fitting::of(self.fitting(fitting).filter(|(_, rule)| fits(rule)).map(|(place, _)| place))
+        let mut fitting = self.fitting(fitting).filter(|(_, rule)| fits(rule)).peekable();
+        if let Some((rule, first)) = fitting.peek()
+            && first.ttl_ms == 0
+            && first.is_of_request()
+        {
+            return Err(Unmet::Unkept { rule: *rule });
+        }
+        Ok(Fitting::of(fitting.map(|(place, _)| place)))
     }
 
     pub(crate) fn take(&self, status: StatusCode) -> bool {
@@ -337,9 +349,9 @@ impl TtlRule {
         !self.request.is_empty()
     }
 
-    /// Its body alone decides.
+    /// The request alone decides.
     fn is_of_request(&self) -> bool {
-        self.headers.is_empty() && self.statuses.is_empty() && self.answer.is_empty()
+        self.statuses.is_empty() && self.answer.is_empty()
     }
 }
 

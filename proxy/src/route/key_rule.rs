@@ -15,7 +15,7 @@ use tollgate_cache::{
     pointer::Pointer,
     share::{BodyPart, Share},
 };
-use tollgate_config::{CachePolicy, KeyPart, KeyPolicy, When};
+use tollgate_config::{CachePolicy, KeyPart, KeyPolicy, PathRule, When};
 
 /// What makes the keys of a route's calls.
 #[derive(Debug)]
@@ -58,13 +58,19 @@ pub(crate) struct Said<'a> {
 }
 
 impl KeyRule {
-    pub(crate) fn new(cache: &CachePolicy) -> Self {
+    pub(crate) fn new(cache: &CachePolicy, path: &PathRule) -> Self {
         let rules = cache.lifetime.rules.iter();
         let times = rules.map(|rule| format!("{rule:?}")).collect::<String>();
-        Self::of(&cache.key, &cache.when, &times)
+        Self::of(&cache.key, &cache.when, &times, &Self::below(&cache.key, path))
     }
 
-    fn of(policy: &KeyPolicy, when: &When, times: &str) -> Self {
+    /// What is left out of the path is the same for two calls of one route, and not of two.
+    fn below(policy: &KeyPolicy, path: &PathRule) -> String {
+        let names_path = policy.of.iter().flatten().any(|part| matches!(part, KeyPart::Segment(_)));
+        if names_path { format!("{path:?}") } else { String::new() }
+    }
+
+    fn of(policy: &KeyPolicy, when: &When, times: &str, below: &str) -> Self {
         let pointer = |text: &String| Pointer::parse(text).ok();
         let ignored: Vec<Pointer> = policy.ignore.iter().filter_map(pointer).collect();
         let of = policy.of.iter().flatten();
@@ -74,7 +80,8 @@ impl KeyRule {
             KeyPart::Field(name) => Some(BodyPart::Field(name.as_bytes().into())),
             KeyPart::Header(_) | KeyPart::Query(_) | KeyPart::Segment(_) => None,
         });
-        let rule = text(policy, when);
+        let mut rule = text(policy, when);
+        rule.extend_from_slice(below.as_bytes());
         let context = context(&rule, times);
         Self {
             share: Share {
@@ -249,7 +256,7 @@ mod tests {
             include_headers: included.iter().map(ToString::to_string).collect(),
             ignore: Vec::new(),
         };
-        KeyRule::of(&policy, &When::default(), "")
+        KeyRule::of(&policy, &When::default(), "", "")
     }
 
     fn lines(rule: &KeyRule, said: Said<'_>) -> Vec<(String, Vec<u8>)> {
@@ -270,6 +277,28 @@ mod tests {
         assert_ne!(version.share.rule, included.share.rule);
         assert_ne!(version.context, included.context);
         assert_eq!((rule(&[], &[], &[]).context, version.context & 0xff), (0, 0));
+    }
+
+    #[test]
+    fn routes_of_other_paths_never_share_by_naming_the_same_part_of_them() {
+        let policy = |of: &str| KeyPolicy {
+            of: Some(vec![match of {
+                "path" => KeyPart::Segment(1),
+                _ => KeyPart::Bytes,
+            }]),
+            versions: Vec::new(),
+            include_headers: Vec::new(),
+            ignore: Vec::new(),
+        };
+        let rule = |of: &str, path: &str| {
+            let key = policy(of);
+            let below = KeyRule::below(&key, &PathRule::Prefix(path.to_owned()));
+            KeyRule::of(&key, &When::default(), "", &below).share.rule
+        };
+        assert_ne!(rule("path", "/projects"), rule("path", "/users"));
+        assert_eq!(rule("path", "/users"), rule("path", "/users"));
+        // The whole path is in the key as it is.
+        assert_eq!(rule("body", "/projects"), rule("body", "/users"));
     }
 
     #[test]

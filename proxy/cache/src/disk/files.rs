@@ -44,9 +44,7 @@ impl Files {
         for left in fs::read_dir(&new)? {
             fs::remove_file(left?.path())?;
         }
-        for prefix in 0..=u8::MAX {
-            fs::create_dir_all(dir.join(format!("{prefix:02x}")))?;
-        }
+        make_dirs(dir)?;
         Ok(Self { dir: dir.to_owned(), value_bytes_max })
     }
 
@@ -60,9 +58,18 @@ impl Files {
     pub(super) fn write(&self, key: CacheKey, until_ms: u64, value: &[u8]) -> io::Result<u64> {
         // One writer: no two files of one name.
         let new = self.dir.join(NEW).join("0");
-        let written = self.write_new(&new, until_ms, value).and_then(|bytes| {
+        let write = || {
+            let bytes = self.write_new(&new, until_ms, value)?;
             fs::rename(&new, self.path(key))?;
             Ok(bytes)
+        };
+        let written = write().or_else(|error: io::Error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            // Somebody has cleared the directory.
+            make_dirs(&self.dir)?;
+            write()
         });
         if written.is_err() {
             fs::remove_file(&new).ok();
@@ -127,6 +134,11 @@ impl Files {
         }
         Ok(())
     }
+}
+
+fn make_dirs(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir.join(NEW))?;
+    (0..=u8::MAX).try_for_each(|prefix| fs::create_dir_all(dir.join(format!("{prefix:02x}"))))
 }
 
 fn found(file: &DirEntry) -> io::Result<Option<Found>> {

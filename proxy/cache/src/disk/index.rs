@@ -68,6 +68,16 @@ impl Index {
         left
     }
 
+    /// Lets go of an eighth of all files, and tells which.
+    pub(super) fn shed(&self) -> Vec<CacheKey> {
+        let many = self.files.len().div_ceil(8);
+        let shed: Vec<CacheKey> = self.files.iter().take(many).map(|(key, _)| key).collect();
+        shed.iter().for_each(|key| {
+            self.files.remove(key);
+        });
+        shed
+    }
+
     pub(super) fn remove(&self, key: &CacheKey) -> bool {
         self.files.remove(key).is_some()
     }

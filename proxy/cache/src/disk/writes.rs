@@ -65,6 +65,10 @@ impl Disk {
             }
             Err(error) => {
                 counters.dropped_down.add_one();
+                if error.kind() == io::ErrorKind::StorageFull {
+                    // Others need room there, too: the ledger before all.
+                    self.remove_files(&self.index.shed());
+                }
                 self.refused(&error);
             }
         }

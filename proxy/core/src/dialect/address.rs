@@ -82,7 +82,13 @@ impl Operation {
         path_of_whole.unwrap_or(Cow::Borrowed(path))
     }
 
-    /// The query as the key has it: without the credential, which is the tenant, and
+    /// The credentials that a query brings, as it writes them.
+    pub fn query_credentials(self, query: Option<&str>) -> impl Iterator<Item = &str> {
+        let query = query.filter(|_| self.dialect() == Dialect::Gemini);
+        pairs(query).filter_map(|pair| pair.strip_prefix("key="))
+    }
+
+    /// The query as the key has it: without credentials ([`Self::query_credentials`]), and
     /// without the form.
     pub fn key_query(self, query: Option<&str>) -> Option<Cow<'_, str>> {
         let query = query?;
