@@ -185,9 +185,9 @@ pub fn assert_boundaries_do_not_matter(body: &[u8]) {
     let Ok(found) = parts(KIND, body) else { return };
     let mut again = Vec::new();
     for part in &found {
-        again.extend_from_slice(b"--another.boundary\r\ncontent-disposition: form-data; name=\"");
-        again.extend_from_slice(part.name);
-        again.extend_from_slice(b"\"\r\n");
+        again.extend_from_slice(b"--another.boundary\r\ncontent-disposition: ");
+        again.extend_from_slice(part.disposition);
+        again.extend_from_slice(b"\r\n");
         for (name, value) in &part.fields {
             again.extend_from_slice(&[name, b": ".as_slice(), value, b"\r\n"].concat());
         }
