@@ -289,10 +289,16 @@ impl Turn<'_> {
 
     async fn wait(&mut self, left: Duration) -> Waited {
         let lapse = (Instant::now() + left + LAPSE).min(self.until);
+        let link = &self.tier.link;
+        // Of a cluster's nodes only the one that holds the lease can say that it is over.
+        let name = link.names.lease(self.key);
+        let node = link.nodes().and_then(|nodes| nodes.of(name.as_bytes()).cloned());
+        let Some(node) = node else { return Waited::Away };
         tokio::select! {
             news = self.watch.next() => news.map_or(Waited::Away, Waited::Told),
             () = time::sleep_until(lapse) => Waited::Lapsed,
             _ = self.state.wait_for(|state| *state == LinkState::Down) => Waited::Away,
+            () = node.away() => Waited::Away,
         }
     }
 

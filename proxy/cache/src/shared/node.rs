@@ -17,7 +17,11 @@ use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
 };
-use tokio::{sync::Notify, task::JoinSet, time};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+    time,
+};
 
 /// Commands in the crate's pipeline; its default of 50 makes bursts wait.
 const PIPELINE_MAX: usize = 1024;
@@ -34,6 +38,8 @@ pub(super) struct Connections {
 #[derive(Debug, Default)]
 pub(super) struct Node {
     up: RwLock<Option<Published>>,
+    /// Whether `up` is there, for those who wait for its end. Written under its lock.
+    is_up: watch::Sender<bool>,
     opened: Notify,
     tripped: Notify,
 }
@@ -119,7 +125,10 @@ impl Node {
     /// Closes the breaker.
     pub(super) fn open(&self, ticket: u64, connections: &Connections) {
         let published = Published { ticket, connections: connections.clone() };
-        *self.up.write().unwrap_or_else(PoisonError::into_inner) = Some(published);
+        let mut up = self.up.write().unwrap_or_else(PoisonError::into_inner);
+        *up = Some(published);
+        self.is_up.send_replace(true);
+        drop(up);
         self.opened.notify_one();
     }
 
@@ -128,7 +137,16 @@ impl Node {
     }
 
     pub(super) fn close(&self) {
-        self.up.write().unwrap_or_else(PoisonError::into_inner).take();
+        let mut up = self.up.write().unwrap_or_else(PoisonError::into_inner);
+        *up = None;
+        self.is_up.send_replace(false);
+    }
+
+    /// Waits until nobody asks it: what it was to tell is not told.
+    pub(super) async fn away(&self) {
+        let mut is_up = self.is_up.subscribe();
+        // Its sender is ours.
+        let _never = is_up.wait_for(|is_up| !is_up).await;
     }
 
     /// Opens the breaker, unless the failure is an old one. Whether it did.
@@ -138,6 +156,7 @@ impl Node {
             return false;
         }
         *up = None;
+        self.is_up.send_replace(false);
         self.tripped.notify_one();
         true
     }
