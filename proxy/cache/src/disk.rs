@@ -28,7 +28,7 @@ use crate::{
     generations::Generations,
     key::{CacheKey, Check},
     outer::queue::{self, Queue, Write},
-    tiers::Ack,
+    tiers::Owed,
     versions::Versions,
     wrap::{Seals, Unreadable, Wrapper, Wrapping},
 };
@@ -254,16 +254,16 @@ impl DiskTier {
         Some(entry)
     }
 
-    /// Puts `entry` on its way; it is forgotten after `ttl_ms`. Never waits. `ack` is paid when it
-    /// is written or given up.
-    pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, ack: Option<Ack>) {
+    /// Puts `entry` on its way; it is forgotten after `ttl_ms`. Never waits. `owed` is paid when
+    /// it is written or given up.
+    pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, owed: Owed) {
         let (counters, settings) = (&self.disk.counters, &self.disk.settings);
         let most = u64::try_from(settings.value_bytes_max).unwrap_or(u64::MAX);
         if entry.weight() > most.min(settings.size_max) {
             counters.dropped_large.add_one();
         } else if !self.is_up() {
             counters.dropped_down.add_one();
-        } else if !self.queue.push(Write { key, entry, ttl_ms, ack }) {
+        } else if !self.queue.push(Write { key, entry, ttl_ms, owed }) {
             counters.dropped_full.add_one();
         }
     }

@@ -11,11 +11,13 @@
 //!
 //! **Invariant:** a record that is torn was never answered; the file is cut before it.
 
-use crate::generations::{FleetStamp, FleetTable, Generations, SUBJECTS_MAX, Subject};
+use crate::{
+    generations::{FleetStamp, FleetTable, Generations, SUBJECTS_MAX, Subject},
+    outer::new_epoch,
+};
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
-    hash::{BuildHasher as _, RandomState},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -219,30 +221,25 @@ impl Book {
     fn append(&mut self, dir: &Path, subjects: &[Subject]) -> io::Result<()> {
         // A number is given with the record: one that a restart would give again must not be in
         // any entry's stamp.
-        let mut sequence = self.sequence;
-        let mut newest = self.newest.clone();
-        let mut bytes = Vec::with_capacity(RECORD_LEN * subjects.len());
-        for subject in subjects {
-            sequence += 1;
-            if *subject == Subject::ALL {
-                newest.clear();
-            }
-            newest.insert(*subject, sequence);
-            bytes.extend_from_slice(&record(sequence, *subject));
-        }
-        if newest.len() > SUBJECTS_MAX {
-            newest = HashMap::from([(Subject::ALL, sequence)]);
-        }
+        let purges = || (self.sequence.saturating_add(1)..).zip(subjects.iter().copied());
+        let sequence = purges().last().map_or(self.sequence, |(sequence, _)| sequence);
         let records = self.records.saturating_add(subjects.len());
         if self.is_torn || records > RECORDS_MAX {
+            // What there is stays as it is until the new file is whole.
+            let mut newest = self.newest.clone();
+            note(&mut newest, purges());
             self.is_torn = true;
             *self = Self::begin(dir, self.epoch, sequence, newest)?;
             return Ok(());
         }
+        let bytes: Vec<u8> =
+            purges().flat_map(|(number, subject)| record(number, subject)).collect();
         self.is_torn = true;
         self.file.write_all(&bytes)?;
         self.file.sync_data()?;
-        (self.sequence, self.newest, self.records) = (sequence, newest, records);
+        let first = self.sequence.saturating_add(1);
+        note(&mut self.newest, (first..).zip(subjects.iter().copied()));
+        (self.sequence, self.records) = (sequence, records);
         self.is_torn = false;
         Ok(())
     }
@@ -252,6 +249,21 @@ impl Book {
             at: FleetStamp { epoch: self.epoch, sequence: self.sequence },
             purges: self.newest.iter().map(|(subject, sequence)| (*subject, *sequence)).collect(),
         }
+    }
+}
+
+/// Takes note of purges that are on disk, or are about to be.
+fn note(newest: &mut HashMap<Subject, u64>, purges: impl Iterator<Item = (u64, Subject)>) {
+    let mut last = 0;
+    for (sequence, subject) in purges {
+        if subject == Subject::ALL {
+            newest.clear();
+        }
+        newest.insert(subject, sequence);
+        last = sequence;
+    }
+    if newest.len() > SUBJECTS_MAX {
+        *newest = HashMap::from([(Subject::ALL, last)]);
     }
 }
 
@@ -291,11 +303,6 @@ fn parse(bytes: &[u8]) -> Option<(u64, Vec<(u64, Subject)>)> {
         whole.push((sequence, Subject::from_bytes(subject)));
     }
     (epoch != 0).then_some((epoch, whole))
-}
-
-/// A name nobody has used: 64 bits of the hasher's random keys, which are the system's.
-fn new_epoch() -> u64 {
-    RandomState::new().hash_one(std::process::id()).max(1)
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 //! ```text
 //!   body ─ canonical ─▶ BodyDigest ─┐
 //!   everything else it depends on ──┴─ key ─▶ look_up_now ── memory ── hit ──▶
-//!                                             look_up_rest ── Redis, Memcached ── hit ─▶ (copied to memory)
+//!                                             look_up_rest ── the other tiers, in the route's order ── hit ─▶ (copied to those before)
 //!                                             miss ─▶ flight (the proxy's) ─▶ store
 //! ```
 //!
 //! It knows no money, no routes, no configuration, and of HTTP only what a message's head is (the
-//! `http` crate's types): what it needs comes in as plain arguments, the clock included. So everything but the Redis tier is tested without waiting,
-//! and the Redis tier with a real server.
+//! `http` crate's types): what it needs comes in as plain arguments, the clock included. So everything but the tiers outside
+//! memory is tested without waiting, and those with real servers and a real disk.
 
 pub mod counters;
 mod number;

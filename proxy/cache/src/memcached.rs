@@ -31,7 +31,7 @@ use crate::{
         queue::{self, Packed, Queue, Queued, Write},
         unnumbered::Unnumbered,
     },
-    tiers::Ack,
+    tiers::Owed,
     wrap::Wrapper,
 };
 use bytes::Bytes;
@@ -191,7 +191,7 @@ impl Cluster {
         let until = Instant::now() + self.limits.write_timeout;
         let mut sent = Vec::with_capacity(packed.len());
         for value in packed {
-            let way = self.server_of(value.key);
+            let way = self.server_of(value.write.key);
             let Some((server, (session, lines))) =
                 way.and_then(|server| Some((server, server.gate.pass()?)))
             else {
@@ -203,8 +203,8 @@ impl Cluster {
                 continue;
             }
             // Rounded up: whether it may still be given, the entry says itself.
-            let ttl_s = value.ttl_ms.div_ceil(1000).min(TTL_S_MAX);
-            let name = self.names.entry(value.key);
+            let ttl_s = value.write.ttl_ms.div_ceil(1000).min(TTL_S_MAX);
+            let name = self.names.entry(value.write.key);
             let command = wire::set(&name, &value.bytes, ttl_s);
             match time::timeout_at(until, lines.bulk.send(command)).await {
                 Ok(Ok(answer)) => sent.push((server, session, answer)),
@@ -275,15 +275,15 @@ impl MemcachedTier {
     }
 
     /// Puts `entry` on its way; memcached forgets it after `ttl_ms`, 30 days at most. Never waits.
-    /// `ack` is paid when it is written or given up.
-    pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, ack: Option<Ack>) {
+    /// `owed` is paid when it is written or given up.
+    pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, owed: Owed) {
         let counters = self.counters();
         let bytes_max = u64::try_from(self.cluster.limits.value_bytes_max).unwrap_or(u64::MAX);
         if entry.weight() > bytes_max {
             counters.dropped_large.add_one();
         } else if self.cluster.server_of(key).is_none_or(|server| !server.gate.is_open()) {
             counters.dropped_down.add_one();
-        } else if !self.queue.push(Write { key, entry, ttl_ms, ack }) {
+        } else if !self.queue.push(Write { key, entry, ttl_ms, owed }) {
             counters.dropped_full.add_one();
         }
     }

@@ -100,6 +100,10 @@ impl Values {
             seals: limits.seals.clone(),
             bytes_max: limits.value_bytes_max,
         };
+        Self::wrapped(wrapping, generations)
+    }
+
+    pub(crate) fn wrapped(wrapping: Wrapping, generations: Arc<Generations>) -> Self {
         Self { wrapping, generations, counters: Arc::default() }
     }
 

@@ -24,35 +24,28 @@ mod writes;
 mod session;
 
 pub use lease::{Lease, LeaseTimes, Step, Turn};
-pub use link::LinkState;
 pub use site::{RedisMode, RedisTls, Sentinels};
 
+pub use crate::outer::LinkState;
+
 use crate::{
-    codec,
     counters::TierCounters,
     entry::Entry,
     generations::{Generations, Subject},
     key::{CacheKey, Check},
+    outer::queue::{self, Queue, Write},
     tiers::Owed,
     versions::Versions,
-    wrap::{Seals, Unreadable, Wrapper},
+    wrap::{Seals, Wrapping},
 };
-use bytes::Bytes;
 use link::Link;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
-    task, time,
+    time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warden::Errand;
-use writes::{Queue, Write};
-
-/// Ten years: Redis refuses times near the end of its own numbers.
-const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
-
-/// Larger values are unpacked by a thread of their own: other callers must not wait for that.
-const UNPACK_BYTES_MAX: usize = 128 * 1024;
 
 /// How Redis is reached, and what may be spent on it.
 #[derive(Clone)]
@@ -135,6 +128,16 @@ impl RedisSettings {
     }
 }
 
+impl RedisSettings {
+    fn wrapping(&self) -> Wrapping {
+        Wrapping {
+            compress: self.compress,
+            seals: self.seals.clone(),
+            bytes_max: self.value_bytes_max,
+        }
+    }
+}
+
 /// Without the address, which may hold a password.
 impl std::fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -155,15 +158,10 @@ impl RedisTier {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<Self, BadRedis> {
-        let (queue, queued) = writes::queue(settings.queue_entries_max, settings.queue_bytes_max);
-        let counters = Arc::<TierCounters>::default();
-        let link = Arc::new(Link::new(settings, generations, versions, counters)?);
+        let (queue, queued) = queue::queue(settings.queue_entries_max, settings.queue_bytes_max);
+        let link = Arc::new(Link::new(settings, generations, versions)?);
         tasks.spawn(session::keep(link.clone(), stop.clone()));
-        tasks.spawn(queued.write_all(
-            Wrapper::new(link.wrapping.clone()),
-            link.clone(),
-            stop.clone(),
-        ));
+        tasks.spawn(writes::write_all(queued, link.clone(), stop.clone()));
         let (errands, to_do) = mpsc::channel(warden::ERRANDS_MAX);
         if let Some(times) = link.settings.lease {
             tasks.spawn(warden::keep(to_do, times.ttl, link.clone(), stop.clone()));
@@ -174,60 +172,19 @@ impl RedisTier {
     /// The entry under `key`, if Redis has it, it may be given at `now_ms`, and it came in time.
     pub async fn look_up(&self, key: CacheKey, check: &Check, now_ms: u64) -> Option<Entry> {
         let value = self.link.read(key).await?;
-        let counters = &self.link.counters;
-        let mut entry = match self.unpack(key, value).await {
-            Ok(entry) => entry,
-            Err(why) => {
-                match why {
-                    Unreadable::Foreign => &counters.foreign,
-                    Unreadable::Oversized => &counters.oversized,
-                    Unreadable::Locked => &counters.locked,
-                }
-                .add_one();
-                return None;
-            }
-        };
-        if entry.fresh_for_ms(now_ms).is_none() {
-            counters.expired.add_one();
-            return None;
-        }
-        let Some(stamp) = self.link.generations.admit(entry.stamp.fleet, &entry.subjects) else {
-            counters.purged.add_one();
-            return None;
-        };
-        if entry.check != *check {
-            counters.collisions.add_one();
-            return None;
-        }
-        entry.stamp = stamp;
-        counters.hits.add_one();
-        Some(entry)
-    }
-
-    async fn unpack(&self, key: CacheKey, value: Bytes) -> Result<Entry, Unreadable> {
-        let wrapping = self.link.wrapping.clone();
-        let unpack = move |value: Bytes| {
-            let plain = wrapping.unwrap(key, value)?;
-            codec::decode(key, &plain).map_err(|codec::Foreign| Unreadable::Foreign)
-        };
-        if value.len() < UNPACK_BYTES_MAX {
-            return unpack(value);
-        }
-        let unpacked = task::spawn_blocking(move || unpack(value)).await;
-        unpacked.unwrap_or(Err(Unreadable::Foreign))
+        self.link.values.judge(key, check, value, now_ms).await
     }
 
     /// Puts `entry` on its way; Redis forgets it after `ttl_ms`. Never waits.
     /// `owed` is paid when it is written or given up.
     pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, owed: Owed) {
-        let counters = &self.link.counters;
+        let counters = &self.link.values.counters;
         let value_bytes_max = u64::try_from(self.link.settings.value_bytes_max).unwrap_or(u64::MAX);
         if entry.weight() > value_bytes_max {
             counters.dropped_large.add_one();
         } else if !self.is_up() {
             counters.dropped_down.add_one();
-        } else if !self.queue.push(Write { key, entry, ttl_ms: ttl_ms.clamp(1, TTL_MS_MAX), owed })
-        {
+        } else if !self.queue.push(Write { key, entry, ttl_ms, owed }) {
             counters.dropped_full.add_one();
         }
     }
@@ -235,7 +192,7 @@ impl RedisTier {
     /// Sends a purge that was applied here to everybody. Whether Redis has it; if not, it is kept
     /// and sent when Redis is back.
     pub async fn purge(&self, subject: Subject) -> bool {
-        let numbered = self.link.push_purge(subject);
+        let numbered = self.link.unnumbered.push(subject);
         if !self.is_up() {
             return false;
         }
@@ -258,7 +215,7 @@ impl RedisTier {
     }
 
     pub fn counters(&self) -> &Arc<TierCounters> {
-        &self.link.counters
+        &self.link.values.counters
     }
 
     /// Bytes of entries waiting to be written.
@@ -268,7 +225,7 @@ impl RedisTier {
 
     /// Purges that Redis has not heard yet.
     pub fn purges_pending(&self) -> usize {
-        self.link.pending_len()
+        self.link.unnumbered.len()
     }
 }
 

@@ -177,10 +177,12 @@ impl Outer {
     }
 
     fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, owed: Owed) {
+        // Redis alone has leases; another's queue must not hold one up.
+        let alone = |owed: Owed| Owed { lease: None, ..owed };
         match self {
             Self::Redis(redis) => redis.store(key, entry, ttl_ms, owed),
-            Self::Memcached(memcached) => memcached.store(key, entry, ttl_ms, owed.ack),
-            Self::Disk(disk) => disk.store(key, entry, ttl_ms, owed.ack),
+            Self::Memcached(memcached) => memcached.store(key, entry, ttl_ms, alone(owed)),
+            Self::Disk(disk) => disk.store(key, entry, ttl_ms, alone(owed)),
         }
     }
 }

@@ -26,7 +26,7 @@ const DEFAULT: &str = "127.0.0.1:9900";
 
 const DEFAULT_PORT: u16 = 9900;
 
-/// The admin API answers at once; a purge waits for Redis, milliseconds.
+/// The admin API answers at once; a purge waits for the store that tells the fleet, milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest answer that is read.

@@ -48,7 +48,7 @@ impl Run {
     }
 
     fn store(&self, n: u8, body: &'static [u8]) {
-        self.tier.store(key(n), self.entry(n, body), 60_000, None);
+        self.tier.store(key(n), self.entry(n, body), 60_000, Owed::default());
     }
 
     async fn find(&self, n: u8) -> Option<Entry> {

@@ -14,6 +14,7 @@ use crate::{
         LinkState, Role,
         stage::{NOW_MS, PATIENCE, Question, limits, purge_here, signal, wait_until},
     },
+    tiers::Owed,
 };
 use std::{
     path::{Path, PathBuf},
@@ -148,7 +149,7 @@ impl Instance {
 
     pub(super) fn store(&self, question: &Question, body: &'static [u8]) {
         let entry = Arc::new(question.entry(body, &self.generations));
-        self.tier.store(question.key, entry, 60_000, None);
+        self.tier.store(question.key, entry, 60_000, Owed::default());
     }
 
     /// Stores, and waits until memcached has it.

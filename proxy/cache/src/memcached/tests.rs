@@ -11,6 +11,7 @@ use crate::{
         Limits, LinkState, Role,
         stage::{Cable, NOW_MS, Question, is_valid, limits, wait_until},
     },
+    tiers::Owed,
     wrap::{SealKey, Seals},
 };
 use std::{sync::Arc, time::Duration};
@@ -41,7 +42,7 @@ async fn memcached_forgets_an_entry_when_its_time_is_over() {
     assert_eq!(left, Answer::Done { cas: 0 });
     let entry = Arc::new(question.entry(b"answer", &a.generations));
     // More than 30 days would be a date to memcached, long gone.
-    a.tier.store(question.key, entry, u64::MAX, None);
+    a.tier.store(question.key, entry, u64::MAX, Owed::default());
     wait_until(|| a.tier.counters().stored.value(), |stored| *stored == 2).await;
     assert!(a.find(&question).await.is_some());
     let late = a.tier.look_up(question.key, &question.check, 10_000_000).await;
@@ -150,7 +151,7 @@ async fn an_instance_that_starts_before_memcached_uses_it_when_it_comes() {
     server.start_again();
     a.wait_for(LinkState::Up).await;
     // Whether it is void to others cannot be told: it began before any purge was heard of.
-    a.tier.store(question.key, begun_before, 60_000, None);
+    a.tier.store(question.key, begun_before, 60_000, Owed::default());
     wait_until(|| a.tier.counters().dropped_void.value(), |dropped| *dropped == 1).await;
     assert_eq!(a.tier.counters().stored.value(), 0);
 }

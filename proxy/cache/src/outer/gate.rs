@@ -14,7 +14,13 @@ use std::sync::{
 };
 use tokio::sync::{Notify, watch};
 
-pub use crate::shared::LinkState;
+/// Whether a store is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    Up,
+    /// Not asked: away, or suspected to be.
+    Down,
+}
 
 /// Hands out `T`, the way to the store, while it is open.
 #[derive(Debug)]

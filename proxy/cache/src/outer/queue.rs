@@ -5,7 +5,13 @@
 //! path; while queued they share their bytes with the memory tier.
 
 use super::Values;
-use crate::{codec, entry::Entry, key::CacheKey, tiers::Ack, wrap::Wrapper};
+use crate::{
+    codec,
+    entry::Entry,
+    key::CacheKey,
+    tiers::{Ack, Owed},
+    wrap::Wrapper,
+};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -38,8 +44,8 @@ pub(crate) struct Write {
     pub(crate) key: CacheKey,
     pub(crate) entry: Arc<Entry>,
     pub(crate) ttl_ms: u64,
-    /// Somebody waits until this has been written, or given up.
-    pub(crate) ack: Option<Ack>,
+    /// Paid when this has been written, or given up.
+    pub(crate) owed: Owed,
 }
 
 /// The writer's end.
@@ -54,6 +60,7 @@ pub(crate) struct Queued {
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) writes: Vec<Write>,
+    /// Of the callers who wait; the fleet's leases go with their entries.
     _acks: Vec<Ack>,
     weight: u64,
     bytes: Arc<AtomicU64>,
@@ -62,9 +69,8 @@ pub(crate) struct Batch {
 /// An entry as it goes out.
 #[derive(Debug)]
 pub(crate) struct Packed {
-    pub(crate) key: CacheKey,
+    pub(crate) write: Write,
     pub(crate) bytes: Vec<u8>,
-    pub(crate) ttl_ms: u64,
 }
 
 pub(crate) fn queue(entries_max: usize, bytes_max: u64) -> (Queue, Queued) {
@@ -114,7 +120,7 @@ impl Queued {
             weight += next.entry.weight();
             writes.push(next);
         }
-        let acks = writes.iter_mut().filter_map(|write| write.ack.take()).collect();
+        let acks = writes.iter_mut().filter_map(|write| write.owed.ack.take()).collect();
         Some(Batch { writes, _acks: acks, weight, bytes: self.bytes.clone() })
     }
 }
@@ -134,19 +140,19 @@ pub(crate) async fn pack(
 ) -> (Wrapper, Vec<Packed>) {
     let writes = std::mem::take(&mut batch.writes);
     if batch.weight < PACK_BYTES_MAX {
-        let packed = pack_now(values, &mut wrapper, &writes);
+        let packed = pack_now(values, &mut wrapper, writes);
         return (wrapper, packed);
     }
     let values_there = values.clone();
     let packed = task::spawn_blocking(move || {
-        let packed = pack_now(&values_there, &mut wrapper, &writes);
+        let packed = pack_now(&values_there, &mut wrapper, writes);
         (wrapper, packed)
     });
     // It fails only where the runtime is being taken down.
     packed.await.unwrap_or_else(|_| (Wrapper::new(values.wrapping.clone()), Vec::new()))
 }
 
-fn pack_now(values: &Values, wrapper: &mut Wrapper, writes: &[Write]) -> Vec<Packed> {
+fn pack_now(values: &Values, wrapper: &mut Wrapper, writes: Vec<Write>) -> Vec<Packed> {
     let mut packed = Vec::with_capacity(writes.len());
     for write in writes {
         // Purged while it was queued, or begun before the keeper was heard: void to everybody.
@@ -156,7 +162,7 @@ fn pack_now(values: &Values, wrapper: &mut Wrapper, writes: &[Write]) -> Vec<Pac
             continue;
         }
         match wrapper.wrap(write.key, codec::encode(write.key, &write.entry)) {
-            Ok(bytes) => packed.push(Packed { key: write.key, bytes, ttl_ms: write.ttl_ms }),
+            Ok(bytes) => packed.push(Packed { write, bytes }),
             Err(error) => {
                 values.counters.dropped_down.add_one();
                 tracing::warn!(%error, "an entry stays out of a shared store");

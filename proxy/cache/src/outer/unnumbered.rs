@@ -69,6 +69,10 @@ impl Unnumbered {
         self.waiting().iter().map(|waiting| waiting.subject).collect()
     }
 
+    pub(crate) fn oldest(&self) -> Option<Subject> {
+        self.waiting().front().map(|waiting| waiting.subject)
+    }
+
     /// The keeper has numbered a purge of `subject`, and the table says so: the oldest waiting for
     /// that is done.
     pub(crate) fn numbered(&self, subject: Subject) {

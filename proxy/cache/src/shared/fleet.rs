@@ -23,13 +23,11 @@ use super::news::News as LeaseNews;
 use crate::{
     generations::{FleetStamp, FleetTable, SUBJECTS_MAX, Subject},
     key::CacheKey,
+    outer,
     versions::{MODELS_MAX, ModelId, News, VERSIONS_MAX},
 };
 use redis::Cmd;
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 /// Gives a purge its number, notes it and tells everybody. → {epoch, sequence, subject}
 const PURGE: &str = "
@@ -250,7 +248,7 @@ fn epoch_text(epoch: u64) -> String {
 
 /// A name nobody has used: 64 bits of the hasher's random keys, which are the system's.
 fn new_epoch() -> String {
-    epoch_text(RandomState::new().hash_one(std::process::id()).max(1))
+    epoch_text(outer::new_epoch())
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@
 //! **Invariant:** the lease's key has the slot of the entry's, as the entry's name is its hash tag.
 
 use super::{
-    RedisTier, fleet::Names, link::LinkState, news::News, reads::Unanswered, waiters::Watch,
+    LinkState, RedisTier, fleet::Names, news::News, reads::Unanswered, waiters::Watch,
     warden::Errand,
 };
 use crate::{

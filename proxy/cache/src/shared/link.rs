@@ -18,38 +18,23 @@ use super::{
     waiters::Waiters,
 };
 use crate::{
-    counters::{LeaseCounters, TierCounters},
-    generations::{Generations, Subject},
+    counters::LeaseCounters,
+    generations::Generations,
+    outer::{LinkState, Values, unnumbered::Unnumbered},
     versions::Versions,
-    wrap::Wrapping,
 };
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicU64, Ordering},
 };
-use tokio::sync::{Notify, oneshot, watch};
-
-/// Purges that wait for Redis; more become one purge of everything.
-const PENDING_MAX: usize = 4096;
-
-/// Whether the tier is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkState {
-    Up,
-    /// Not asked: away, or suspected to be.
-    Down,
-}
+use tokio::sync::{Notify, watch};
 
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) names: Names,
     pub(super) settings: RedisSettings,
-    pub(super) wrapping: Wrapping,
-    pub(super) generations: Arc<Generations>,
-    pub(super) counters: Arc<TierCounters>,
+    pub(super) values: Arc<Values>,
+    pub(super) unnumbered: Unnumbered,
     pub(super) versions: Arc<Versions>,
     pub(super) site: Site,
     pub(super) leases: LeaseCounters,
@@ -60,15 +45,6 @@ pub(super) struct Link {
     turns: AtomicU64,
     state: watch::Sender<LinkState>,
     map_doubted: Notify,
-    pending: Mutex<VecDeque<Pending>>,
-    pending_came: Notify,
-}
-
-/// A purge that Redis has not numbered yet.
-#[derive(Debug)]
-struct Pending {
-    subject: Subject,
-    numbered: Option<oneshot::Sender<()>>,
 }
 
 impl Link {
@@ -76,20 +52,15 @@ impl Link {
         settings: RedisSettings,
         generations: Arc<Generations>,
         versions: Arc<Versions>,
-        counters: Arc<TierCounters>,
     ) -> Result<Self, BadRedis> {
+        let values = Arc::new(Values::wrapped(settings.wrapping(), generations.clone()));
         Ok(Self {
             names: Names::new(&settings.namespace),
             site: Site::new(&settings)?,
-            wrapping: Wrapping {
-                compress: settings.compress,
-                seals: settings.seals.clone(),
-                bytes_max: settings.value_bytes_max,
-            },
+            unnumbered: Unnumbered::new(generations, values.counters.clone()),
+            values,
             settings,
-            generations,
             versions,
-            counters,
             leases: LeaseCounters::default(),
             waiters: Arc::default(),
             up: RwLock::default(),
@@ -98,8 +69,6 @@ impl Link {
             turns: AtomicU64::new(0),
             state: watch::Sender::new(LinkState::Down),
             map_doubted: Notify::new(),
-            pending: Mutex::default(),
-            pending_came: Notify::new(),
         })
     }
 
@@ -129,7 +98,7 @@ impl Link {
         if !line.node.trip(line) {
             return;
         }
-        self.counters.breaker_opened.add_one();
+        self.values.counters.breaker_opened.add_one();
         let mut up = self.up.write().unwrap_or_else(PoisonError::into_inner);
         if up.as_ref().is_some_and(|nodes| Arc::ptr_eq(nodes.home(), &line.node)) {
             *up = None;
@@ -149,31 +118,6 @@ impl Link {
 
     pub(super) async fn map_doubted(&self) {
         self.map_doubted.notified().await;
-    }
-
-    /// Puts a purge on its way. The receiver hears when Redis has numbered it.
-    pub(super) fn push_purge(&self, subject: Subject) -> oneshot::Receiver<()> {
-        let (numbered, heard) = oneshot::channel();
-        let mut pending = self.pending();
-        if pending.len() >= PENDING_MAX {
-            // Nothing is lost: one purge of everything stands for all that waited.
-            self.counters.pending_dropped.add_one();
-            self.generations.await_number(Subject::ALL);
-            for given_up in pending.drain(..) {
-                self.generations.number_came(given_up.subject);
-            }
-            pending.push_back(Pending { subject: Subject::ALL, numbered: Some(numbered) });
-        } else {
-            self.generations.await_number(subject);
-            pending.push_back(Pending { subject, numbered: Some(numbered) });
-        }
-        drop(pending);
-        self.pending_came.notify_one();
-        heard
-    }
-
-    pub(super) fn pending_len(&self) -> usize {
-        self.pending().len()
     }
 
     /// Closes the breaker: home was just heard through `connections`.
@@ -201,32 +145,5 @@ impl Link {
     /// How often the breaker was closed.
     pub(super) fn sessions(&self) -> u64 {
         self.sessions.load(Ordering::Relaxed)
-    }
-
-    pub(super) async fn pending_came(&self) {
-        self.pending_came.notified().await;
-    }
-
-    pub(super) fn oldest_pending(&self) -> Option<Subject> {
-        self.pending().front().map(|pending| pending.subject)
-    }
-
-    /// Redis has numbered a purge of `subject`: the oldest waiting for that is done.
-    pub(super) fn numbered(&self, subject: Subject) {
-        let mut waiting = self.pending();
-        let place = waiting.iter().position(|pending| pending.subject == subject);
-        let done = place.and_then(|place| waiting.remove(place));
-        drop(waiting);
-        if done.is_some() {
-            self.generations.number_came(subject);
-        }
-        if let Some(numbered) = done.and_then(|done| done.numbered) {
-            // The asker may have gone; the purge is done all the same.
-            let _gone = numbered.send(());
-        }
-    }
-
-    fn pending(&self) -> MutexGuard<'_, VecDeque<Pending>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

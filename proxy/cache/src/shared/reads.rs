@@ -31,16 +31,16 @@ impl Link {
             Ok(value) => value,
             Err(why) => {
                 match why {
-                    Unanswered::Skipped => &self.counters.skipped,
-                    Unanswered::Late => &self.counters.timeouts,
-                    Unanswered::Failed => &self.counters.errors,
+                    Unanswered::Skipped => &self.values.counters.skipped,
+                    Unanswered::Late => &self.values.counters.timeouts,
+                    Unanswered::Failed => &self.values.counters.errors,
                 }
                 .add_one();
                 return None;
             }
         };
         if value.is_empty() {
-            self.counters.misses.add_one();
+            self.values.counters.misses.add_one();
             return None;
         }
         Some(value)

@@ -1,12 +1,11 @@
-//! For tests: a real redis-server of one's own, and a line to it that can be cut.
+//! For tests: a real redis-server of one's own, and an instance's tiers before it.
 //!
 //! Everything is on unix sockets in a directory of the test: no port can be taken by another.
 
 use crate::{
-    entry::{Entry, subjects, tests::entry},
     generations::Generations,
-    key::{BodyDigest, CacheKey, Check, KeyParts, Scope},
     memory::MemoryTier,
+    outer::stage::{PATIENCE, limits, signal},
     shared::{LinkState, RedisSettings, RedisTier},
     tiers::{Found, Outer, Plan, TierName, TierUse, Tiers},
     versions::Versions,
@@ -15,13 +14,10 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
-    time::Duration,
 };
 use tempfile::TempDir;
 use tokio::{
-    net::{UnixListener, UnixStream},
     process::{Child, Command},
-    task::JoinSet,
     time,
 };
 use tokio_util::{
@@ -29,10 +25,8 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-/// Generous: it is only reached when a promise is broken.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) use crate::outer::stage::{Cable, NOW_MS, Question, wait_until};
 
-pub(super) const NOW_MS: u64 = 5_000;
 pub(super) fn plan() -> Plan {
     Plan::new([TierUse::new(TierName::Memory, 600_000), TierUse::new(TierName::Redis, 600_000)])
 }
@@ -60,13 +54,16 @@ impl Server {
     }
 
     pub(super) fn url(&self) -> String {
-        format!("redis+unix://{}", self.socket().display())
+        url_of(&self.socket())
     }
 
-    pub(super) async fn signal(&self, signal: &str) {
-        let pid = self.child.id().expect("it runs");
-        let done = Command::new("sh").arg("-c").arg(format!("kill -{signal} {pid}")).status().await;
-        assert!(done.expect("sh runs").success());
+    /// A line to it that can be cut.
+    pub(super) fn cable(&self) -> Cable {
+        Cable::to(self.socket(), "line.sock")
+    }
+
+    pub(super) async fn signal(&self, name: &str) {
+        signal(&self.child, name).await;
     }
 
     pub(super) async fn kill(&mut self) {
@@ -89,6 +86,10 @@ impl Server {
     }
 }
 
+pub(super) fn url_of(socket: &Path) -> String {
+    format!("redis+unix://{}", socket.display())
+}
+
 fn spawn(dir: &Path, arguments: &[String]) -> Child {
     Command::new("redis-server")
         .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
@@ -100,47 +101,6 @@ fn spawn(dir: &Path, arguments: &[String]) -> Child {
         .kill_on_drop(true)
         .spawn()
         .expect("redis-server is installed (Debian: apt-get install redis-server)")
-}
-
-/// A line to a server, which can be cut and mended.
-pub(super) struct Line {
-    dir: TempDir,
-    server: PathBuf,
-    relay: JoinSet<()>,
-}
-
-impl Line {
-    pub(super) fn to(server: &Server) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut line = Self { dir, server: server.socket(), relay: JoinSet::new() };
-        line.mend();
-        line
-    }
-
-    pub(super) fn url(&self) -> String {
-        format!("redis+unix://{}", self.dir.path().join("line.sock").display())
-    }
-
-    pub(super) async fn cut(&mut self) {
-        self.relay.shutdown().await;
-        std::fs::remove_file(self.dir.path().join("line.sock")).expect("it was there");
-    }
-
-    pub(super) fn mend(&mut self) {
-        let listener = UnixListener::bind(self.dir.path().join("line.sock")).expect("bound");
-        let server = self.server.clone();
-        self.relay.spawn(async move {
-            let mut calls = JoinSet::new();
-            while let Ok((mut near, _)) = listener.accept().await {
-                let server = server.clone();
-                calls.spawn(async move {
-                    if let Ok(mut far) = UnixStream::connect(server).await {
-                        let _ended = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-                    }
-                });
-            }
-        });
-    }
 }
 
 /// One proxy's cache.
@@ -184,7 +144,7 @@ impl Instance {
     }
 
     pub(super) fn store(&self, question: &Question, body: &'static [u8]) {
-        let entry = Arc::new(question.entry(body, self));
+        let entry = Arc::new(question.entry(body, &self.generations));
         assert!(self.tiers.store(question.key, entry, &plan(), NOW_MS).is_kept());
     }
 
@@ -207,68 +167,13 @@ impl Instance {
 
 /// Quick to notice and to come back, patient with a busy test machine.
 pub(super) fn settings(url: String) -> RedisSettings {
+    let quick = limits();
     RedisSettings {
-        read_timeout: Duration::from_secs(10),
-        write_timeout: Duration::from_secs(10),
-        probe_timeout: Duration::from_secs(10),
-        probe_interval: Duration::from_millis(20),
-        reconnect_interval: Duration::from_millis(5),
+        read_timeout: quick.read_timeout,
+        write_timeout: quick.write_timeout,
+        probe_timeout: quick.probe_timeout,
+        probe_interval: quick.probe_interval,
+        reconnect_interval: quick.reconnect_interval,
         ..RedisSettings::new(url, "test")
-    }
-}
-
-/// A question with its key.
-#[derive(Debug)]
-pub(super) struct Question {
-    pub(super) key: CacheKey,
-    pub(super) check: Check,
-    tag: Box<str>,
-}
-
-impl Question {
-    /// With an answer that has a tag of the same name.
-    pub(super) fn new(text: &str) -> Self {
-        let parts = KeyParts {
-            namespace: "test",
-            upstream: "u",
-            method: "POST",
-            path: "/",
-            query: None,
-            model: "m",
-            model_version: "",
-            versions: &[],
-            scope: Scope::Tenant("acme"),
-            headers: &[],
-            body: &BodyDigest::of(text.as_bytes()),
-        };
-        let (key, check) = parts.key();
-        Self { key, check, tag: text.into() }
-    }
-
-    fn entry(&self, body: &'static [u8], filler: &Instance) -> Entry {
-        let tags = vec![self.tag.clone()];
-        Entry {
-            check: self.check,
-            stamp: filler.tiers.stamp(),
-            subjects: subjects(self.key, "chat", "m", "acme", &tags),
-            tags,
-            ..entry(self.key, body)
-        }
-    }
-}
-
-/// Looks until `done`, and says what it saw last if that does not come.
-pub(super) async fn wait_until<T: std::fmt::Debug>(
-    mut look: impl FnMut() -> T,
-    done: impl Fn(&T) -> bool,
-) {
-    let end = time::Instant::now() + PATIENCE;
-    loop {
-        let seen = look();
-        if done(&seen) {
-            return;
-        }
-        assert!(time::Instant::now() < end, "it never came; last seen: {seen:?}");
-        time::sleep(Duration::from_millis(2)).await;
     }
 }

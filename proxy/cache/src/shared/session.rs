@@ -222,7 +222,7 @@ impl<'a> Session<'a> {
                     next_look = Instant::now() + self.link.settings.reconnect_interval;
                     true
                 }
-                () = self.link.pending_came() => self.push_pending().await?,
+                () = self.link.unnumbered.came() => self.push_pending().await?,
                 () = self.link.versions.news_came() => {
                     self.push_news().await?;
                     true
@@ -251,7 +251,7 @@ impl<'a> Session<'a> {
     }
 
     fn note(&self, at: FleetStamp, subject: Subject) -> bool {
-        match self.link.generations.hear(at, subject) {
+        match self.link.values.generations.hear(at, subject) {
             Heard::Applied | Heard::Known => true,
             Heard::Gap | Heard::OtherEpoch => false,
         }
@@ -271,7 +271,7 @@ impl<'a> Session<'a> {
             self.look_around().await?;
         }
         let at = self.place().await?;
-        let generations = &self.link.generations;
+        let generations = &self.link.values.generations;
         Ok(at.is_some_and(|at| generations.is_complete(at) && !generations.is_behind(at)))
     }
 
@@ -280,13 +280,13 @@ impl<'a> Session<'a> {
         // Before our own purges raise its sequence: was it restored from an older state, or did a
         // replica take over that had not heard of all?
         let mut table = self.table(None).await?;
-        if self.link.generations.has_lost(&table) {
+        if self.link.values.generations.has_lost(&table) {
             tracing::warn!("redis has forgotten purges it had numbered; a new epoch begins");
             table = self.table(Some(table.at.epoch)).await?;
         }
-        self.link.generations.adopt(&table);
+        self.link.values.generations.adopt(&table);
         if !self.push_pending().await? {
-            self.link.generations.adopt(&self.table(None).await?);
+            self.link.values.generations.adopt(&self.table(None).await?);
         }
         self.push_news().await?;
 
@@ -317,14 +317,14 @@ impl<'a> Session<'a> {
     /// Has our own purges numbered, oldest first. Whether none of others was missed meanwhile.
     async fn push_pending(&mut self) -> Result<bool, LinkError> {
         let mut complete = true;
-        while let Some(subject) = self.link.oldest_pending() {
+        while let Some(subject) = self.link.unnumbered.oldest() {
             let command = self.link.names.purge(subject);
             let (epoch, sequence, meant): (Vec<u8>, u64, Vec<u8>) = self.ask(&command).await?;
             let epoch = fleet::epoch_of(&epoch).ok_or(LinkError::ForeignTable)?;
             // Redis may have made it a purge of everything, there being too many subjects.
             let meant = meant.try_into().map_err(|_| LinkError::ForeignTable)?;
             complete &= self.note(FleetStamp { epoch, sequence }, Subject::from_bytes(meant));
-            self.link.numbered(subject);
+            self.link.unnumbered.numbered(subject);
         }
         Ok(complete)
     }

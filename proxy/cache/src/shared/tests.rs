@@ -1,6 +1,6 @@
 //! What the Redis tier promises, against a real server.
 
-use super::server::{Instance, Line, NOW_MS, Question, Server, plan, settings, wait_until};
+use super::server::{Instance, NOW_MS, Question, Server, plan, settings, url_of, wait_until};
 use crate::{
     generations::Target,
     shared::{LinkState, RedisSettings},
@@ -194,8 +194,8 @@ async fn a_fill_that_began_before_a_purge_is_not_kept() {
 #[tokio::test]
 async fn a_purge_reaches_an_instance_that_was_away() {
     let server = Server::start();
-    let mut line = Line::to(&server);
-    let (a, b) = (Instance::up(server.url()).await, Instance::up(line.url()).await);
+    let mut line = server.cable();
+    let (a, b) = (Instance::up(server.url()).await, Instance::up(url_of(&line.socket())).await);
     let (question, other) = (Question::new("question"), Question::new("other"));
     b.share(&question, b"answer").await;
     b.share(&other, b"answer").await;
@@ -213,8 +213,8 @@ async fn a_purge_reaches_an_instance_that_was_away() {
 #[tokio::test]
 async fn a_purge_made_while_redis_was_away_reaches_the_others_when_it_is_back() {
     let server = Server::start();
-    let mut line = Line::to(&server);
-    let (a, b) = (Instance::up(server.url()).await, Instance::up(line.url()).await);
+    let mut line = server.cable();
+    let (a, b) = (Instance::up(server.url()).await, Instance::up(url_of(&line.socket())).await);
     let question = Question::new("question");
     a.share(&question, b"answer").await;
     b.in_redis(&question).await.expect("shared");
@@ -234,8 +234,8 @@ async fn a_purge_made_while_redis_was_away_reaches_the_others_when_it_is_back() 
 #[tokio::test]
 async fn more_purges_than_can_wait_become_one_of_everything() {
     let server = Server::start();
-    let mut line = Line::to(&server);
-    let (a, b) = (Instance::up(server.url()).await, Instance::up(line.url()).await);
+    let mut line = server.cable();
+    let (a, b) = (Instance::up(server.url()).await, Instance::up(url_of(&line.socket())).await);
     let question = Question::new("question");
     a.share(&question, b"answer").await;
     line.cut().await;
@@ -365,8 +365,8 @@ async fn what_is_queued_is_written_before_the_end() {
 #[tokio::test]
 async fn a_models_version_is_known_to_the_fleet() {
     let server = Server::start();
-    let mut line = Line::to(&server);
-    let (a, b) = (Instance::up(server.url()).await, Instance::up(line.url()).await);
+    let mut line = server.cable();
+    let (a, b) = (Instance::up(server.url()).await, Instance::up(url_of(&line.socket())).await);
     let current = |instance: &Instance| instance.tiers.versions().current("u", "m");
     let known = |version: &str| Current::Known(version.into());
     a.tiers.versions().observe("u", "m", Said::Version("1"), NOW_MS);

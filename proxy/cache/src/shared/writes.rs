@@ -1,150 +1,62 @@
-//! Entries on their way to Redis: a queue bounded in entries and bytes, and the task that empties
-//! it.
-//!
-//! Nobody waits for a write. What does not fit is dropped and counted: the next asker of any
-//! instance only finds a miss. Entries are encoded, compressed and sealed here, off the caller's path; while
-//! queued they share their bytes with the memory tier.
+//! What the queue of writes ([`crate::outer::queue`]) gives Redis: grouped by node, a pipeline each,
+//! under the fleet's leases.
 
 use super::{fleet::Names, lease::Lease, link::Link, node::Node};
-use crate::{codec, entry::Entry, key::CacheKey, tiers::Owed, wrap::Wrapper};
+use crate::{
+    outer::queue::{self, Packed, Queued},
+    wrap::Wrapper,
+};
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
-use tokio::{
-    sync::mpsc,
-    task::{self, JoinSet},
-    time,
-};
+use std::sync::Arc;
+use tokio::{task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
 
-/// Small entries share a round trip, up to so many …
-const BATCH_MAX: usize = 32;
-/// … and so many bytes: what is in one pipeline is in memory twice.
-const BATCH_BYTES_MAX: u64 = 1024 * 1024;
-
-/// A larger batch is packed by a thread of its own.
-const PACK_BYTES_MAX: u64 = 128 * 1024;
-
-/// The callers' end of the queue.
-#[derive(Debug)]
-pub(super) struct Queue {
-    writes: mpsc::Sender<Write>,
-    bytes: Arc<AtomicU64>,
-    bytes_max: u64,
-}
-
-/// One entry to be written.
-#[derive(Debug)]
-pub(super) struct Write {
-    pub(super) key: CacheKey,
-    pub(super) entry: Arc<Entry>,
-    pub(super) ttl_ms: u64,
-    /// Paid when this has been written, or given up.
-    pub(super) owed: Owed,
-}
-
-/// The task's end.
-#[derive(Debug)]
-pub(super) struct Queued {
-    writes: mpsc::Receiver<Write>,
-    bytes: Arc<AtomicU64>,
-}
-
-pub(super) fn queue(entries_max: usize, bytes_max: u64) -> (Queue, Queued) {
-    let (sender, receiver) = mpsc::channel(entries_max.max(1));
-    let bytes = Arc::<AtomicU64>::default();
-    let queue = Queue { writes: sender, bytes: bytes.clone(), bytes_max };
-    (queue, Queued { writes: receiver, bytes })
-}
-
-impl Queue {
-    /// Whether there was room.
-    pub(super) fn push(&self, write: Write) -> bool {
-        let weight = write.entry.weight();
-        let before = self.bytes.fetch_add(weight, Ordering::Relaxed);
-        if before.saturating_add(weight) > self.bytes_max || self.writes.try_send(write).is_err() {
-            self.bytes.fetch_sub(weight, Ordering::Relaxed);
-            return false;
+/// Writes until `stop`, then what is queued by then.
+pub(super) async fn write_all(mut queued: Queued, link: Arc<Link>, stop: CancellationToken) {
+    let mut wrapper = Wrapper::new(link.values.wrapping.clone());
+    while let Some(mut batch) = queued.next(&stop).await {
+        if link.nodes().is_none() {
+            // Nothing is packed for nobody.
+            link.values.counters.dropped_down.add(count(batch.writes.len()));
+            continue;
         }
-        true
-    }
-
-    /// Bytes waiting or under way.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        let packed;
+        (wrapper, packed) = queue::pack(&link.values, wrapper, &mut batch).await;
+        write(&link, packed).await;
     }
 }
 
-impl Queued {
-    /// Writes until `stop`, then what is queued by then.
-    pub(super) async fn write_all(
-        mut self,
-        mut wrapper: Wrapper,
-        link: Arc<Link>,
-        stop: CancellationToken,
-    ) {
-        loop {
-            let first = tokio::select! {
-                first = self.writes.recv() => first,
-                () = stop.cancelled() => {
-                    // From here on nothing comes in, and `recv` ends when it is empty.
-                    self.writes.close();
-                    self.writes.recv().await
-                }
-            };
-            let Some(first) = first else { return };
-            let mut weight = first.entry.weight();
-            let mut batch = vec![first];
-            while batch.len() < BATCH_MAX
-                && weight < BATCH_BYTES_MAX
-                && let Ok(next) = self.writes.try_recv()
-            {
-                weight += next.entry.weight();
-                batch.push(next);
-            }
-            // Whoever waits, waits until it has been written.
-            let acks: Vec<_> = batch.iter_mut().map(|write| write.owed.ack.take()).collect();
-            wrapper = self.write(&link, wrapper, batch).await;
-            drop(acks);
-            self.bytes.fetch_sub(weight, Ordering::Relaxed);
-        }
-    }
-
-    async fn write(&self, link: &Arc<Link>, wrapper: Wrapper, batch: Vec<Write>) -> Wrapper {
-        let counters = &link.counters;
-        let Some(nodes) = link.nodes() else {
-            counters.dropped_down.add(count(batch.len()));
-            return wrapper;
+async fn write(link: &Arc<Link>, packed: Vec<Packed>) {
+    let counters = &link.values.counters;
+    let Some(nodes) = link.nodes() else {
+        counters.dropped_down.add(count(packed.len()));
+        return;
+    };
+    // One round trip to each node: a pipeline cannot span two.
+    let mut groups = Vec::<(&Arc<Node>, Vec<Leaving>)>::new();
+    for value in packed {
+        let value = Leaving::new(&link.names, value);
+        let Some(node) = nodes.of(value.name.as_bytes()) else {
+            link.doubt_map();
+            counters.dropped_down.add_one();
+            continue;
         };
-        let (wrapper, values) = packed(link, wrapper, batch).await;
-        // One round trip to each node: a pipeline cannot span two.
-        let mut groups = Vec::<(&Arc<Node>, Vec<Packed>)>::new();
-        for value in values {
-            let Some(node) = nodes.of(value.name.as_bytes()) else {
-                link.doubt_map();
-                counters.dropped_down.add_one();
-                continue;
-            };
-            match groups.iter_mut().find(|(other, _)| Arc::ptr_eq(other, node)) {
-                Some((_, group)) => group.push(value),
-                None => groups.push((node, vec![value])),
-            }
+        match groups.iter_mut().find(|(other, _)| Arc::ptr_eq(other, node)) {
+            Some((_, group)) => group.push(value),
+            None => groups.push((node, vec![value])),
         }
-        let mut under_way = JoinSet::new();
-        for (node, group) in groups {
-            under_way.spawn(send(link.clone(), node.clone(), group));
-        }
-        // A node that stands still holds the others' next batch up once: then its breaker is open.
-        while under_way.join_next().await.is_some() {}
-        wrapper
     }
+    let mut under_way = JoinSet::new();
+    for (node, group) in groups {
+        under_way.spawn(send(link.clone(), node.clone(), group));
+    }
+    // A node that stands still holds the others' next batch up once: then its breaker is open.
+    while under_way.join_next().await.is_some() {}
 }
 
 /// Writes what one node serves.
-async fn send(link: Arc<Link>, node: Arc<Node>, values: Vec<Packed>) {
-    let counters = &link.counters;
+async fn send(link: Arc<Link>, node: Arc<Node>, values: Vec<Leaving>) {
+    let counters = &link.values.counters;
     let Some(mut line) = node.bulk() else {
         counters.dropped_down.add(count(values.len()));
         return;
@@ -192,7 +104,7 @@ async fn send(link: Arc<Link>, node: Arc<Node>, values: Vec<Packed>) {
 }
 
 /// Writes a value where an answer says that it belongs. Whether it is there.
-async fn send_elsewhere(link: &Link, value: &Packed, error: &RedisError) -> bool {
+async fn send_elsewhere(link: &Link, value: &Leaving, error: &RedisError) -> bool {
     let Some(mut line) = link.redirected(error) else { return false };
     let mut pipeline = redis::pipe();
     pipeline.cmd("ASKING").ignore().add_command(value.command(&link.names));
@@ -203,9 +115,9 @@ async fn send_elsewhere(link: &Link, value: &Packed, error: &RedisError) -> bool
     true
 }
 
-/// An entry as it goes out.
-struct Packed {
-    /// Its key in Redis.
+/// An entry as it goes out to Redis.
+struct Leaving {
+    /// Its key there.
     name: String,
     bytes: Vec<u8>,
     ttl_ms: u64,
@@ -216,7 +128,17 @@ struct Packed {
     beside: Option<Arc<Lease>>,
 }
 
-impl Packed {
+impl Leaving {
+    fn new(names: &Names, Packed { mut write, bytes }: Packed) -> Self {
+        let (lease, beside) = match write.owed.lease.take() {
+            Some(lease) if lease.is_of(write.key) => (Some(lease), None),
+            other => (None, other),
+        };
+        let version = write.entry.model_version.as_ref().into();
+        let (name, ttl_ms) = (names.entry(write.key), write.ttl_ms);
+        Self { name, bytes, ttl_ms, version, lease, beside }
+    }
+
     fn command(&self, names: &Names) -> Cmd {
         if let Some(lease) = &self.lease {
             return lease.store(names, &self.bytes, self.ttl_ms, &self.version);
@@ -225,73 +147,22 @@ impl Packed {
         command.arg(&self.name).arg(&self.bytes).arg("PX").arg(self.ttl_ms);
         command
     }
-}
 
-impl Packed {
     /// Redis has answered: it has it, or somebody else's.
     fn is_written(&self, link: &Link, answer: &Value) {
         if let Some(lease) = &self.lease {
             lease.settled();
             if *answer == Value::Int(0) {
                 link.leases.fenced.add_one();
-                link.counters.dropped_void.add_one();
+                link.values.counters.dropped_void.add_one();
                 return;
             }
         }
         if let Some(lease) = &self.beside {
             lease.stored(self.version.clone());
         }
-        link.counters.stored.add_one();
+        link.values.counters.stored.add_one();
     }
-}
-
-/// Packs a batch, on a thread of its own where that takes a while: the runtime's threads are the
-/// callers'.
-async fn packed(
-    link: &Arc<Link>,
-    mut wrapper: Wrapper,
-    batch: Vec<Write>,
-) -> (Wrapper, Vec<Packed>) {
-    if batch.iter().map(|write| write.entry.weight()).sum::<u64>() < PACK_BYTES_MAX {
-        let values = pack(link, &mut wrapper, &batch);
-        return (wrapper, values);
-    }
-    let link_there = link.clone();
-    let packed = task::spawn_blocking(move || {
-        let values = pack(&link_there, &mut wrapper, &batch);
-        (wrapper, values)
-    });
-    // It fails only where the runtime is being taken down.
-    packed.await.unwrap_or_else(|_| (Wrapper::new(link.wrapping.clone()), Vec::new()))
-}
-
-fn pack(link: &Link, wrapper: &mut Wrapper, batch: &[Write]) -> Vec<Packed> {
-    let mut values = Vec::with_capacity(batch.len());
-    for write in batch {
-        // Purged while it was queued, or begun before Redis was heard: void to everybody.
-        let (stamp, subjects) = (write.entry.stamp.fleet, &write.entry.subjects);
-        if link.generations.admit(stamp, subjects).is_none() {
-            link.counters.dropped_void.add_one();
-            continue;
-        }
-        match wrapper.wrap(write.key, codec::encode(write.key, &write.entry)) {
-            Ok(bytes) => {
-                let name = link.names.entry(write.key);
-                let (lease, beside) = match write.owed.lease.clone() {
-                    Some(lease) if lease.is_of(write.key) => (Some(lease), None),
-                    other => (None, other),
-                };
-                let version = write.entry.model_version.as_ref().into();
-                let ttl_ms = write.ttl_ms;
-                values.push(Packed { name, bytes, ttl_ms, version, lease, beside });
-            }
-            Err(error) => {
-                link.counters.dropped_down.add_one();
-                tracing::warn!(%error, "an entry stays out of redis");
-            }
-        }
-    }
-    values
 }
 
 fn count(writes: usize) -> u64 {
