@@ -3,9 +3,7 @@
 //! used again without anybody's help.
 
 use crate::{
-    cache_stage::{
-        CHAT, Told as _, answered, assert_hit, cached_is, chat, content, is_cached, purge, send,
-    },
+    cache_stage::{CHAT, Told as _, assert_hit, cached_is, chat, content, is_cached, purge},
     redis_sets::{Cluster, Kind, Watched, own_ip},
 };
 use rustix::process::Signal;
@@ -22,24 +20,24 @@ use tokio::{net::TcpListener, task::JoinSet, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_tests::{
     Authority, Client, Reply, World,
-    standin::{Gate, Options, StandIn},
+    standin::{Options, StandIn},
     until,
 };
 
 const UP: &str = "tollgate_store_up{store=\"redis\"}";
 const NAMESPACE: &str = "fleet";
 
-async fn provider() -> StandIn {
+pub(crate) async fn provider() -> StandIn {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     StandIn::start(Options::default(), listener, &TaskTracker::new(), CancellationToken::new())
 }
 
 /// A proxy of the fleet, once it has found Redis.
-async fn member(redis: Value, provider: &StandIn) -> World {
+pub(crate) async fn member(redis: Value, provider: &StandIn) -> World {
     member_with(redis, json!({}), provider).await
 }
 
-async fn member_with(redis: Value, entries: Value, provider: &StandIn) -> World {
+pub(crate) async fn member_with(redis: Value, entries: Value, provider: &StandIn) -> World {
     // So short in memory that Redis is asked all the time.
     let tiers = json!([{ "name": "memory", "ttl": "100ms" }, "redis"]);
     let world = content(json!({ "tiers": tiers, "tags": ["kb:{header.x-kb}"] }))
@@ -62,7 +60,7 @@ fn look_ups(world: &World, wanted: &str) -> f64 {
 }
 
 /// Waits until what one was answered the other finds in Redis.
-async fn share(a: &World, b: &World, question: &Value) {
+pub(crate) async fn share(a: &World, b: &World, question: &Value) {
     a.client.post(CHAT, question).await;
     cached_is(&b.client, question, true).await;
 }
@@ -369,82 +367,6 @@ async fn an_entry_is_found_while_and_after_its_slot_moves() {
     for world in [&b, &c] {
         assert_hit(&world.client.post(CHAT, &chat("a")).await);
         assert!(look_ups(world, "error") < 0.5, "{}", world.app.metrics_text());
-    }
-}
-
-/// Goal: the lease lies with its entry, and its end is heard on every node.
-#[tokio::test]
-async fn equal_calls_on_two_instances_of_a_cluster_are_one_upstream_call() {
-    let redis = Cluster::start(own_ip(), Kind::default(), 3, true).await;
-    let provider = provider().await;
-    let (a, b) =
-        (member(redis.settings(), &provider).await, member(redis.settings(), &provider).await);
-    share(&a, &b, &chat("the version")).await;
-    let calls = provider.counts().calls;
-    for n in 0..9_u64 {
-        let gate = Gate::heads();
-        provider.set_gate(Some(gate.clone()));
-        let question = chat(&format!("question {n}"));
-        let leader = send(&a.client, CHAT, &[], &question);
-        provider.wait_for_in_flight(1).await;
-        let waiter = send(&b.client, CHAT, &[], &question);
-        let leases = || async {
-            let mut values = Vec::new();
-            for node in &redis.nodes {
-                let key = node.cli(&["--scan", "--pattern", "tollgate:l*"]).await;
-                if !key.is_empty() {
-                    values.push(node.cli(&["GET", &key]).await);
-                }
-            }
-            values
-        };
-        until("somebody who waits", leases, |all| all.iter().any(|one| one.ends_with('w'))).await;
-        gate.open();
-        let (first, second) = (answered(leader).await, answered(waiter).await);
-        assert_eq!(first.body, second.body);
-        assert!(second.cache_status().ends_with("detail=redis"), "{second:?}");
-        assert_eq!(provider.counts().calls, calls + n + 1);
-    }
-}
-
-/// Goal: who waits for news of a lease does not wait for a node that cannot tell any.
-#[tokio::test]
-async fn a_killed_node_does_not_hold_those_who_wait_for_its_leases() {
-    let mut redis = Cluster::start(own_ip(), Kind::default(), 3, false).await;
-    let home = redis.master_of("{fleet}").await;
-    let provider = provider().await;
-    let long = json!({ "lease": { "ttl": "5m", "wait": "5m" } });
-    let a = member_with(redis.settings(), long.clone(), &provider).await;
-    let b = member_with(redis.settings(), long, &provider).await;
-    share(&a, &b, &chat("the version")).await;
-    for n in 0.. {
-        let gate = Gate::heads();
-        provider.set_gate(Some(gate.clone()));
-        let question = chat(&format!("question {n}"));
-        let leader = send(&a.client, CHAT, &[], &question);
-        provider.wait_for_in_flight(1).await;
-        let waiter = send(&b.client, CHAT, &[], &question);
-        let leases = || async {
-            let mut waited_for = None;
-            for (place, node) in redis.nodes.iter().enumerate() {
-                let key = node.cli(&["--scan", "--pattern", "tollgate:l*"]).await;
-                if !key.is_empty() && node.cli(&["GET", &key]).await.ends_with('w') {
-                    waited_for = Some(place);
-                }
-            }
-            waited_for
-        };
-        let place = until("somebody who waits", leases, Option::is_some).await.unwrap();
-        if place != home {
-            redis.nodes[place].kill().await;
-            provider.wait_for_in_flight(2).await;
-        }
-        gate.open();
-        assert_eq!(answered(leader).await.status, 200);
-        assert_eq!(answered(waiter).await.status, 200);
-        if place != home {
-            return;
-        }
     }
 }
 

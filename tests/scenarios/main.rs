@@ -26,6 +26,7 @@ mod cache_forms;
 mod cache_http;
 mod cache_keys;
 mod cache_lease;
+mod cache_lease_cluster;
 mod cache_memcached;
 mod cache_purge;
 mod redis_sets;
