@@ -11,6 +11,8 @@ mod http_mode;
 mod known;
 mod note;
 mod question;
+mod tags;
+mod varies;
 mod version;
 
 pub(crate) use self::{

@@ -325,8 +325,7 @@ async fn fly(
             Join::Follow(listener) => listener,
         };
         let until = fetch.deadline;
-        let for_all = question.is_for_all();
-        let landed = match time::timeout_at(until, follow(&mut listener, shape, for_all)).await {
+        let landed = match time::timeout_at(until, follow(&mut listener, shape, &question)).await {
             Ok(landed) => landed,
             Err(_elapsed) => return Err(deadline_passed(&fetch)),
         };
@@ -415,10 +414,14 @@ const LEADERS_OWN: [StatusCode; 3] =
     [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS];
 
 /// Waits for another's answer; for all of it, if it comes in the other form.
-async fn follow(listener: &mut Listener<Answer>, shape: Shape, for_all: bool) -> Landed {
+async fn follow(listener: &mut Listener<Answer>, shape: Shape, question: &Question) -> Landed {
     match listener.head().await {
         // Where callers of any tenant share, one's bad key is not the others'.
-        Ok(head) if for_all && LEADERS_OWN.contains(&head.shared.status) => Landed::Again,
+        Ok(head) if question.is_for_all() && LEADERS_OWN.contains(&head.shared.status) => {
+            Landed::Again
+        }
+        // The leader's, by a field that may be another here.
+        Ok(head) if !question.binds_all(&head.shared.headers) => Landed::Again,
         Ok(head) if head.shared.framing == shape.framing => Landed::Head(head),
         // An error has one form only.
         Ok(head) if !head.shared.status.is_success() => Landed::Head(head),

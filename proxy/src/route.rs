@@ -9,7 +9,7 @@ mod key_rule;
 
 pub(crate) use self::{
     conditions::{Conditions, Fitting, Life, Unmet},
-    key_rule::{KeyRule, Said},
+    key_rule::{KeyRule, Said, decoded},
 };
 
 use crate::{app::Destination, head, identity::Caller, meter::Lane};

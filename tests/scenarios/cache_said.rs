@@ -2,11 +2,13 @@
 //! itself: no more than it knows.
 
 use crate::cache_stage::{
-    CHAT, MISS, Told as _, assert_bypass, assert_hit, assert_miss, by_url, chat, content,
-    is_cached, outcome, post_raw, streamed,
+    CHAT, MISS, Told as _, answered, assert_bypass, assert_hit, assert_miss, by_url, chat,
+    come_so_far, content, is_cached, marker_route, outcome, post_raw, send, streamed,
 };
 use http::Method;
 use serde_json::json;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tollgate_ledger::CacheOutcome;
 use tollgate_tests::{
     Scripted, World,
@@ -185,4 +187,65 @@ async fn a_call_is_one_look_up_and_a_newer_answer_evicts_nothing() {
     world.client.post_with(CHAT, &[("cache-control", "no-cache")], &chat("a")).await;
     let evicted = "tollgate_cache_evictions_total{cause=\"size\"}";
     assert_eq!(world.metric(evicted), Some(0.0), "{}", world.app.metrics_text());
+}
+
+/// Goal: no field outside the key decides what another caller is given.
+#[tokio::test]
+async fn an_answer_that_depends_on_what_no_key_binds_is_its_callers_alone() {
+    let kept = [
+        ("accept-encoding, Origin", json!({})),
+        ("Authorization", json!({})),
+        ("x-lang", json!({ "key": { "include_headers": ["x-lang"] } })),
+        ("referer", json!({})),
+    ];
+    let alone = [
+        ("accept-language", json!({})),
+        ("origin, User-Agent", json!({})),
+        ("*", json!({})),
+        ("authorization", json!({ "scope": "shared" })),
+    ];
+    let all = kept.iter().map(|one| (one, true)).chain(alone.iter().map(|one| (one, false)));
+    for ((vary, policy), is_kept) in all {
+        let upstream = Scripted::always(finished(&format!("vary: {vary}\r\n"))).await;
+        let world = content(policy.clone()).upstream(upstream.url()).start().await;
+        assert_miss(&world.client.post(CHAT, &chat("a")).await);
+        assert_eq!(is_cached(&world.client, CHAT, &chat("a")).await, is_kept, "{vary}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_that_depends_on_its_leaders_language_asks_itself() {
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = gate.clone();
+    let upstream = Scripted::start(move |mut line| {
+        let gate = gate.clone();
+        async move {
+            while let Some(seen) = line.request().await {
+                gate.acquire().await.unwrap().forget();
+                let language = seen.fields("accept-language").join(",");
+                let body = json!({
+                    "model": "gpt-4o-mini",
+                    "choices": [{ "message": { "content": language }, "finish_reason": "stop" }],
+                });
+                let vary = "vary: accept-language\r\n";
+                line.wire.send(answer("application/json", vary, &body.to_string())).await;
+            }
+        }
+    })
+    .await;
+    let marker = Scripted::always("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let at = marker.url();
+    let world = content(json!({})).upstream(upstream.url());
+    let world = world.config(move |settings| marker_route(settings, &at)).start().await;
+
+    let leader = send(&world.client, CHAT, &[("accept-language", "zh")], &chat("a"));
+    upstream.requests(1).await;
+    let waiter = send(&world.client, CHAT, &[("accept-language", "de")], &chat("a"));
+    come_so_far(&world).await;
+    opened.add_permits(2);
+    for (asked, language) in [(leader, "zh"), (waiter, "de")] {
+        let reply = answered(asked).await;
+        assert_eq!(reply.json()["choices"][0]["message"]["content"], language);
+        assert_eq!(reply.cache_status(), MISS);
+    }
 }

@@ -1,20 +1,18 @@
 //! Stores what an upstream answered, if it may be stored, under the key it belongs to.
 
 use super::{
-    Ask, Asked, Holds, Mode, Next, Question, encode_bill,
+    Asked, Holds, Mode, Next, Question, encode_bill,
     http_mode::{self, Kept},
     version::{self, OfHead},
 };
 use crate::{
     app::Parts,
     exchange::framing_of,
-    identity::Caller,
     meter::{Bill, unix_ms},
-    route::{Life, Route},
+    route::Life,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request, response};
-use smallvec::SmallVec;
+use http::{HeaderMap, HeaderName, StatusCode, header, response};
 use std::{pin::Pin, sync::Arc, time::Duration};
 use tollgate_cache::{
     entry::{Entry, FieldNames, Form, Rule, is_storable, storable_headers, subjects},
@@ -24,13 +22,7 @@ use tollgate_cache::{
     shared::Lease,
     tiers::{Arriving, Stored},
 };
-use tollgate_config::{TagPart, TagTemplate};
 use tollgate_core::dialect::Framing;
-
-/// The longest tag, filled in; a longer one is dropped.
-const TAG_BYTES_MAX: usize = 256;
-/// The most tags that one template makes of fields that came more than once.
-const TAGS_MAX: usize = 64;
 
 /// The right to store one answer. Dropped unused, nothing is stored.
 #[must_use]
@@ -130,7 +122,10 @@ impl Fill {
             OfHead::Later => None,
             OfHead::NotKept => return None,
         };
-        if answer.headers.contains_key(header::CONTENT_ENCODING) || has_no_store(&answer.headers) {
+        if answer.headers.contains_key(header::CONTENT_ENCODING)
+            || has_no_store(&answer.headers)
+            || !question.binds_all(&answer.headers)
+        {
             return None;
         }
         let life =
@@ -372,88 +367,6 @@ fn has_no_store(headers: &HeaderMap) -> bool {
         let mut words = value.as_bytes().split(|byte| *byte == b',');
         words.any(|word| word.trim_ascii().eq_ignore_ascii_case(b"no-store"))
     })
-}
-
-/// The route's tags, filled in for a call.
-pub(super) fn tags(
-    route: &Route,
-    ask: &Ask,
-    head: &request::Parts,
-    caller: &Caller,
-) -> Vec<Box<str>> {
-    let templates = &route.config.cache.tags;
-    if templates.is_empty() {
-        return Vec::new();
-    }
-    let body = templates.iter().flat_map(|tag| &tag.parts);
-    let needs_body = body.into_iter().any(|part| matches!(part, TagPart::Body(_)));
-    let body: Option<serde_json::Value> = match (&ask.body, needs_body) {
-        (crate::inspect::AskBody::Whole(bytes, _), true) => serde_json::from_slice(bytes).ok(),
-        _ => None,
-    };
-    let words = Words { ask, head, caller, body };
-    templates.iter().flat_map(|template| words.fill(template)).collect()
-}
-
-struct Words<'a> {
-    ask: &'a Ask,
-    head: &'a request::Parts,
-    caller: &'a Caller,
-    body: Option<serde_json::Value>,
-}
-
-impl Words<'_> {
-    /// An absent part drops the tag; a field of several lines makes one for each, so that a
-    /// purge of any of them finds the answer.
-    fn fill(&self, template: &TagTemplate) -> impl Iterator<Item = Box<str>> + use<> {
-        let mut tags = vec![String::new()];
-        for part in &template.parts {
-            let words = self.words(part);
-            let longer =
-                tags.iter().flat_map(|tag| words.iter().map(move |word| tag.clone() + word));
-            tags = longer.take(TAGS_MAX).collect();
-        }
-        tags.retain(|tag| !tag.is_empty() && tag.len() <= TAG_BYTES_MAX);
-        tags.into_iter().map(String::into_boxed_str)
-    }
-
-    fn words(&self, part: &TagPart) -> SmallVec<[String; 1]> {
-        if let TagPart::Header(name) = part {
-            let lines = self.head.headers.get_all(name).iter();
-            return lines.filter_map(|line| line.to_str().ok().map(str::to_owned)).collect();
-        }
-        self.word(part).into_iter().collect()
-    }
-
-    fn word(&self, part: &TagPart) -> Option<String> {
-        let header = |value: Option<&HeaderValue>| value?.to_str().ok().map(str::to_owned);
-        Some(match part {
-            TagPart::Literal(text) => text.clone(),
-            TagPart::Header(name) => header(self.head.headers.get(name))?,
-            TagPart::Query(name) => self.query(name)?.to_owned(),
-            TagPart::Segment(place) => {
-                let mut segments = self.ask.path.split('/').skip(1);
-                segments.nth(*place).filter(|segment| !segment.is_empty())?.to_owned()
-            }
-            TagPart::Body(pointer) => match self.body.as_ref()?.pointer(pointer)? {
-                serde_json::Value::String(text) => text.clone(),
-                serde_json::Value::Number(number) => number.to_string(),
-                serde_json::Value::Bool(flag) => flag.to_string(),
-                serde_json::Value::Null
-                | serde_json::Value::Array(_)
-                | serde_json::Value::Object(_) => return None,
-            },
-            TagPart::Tenant => self.caller.tenant.as_str().to_owned(),
-            TagPart::User => header(self.caller.user.as_ref())?,
-            TagPart::Project => header(self.caller.project.as_ref())?,
-            TagPart::Model => self.ask.model()?.to_string(),
-        })
-    }
-
-    fn query(&self, name: &str) -> Option<&str> {
-        let pairs = self.head.uri.query()?.split('&');
-        pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, v)| v)
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What makes a key: borrowed from the call while it is looked up, owned once it is a
 //! miss, because only the answer says which version of the model it is of.
 
-use super::{Ask, Mode, fill, http_mode::Asked, now_ms};
+use super::{Ask, Mode, http_mode::Asked, now_ms, tags};
 use crate::{
     app::Parts,
     identity::{Caller, Tenant},
@@ -101,7 +101,7 @@ impl Asking<'_> {
         caller: &Caller,
     ) -> Box<Question> {
         let mut headers = HeaderMap::new();
-        for name in KEY_HEADERS.iter().chain(self.route.key.headers()) {
+        for name in bound_headers(self.route) {
             // Two members of the key may be said in one field.
             if !headers.contains_key(name) {
                 for value in self.head.headers.get_all(name) {
@@ -126,7 +126,7 @@ impl Asking<'_> {
             version,
             scope: OwnedScope::of(self.scope, caller.user.as_ref()),
             tenant: caller.tenant.clone(),
-            tags: fill::tags(self.route, self.ask, self.head, caller),
+            tags: tags::filled(self.route, self.ask, self.head, caller),
             headers,
             digest: *self.digest,
             asked_ms: now_ms(),
@@ -163,6 +163,11 @@ impl Question {
     /// The answer is kept for everybody, whatever their credentials.
     pub(crate) fn is_for_all(&self) -> bool {
         matches!(self.scope, OwnedScope::Shared)
+    }
+
+    /// The fields of the request that its key binds.
+    pub(super) fn bound_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        bound_headers(&self.route)
     }
 
     /// The key under the version that the answer says.
@@ -235,6 +240,10 @@ static KEY_HEADERS: [HeaderName; 6] = [
     HeaderName::from_static("openai-beta"),
     header::CONTENT_ENCODING,
 ];
+
+fn bound_headers(route: &Route) -> impl Iterator<Item = &HeaderName> {
+    KEY_HEADERS.iter().chain(route.key.headers())
+}
 
 fn key_headers(headers: &HeaderMap) -> SmallVec<[Line<'_>; 4]> {
     KEY_HEADERS.iter().flat_map(|name| lines(name.as_str(), headers, name)).collect()

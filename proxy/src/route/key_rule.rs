@@ -217,8 +217,14 @@ fn fields(policy: &KeyPolicy) -> Box<[Field]> {
 /// Whether a parameter is called `name`, however that is written: else `%71` would be another name
 /// here and the same one upstream.
 fn is_named(written: &str, name: &str) -> bool {
+    decoded(written).eq(name.bytes())
+}
+
+/// A name or a value of a query, as forms write them (`application/x-www-form-urlencoded`, URL
+/// Standard §5.1).
+pub(crate) fn decoded(written: &str) -> impl Iterator<Item = u8> {
     let mut rest = written.as_bytes();
-    let meant = std::iter::from_fn(|| {
+    std::iter::from_fn(move || {
         let (byte, after) = rest.split_first()?;
         rest = after;
         Some(match (byte, after) {
@@ -232,8 +238,7 @@ fn is_named(written: &str, name: &str) -> bool {
             },
             (byte, _) => *byte,
         })
-    });
-    meant.eq(name.bytes())
+    })
 }
 
 fn hex(digit: u8) -> Option<u8> {
