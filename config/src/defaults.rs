@@ -73,6 +73,11 @@ pub(crate) const HEURISTIC_PERCENT: u8 = 10;
 pub(crate) const HEURISTIC_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Of a query parameter in a cache rule; longer ones are nobody's.
 pub(crate) const PARAMETER_BYTES_MAX: usize = 128;
+/// A warm-up of a thousand requests takes three minutes, and no server notices it.
+pub(crate) const WARM_INTERVAL: Duration = Duration::from_millis(200);
+/// More often than this nothing is begun; a timer has not much finer steps.
+pub(crate) const WARM_INTERVAL_MIN: Duration = Duration::from_micros(100);
+pub(crate) const WARM_CONCURRENCY: u16 = 2;
 /// And never more than a quarter of what the container may use.
 /// Some days of answers on any disk, and an index of them of a few megabytes.
 pub(crate) const DISK_BYTES: u64 = 1024 * MIB;

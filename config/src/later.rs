@@ -15,7 +15,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("upstreams.*.concurrency", &["adaptive"]),
     ("identity.tenant", &["jwt", "mtls"]),
     ("routes[].cache", &["hot"]),
-    ("cache", &["warm"]),
+    ("cache.warm", &["restore_hot"]),
 ];
 
 /// Words, under the pattern of the value they stand in.

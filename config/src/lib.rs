@@ -24,6 +24,7 @@ mod yaml;
 mod raw_upstream;
 mod raw_cache;
 mod raw_route;
+mod raw_warm;
 mod raw;
 mod shape;
 mod environment;
@@ -31,6 +32,7 @@ mod secret;
 mod upstream;
 mod cache_policy;
 mod route;
+mod warm;
 mod review;
 mod validate;
 mod load;
@@ -55,6 +57,7 @@ pub use upstream::{
     Balance, Certificate, Endpoint, HostHeader, InjectUsage, ModelVersion, Scheme, Timeouts,
     Upstream, UpstreamId, UpstreamTls, VersionList, VersionPoll,
 };
+pub use warm::{Warm, WarmRun, WarmWhen};
 
 use ipnet::IpNet;
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
@@ -306,6 +309,7 @@ pub struct Cache {
     pub memcached: CacheStore,
     /// `None`: nothing is kept on a disk.
     pub disk: Option<Disk>,
+    pub warm: Warm,
 }
 
 /// Entries on a local disk, in the data directory.

@@ -315,6 +315,7 @@ pub(crate) struct RawCache {
     pub(crate) redis: Option<RawCacheRedis>,
     pub(crate) memcached: Option<RawCacheStore>,
     pub(crate) disk: Option<RawDisk>,
+    pub(crate) warm: Option<RawWarm>,
 }
 
 /// Entries on a local disk, in data_dir; they survive a restart.
@@ -450,4 +451,5 @@ pub(crate) enum RawResourceKind {
 pub(crate) use crate::raw_cache::*;
 pub(crate) use crate::raw_route::*;
 pub(crate) use crate::raw_upstream::*;
+pub(crate) use crate::raw_warm::*;
 use crate::text::{DurationText, SizeText};

@@ -4,6 +4,7 @@
 //! written out: an operator can see what a short file means and begin a longer one with it.
 
 mod rules;
+mod warm;
 
 use crate::{
     AliasUnit, Balance, CacheMode, CachePolicy, CacheStore, Class, Config, Disk, Endpoint,
@@ -53,6 +54,7 @@ pub fn redacted(config: &Config) -> Value {
             "redis": with_lease(entries(&config.cache.redis), config.cache.redis_lease),
             "memcached": entries(&config.cache.memcached),
             "disk": config.cache.disk.as_ref().map(disk),
+            "warm": warm::warm(&config.cache.warm),
         },
         "prices": {
             "book": if config.prices.builtin { "builtin" } else { "none" },

@@ -34,6 +34,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let (was, is) = (&old.cache, &new.cache);
     changed("cache.memory.size", was.memory_bytes_max != is.memory_bytes_max);
     changed("cache.memory.policy", was.memory_policy != is.memory_policy);
+    changed("cache.warm.concurrency", was.warm.concurrency != is.warm.concurrency);
     paths
 }
 
@@ -64,5 +65,6 @@ pub fn keep_what_needs_a_restart(old: &Config, mut new: Config) -> Config {
     new.cache.disk.clone_from(&old.cache.disk);
     new.cache.memory_bytes_max = old.cache.memory_bytes_max;
     new.cache.memory_policy = old.cache.memory_policy;
+    new.cache.warm.concurrency = old.cache.warm.concurrency;
     new
 }

@@ -17,16 +17,24 @@ pub(crate) struct DurationText(pub(crate) String);
 #[serde(transparent)]
 pub(crate) struct SizeText(pub(crate) String);
 
+/// How often something is done, not yet parsed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct RateText(pub(crate) String);
+
 /// What `DurationText` should have been, for messages and for the schema.
 pub(crate) const DURATION_IS: &str = "a duration like 10ms, 5s, 2m, 1h or 7d";
 /// What `SizeText` should have been.
 pub(crate) const SIZE_IS: &str = "a size like 64KiB or 32MiB";
+/// What `RateText` should have been.
+pub(crate) const RATE_IS: &str = "a rate like 5/s, 100/m or 20/h";
 const MONEY_IS: &str = "an amount like \"2.50\" with at most 12 decimal places";
 
 const DURATION_UNITS_MS: [(&str, u64); 5] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 const SIZE_UNITS: [(&str, u64); 5] =
     [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("B", 1)];
+const RATE_UNITS: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 3_600)];
 /// One US dollar in pico-USD, and its decimal places.
 const PICO_PER_USD: i128 = 1_000_000_000_000;
 const PICO_PLACES: usize = 12;
@@ -41,6 +49,25 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
 /// In bytes.
 pub(crate) fn size(text: &str) -> Option<u64> {
     number_and_unit(text, &SIZE_UNITS)
+}
+
+/// From one to the next, at the rate of `text`. `None`: not a rate, or one of nothing.
+pub(crate) fn interval(text: &str) -> Option<Duration> {
+    let (count, unit) = text.split_once('/')?;
+    let (_, unit) = RATE_UNITS.iter().find(|(name, _)| *name == unit)?;
+    let count = count.parse().ok().filter(|_| is_number(count))?;
+    Duration::from_secs(*unit).checked_div(count)
+}
+
+/// The first rate that reads back as the same interval.
+pub(crate) fn show_rate(interval: Duration) -> String {
+    let rates = RATE_UNITS.iter().map(|(name, unit_s)| {
+        let unit = Duration::from_secs(*unit_s);
+        let count = unit.as_nanos().checked_div(interval.as_nanos()).unwrap_or(0);
+        (name, unit, u32::try_from(count).unwrap_or(u32::MAX))
+    });
+    let mut same = rates.filter(|(_, unit, count)| unit.checked_div(*count) == Some(interval));
+    same.next().map(|(name, _, count)| format!("{count}/{name}")).unwrap_or_default()
 }
 
 /// Exactly; in pico-USD.
@@ -99,6 +126,24 @@ fn show<'a>(n: u64, mut units: impl Iterator<Item = &'a (&'a str, u64)>, zero: &
     }
     let unit = units.find(|(_, factor)| n.is_multiple_of(*factor));
     unit.map(|(name, factor)| format!("{}{name}", n / factor)).unwrap_or_default()
+}
+
+impl JsonSchema for RateText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Rate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "title": RATE_IS,
+            "pattern": "^[0-9]+/(s|m|h)$",
+        })
+    }
 }
 
 impl JsonSchema for DurationText {

@@ -17,6 +17,7 @@ mod reading;
 mod state;
 mod tries;
 mod usage;
+mod warm;
 
 #[cfg(test)]
 mod tests;
@@ -70,6 +71,9 @@ pub(crate) struct AdminParts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Endpoint {
     Purge,
+    Warm,
+    Refresh,
+    WarmRuns,
     CacheStats,
     Usage,
     Records,
@@ -82,8 +86,11 @@ enum Endpoint {
 }
 
 /// Every endpoint of the API. A GET is a HEAD too.
-const ENDPOINTS: [(&str, &str, Endpoint); 10] = [
+const ENDPOINTS: [(&str, &str, Endpoint); 13] = [
     ("POST", "/api/cache/purge", Endpoint::Purge),
+    ("POST", "/api/cache/warm", Endpoint::Warm),
+    ("GET", "/api/cache/warm", Endpoint::WarmRuns),
+    ("POST", "/api/cache/refresh", Endpoint::Refresh),
     ("GET", "/api/cache/stats", Endpoint::CacheStats),
     ("GET", "/api/usage", Endpoint::Usage),
     ("GET", "/api/usage/records", Endpoint::Records),
@@ -96,9 +103,7 @@ const ENDPOINTS: [(&str, &str, Endpoint); 10] = [
 ];
 
 /// What will be here one day. Refused by name, never called unknown.
-const LATER: [&str; 8] = [
-    "/api/cache/warm",
-    "/api/cache/refresh",
+const LATER: [&str; 6] = [
     "/api/cache/entries",
     "/api/cache/explain",
     "/api/budgets",
@@ -173,7 +178,7 @@ where
     let endpoint = find(&head.method, path)?;
     let ask = if head.method == Method::POST {
         guard::check_json(&head)?;
-        Ask { body: read(body).await?, head }
+        Ask { body: read_within(body, endpoint.body_bytes_max()).await?, head }
     } else {
         Ask { head, body: Bytes::new() }
     };
@@ -188,7 +193,7 @@ fn find(method: &Method, path: &str) -> Result<Endpoint, Problem> {
             if *own == method.as_str() || *own == "GET" && method == Method::HEAD {
                 return Ok(*endpoint);
             }
-            allowed = Some(*own);
+            allowed = Some(if allowed.is_some() { "GET, POST" } else { *own });
         }
     }
     match allowed {
@@ -209,6 +214,15 @@ async fn run(
         Endpoint::Purge => {
             query(&[])?;
             json(StatusCode::OK, &purge::purge(parts, &ask.body).await?)
+        }
+        Endpoint::Warm | Endpoint::Refresh => {
+            query(&[])?;
+            let refresh = endpoint == Endpoint::Refresh;
+            json(StatusCode::ACCEPTED, &warm::begin(parts, ask.body.clone(), refresh)?)
+        }
+        Endpoint::WarmRuns => {
+            query(&[])?;
+            json(StatusCode::OK, &warm::runs(parts))
         }
         Endpoint::CacheStats => {
             query(&[])?;
@@ -243,17 +257,44 @@ async fn run(
     })
 }
 
+impl Endpoint {
+    fn body_bytes_max(self) -> usize {
+        match self {
+            Self::Warm | Self::Refresh => warm::LIST_BYTES_MAX,
+            Self::Purge
+            | Self::WarmRuns
+            | Self::CacheStats
+            | Self::Usage
+            | Self::Records
+            | Self::Queue
+            | Self::Upstreams
+            | Self::Config
+            | Self::Reload
+            | Self::Drain
+            | Self::OpenApi => BODY_BYTES_MAX,
+        }
+    }
+}
+
 async fn read<B>(body: B) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let body = Limited::new(body, BODY_BYTES_MAX).collect();
+    read_within(body, BODY_BYTES_MAX).await
+}
+
+async fn read_within<B>(body: B, bytes_max: usize) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let body = Limited::new(body, bytes_max).collect();
     match time::timeout(BODY_TIMEOUT, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is longer than {BODY_BYTES_MAX} bytes"),
+            format!("the body is longer than {bytes_max} bytes"),
         )),
         Ok(Err(error)) => Err(Problem::bad(format!("the body broke off: {error}"))),
         Err(_elapsed) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body came too slowly")),

@@ -27,6 +27,7 @@ use crate::{
     route::{Route, Routes},
     scaling,
     shutdown::Shutdown,
+    warm::Warming,
 };
 use arc_swap::ArcSwap;
 use std::{
@@ -45,6 +46,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) cache: CacheParts,
     pub(crate) flights: Flights<Answer>,
+    pub(crate) warming: Warming,
     pub(crate) shutdown: Shutdown,
     pub(crate) admin: AdminParts,
     /// One reload at a time: each builds on what the one before left.

@@ -87,6 +87,15 @@ impl HttpBody for Body {
     }
 }
 
+/// What brings the body of a request.
+#[derive(Debug)]
+pub(crate) enum Carried {
+    /// A caller's connection.
+    Caller(Incoming),
+    /// Nothing needs to: it is ours.
+    Own(Bytes),
+}
+
 /// What goes upstream.
 #[derive(Debug)]
 pub(crate) enum Outgoing {

@@ -18,6 +18,7 @@ mod settings;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod warm;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -44,9 +45,8 @@ enum Command {
     Explain(explain::Explain),
     Stats(stats::Stats),
     Purge(purge::Purge),
+    Warm(warm::Warm),
     Report(Box<report::Report>),
-    #[command(hide = true, disable_help_flag = true)]
-    Warm(later::Later),
     #[command(hide = true, disable_help_flag = true)]
     Scaler(later::Later),
 }
@@ -61,8 +61,8 @@ impl Command {
             Self::Explain(explain) => explain.execute(),
             Self::Stats(stats) => stats.execute(),
             Self::Purge(purge) => purge.execute(),
+            Self::Warm(warm) => warm.execute(),
             Self::Report(report) => report.execute(),
-            Self::Warm(later) => later.refuse("warm"),
             Self::Scaler(later) => later.refuse("scaler"),
         }
     }

@@ -9,6 +9,7 @@ mod contain;
 mod fetch;
 mod lease;
 mod mark;
+mod own;
 mod refresh;
 mod served;
 mod unread;
@@ -17,6 +18,7 @@ mod upgrade;
 pub(crate) use self::{
     fetch::{Fetch, Timing, framing_of},
     mark::{Marks, say_scheme},
+    own::{Outcome, ask_ourselves},
     served::Served,
     unread::refuse_unread,
 };
@@ -25,7 +27,7 @@ use self::contain::Contained;
 use crate::{
     admission::{QueuedFlag, Shed},
     app::{Parts, Snapshot},
-    body::Body,
+    body::{Body, Carried},
     cache::{self, Ask, Consulted, Fill, Given, Hit, Question},
     head::{self, BadHead},
     inspect::{self, InspectError},
@@ -38,7 +40,6 @@ use crate::{
     upstream::UpstreamError,
 };
 use http::{HeaderMap, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use std::{sync::Arc, time::Duration};
 use tokio::time;
 use tollgate_cache::flight::{Join, Lead, Listener, NoHead};
@@ -120,10 +121,10 @@ impl ExchangeError {
 pub(crate) async fn exchange(
     parts: &Arc<Parts>,
     peer: &Arc<Peer>,
-    request: Request<Incoming>,
+    request: Request<Carried>,
 ) -> Response<Body> {
     let snapshot = parts.snapshot.load_full();
-    let mut call = Call::begin(&parts.meter, &snapshot.unrouted);
+    let mut call = Call::begin(&parts.meter, &snapshot.unrouted).of(peer);
     let marks = Marks::of(request.headers(), call.id());
     let mut dialect = Operation::of(request.method().as_str(), request.uri().path()).dialect();
     let way = run(parts, &snapshot, peer, request, &marks, &mut call, &mut dialect);
@@ -144,7 +145,7 @@ async fn run(
     parts: &Arc<Parts>,
     snapshot: &Arc<Snapshot>,
     peer: &Arc<Peer>,
-    request: Request<Incoming>,
+    request: Request<Carried>,
     marks: &Marks,
     call: &mut Call,
     dialect: &mut Dialect,
@@ -158,7 +159,7 @@ async fn run(
     let operation = route.operation(&head.method, &path);
     *dialect = route.dialect(operation);
     let caller = snapshot.sources.read(&head.headers, &head.uri).map_err(failed)?;
-    let class = route.class(&head.headers, &caller);
+    let class = own::class(peer, route, &head.headers, &caller);
     call.routed(&route.lane, class, &caller);
 
     let total = route.destination.upstream.timeouts.total;
@@ -374,7 +375,8 @@ async fn lead(
         lease::Turn::Lead(question, lease) => (question, lease),
     };
     fetch.queued = Some(QueuedFlag::over(lead.queued()));
-    fetch.fill = Some(Fill::new(&fetch.parts, question).leased(lease));
+    fetch.fill =
+        Some(Fill::new(&fetch.parts, question).leased(lease).telling(fetch.peer.own.as_ref()));
     // The fetch itself gives up at the deadline, and its record says why.
     let deadline = fetch.deadline + LEADER_GRACE;
     let late = deadline_passed(&fetch);

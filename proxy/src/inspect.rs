@@ -4,7 +4,7 @@
 //! read; all others stream through untouched. A body that is too long to hold is not
 //! refused: what was read of it goes first, and the rest streams after it.
 
-use crate::body::{Outgoing, len_u64};
+use crate::body::{Carried, Outgoing, len_u64};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
@@ -83,7 +83,11 @@ impl Drop for Held {
 }
 
 /// Lets a body stream through unread.
-pub(crate) fn unread(body: Incoming, limits: &BodyLimits) -> Result<AskBody, InspectError> {
+pub(crate) fn unread(body: Carried, limits: &BodyLimits) -> Result<AskBody, InspectError> {
+    let body = match body {
+        Carried::Caller(body) => body,
+        Carried::Own(bytes) => return own(bytes, limits),
+    };
     if body.is_end_stream() {
         return Ok(AskBody::Whole(Bytes::new(), Held::default()));
     }
@@ -96,10 +100,14 @@ pub(crate) fn unread(body: Incoming, limits: &BodyLimits) -> Result<AskBody, Ins
 /// # Errors
 /// It is longer than the route takes, comes too slowly, or was cut.
 pub(crate) async fn read(
-    mut body: Incoming,
+    body: Carried,
     limits: &BodyLimits,
     total: &Arc<AtomicU64>,
 ) -> Result<AskBody, InspectError> {
+    let mut body = match body {
+        Carried::Caller(body) => body,
+        Carried::Own(bytes) => return own(bytes, limits),
+    };
     let mut held = Held { bytes: 0, total: total.clone() };
     let announced = body.size_hint().lower();
     refuse_too_large(announced, limits)?;
@@ -132,6 +140,12 @@ pub(crate) async fn read(
         }
     }
     Ok(AskBody::Whole(one(first, more), held))
+}
+
+/// A body of our own: there already, and bounded where it came from.
+fn own(bytes: Bytes, limits: &BodyLimits) -> Result<AskBody, InspectError> {
+    refuse_too_large(len_u64(bytes.len()), limits)?;
+    Ok(AskBody::Whole(bytes, Held::default()))
 }
 
 fn refuse_too_large(bytes: u64, limits: &BodyLimits) -> Result<(), InspectError> {

@@ -32,5 +32,7 @@ pub mod scaling;
 mod shutdown;
 pub mod standin;
 mod telemetry;
+mod warm;
+mod written;
 
 pub use app::{Addresses, App, StartError};

@@ -5,10 +5,12 @@
 //! connection: it looks at what happened only when it fires, so that a request that
 //! comes and goes in time costs none.
 
+mod own;
 mod refuse;
 mod tls;
 mod watch;
 
+pub(crate) use self::own::Own;
 pub(crate) use self::tls::{TlsError, acceptor, chain_and_key, roots};
 pub(crate) use self::watch::{Active, Watch};
 
@@ -18,6 +20,7 @@ use self::{
 };
 use crate::{
     app::Parts,
+    body::Carried,
     exchange::{self, Served},
     gather::Gathered,
 };
@@ -76,6 +79,8 @@ pub(crate) struct Peer {
     pub(crate) watch: Arc<Watch>,
     /// Not the place itself: a flight may outlive the connection that began it.
     pub(crate) place: Weak<Place>,
+    /// A call of our own, which no connection carries.
+    pub(crate) own: Option<Arc<Own>>,
 }
 
 /// One of `limits.connections`; dropped, the place is free.
@@ -209,6 +214,7 @@ async fn protocol<T>(
         listener: listener.place,
         watch: watch.clone(),
         place: Arc::downgrade(place),
+        own: None,
     });
     let io = WatchedIo::new(Gathered::new(stream), watch.clone());
     let limits = &listener.limits;
@@ -220,6 +226,7 @@ async fn protocol<T>(
         let active = peer.watch.begin();
         let (parts, peer) = (parts.clone(), peer.clone());
         async move {
+            let request = request.map(Carried::Caller);
             let response = exchange::exchange(&parts, &peer, request).await;
             Ok::<_, Infallible>(response.map(|body| Served::new(body, active)))
         }

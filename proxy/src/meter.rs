@@ -21,6 +21,7 @@ use self::{
 };
 use crate::{
     identity::Caller,
+    listener::Peer,
     metrics::{CacheOutcome, QueueOutcome, RouteMetrics, TierLabel},
 };
 use arc_swap::ArcSwap;
@@ -191,6 +192,15 @@ impl Call {
         })))
     }
 
+    /// The same, if its peer is ourselves marked as a call of our own: in the ledger like any other,
+    /// but no caller's in the numbers about callers.
+    pub(crate) fn of(mut self, peer: &Peer) -> Self {
+        if let Some(draft) = &mut self.0 {
+            draft.record.own = peer.own.is_some();
+        }
+        self
+    }
+
     /// The same call in other hands; this one no longer owes anything.
     pub(crate) fn hand_over(&mut self) -> Self {
         Self(self.0.take())
@@ -335,6 +345,7 @@ impl Call {
             dims: draft.record.dims,
             outcome: ledger_outcome(draft.cache),
             unpriced: draft.billed && price.is_none(),
+            own: draft.record.own,
             input_tokens: u32::try_from(usage.input).unwrap_or(u32::MAX),
             cost: price.map(|price| ledger_cost(&price.cost(&usage))).unwrap_or_default(),
         });

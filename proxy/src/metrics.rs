@@ -21,7 +21,8 @@ mod route;
 mod text;
 
 pub use labels::{
-    CacheOutcome, CostCategory, QueueOutcome, REASONS, SavedHow, TierLabel, TokenKind,
+    CacheOutcome, CostCategory, OwnOutcome, OwnPurpose, QueueOutcome, REASONS, SavedHow, TierLabel,
+    TokenKind,
 };
 pub use model::{FOREIGN_MAX, MODELS_MAX, ModelMetrics, Naming, Spending};
 pub use rates::{HitRatio, Rates, RouteRates};
@@ -130,6 +131,7 @@ struct Families {
     unpriced: IntCounter,
     estimated: IntCounter,
     reloads: IntCounterVec,
+    own_calls: IntCounterVec,
 }
 
 impl Metrics {
@@ -229,6 +231,13 @@ impl Metrics {
     pub fn reloaded(&self, accepted: bool) {
         let outcome = if accepted { RELOAD_ACCEPTED } else { RELOAD_REFUSED };
         if let Ok(count) = self.families.reloads.get_metric_with_label_values(&[outcome]) {
+            count.inc();
+        }
+    }
+
+    /// A call of our own came to this.
+    pub fn asked_ourselves(&self, purpose: OwnPurpose, outcome: OwnOutcome) {
+        if let Ok(count) = self.families.own_call(purpose, outcome) {
             count.inc();
         }
     }
@@ -345,6 +354,10 @@ const RELOAD_ACCEPTED: &str = "accepted";
 const RELOAD_REFUSED: &str = "refused";
 
 impl Families {
+    fn own_call(&self, purpose: OwnPurpose, outcome: OwnOutcome) -> prometheus::Result<IntCounter> {
+        self.own_calls.get_metric_with_label_values(&[purpose.label(), outcome.label()])
+    }
+
     fn register(registry: &Registry) -> Result<Self, MetricsError> {
         let counter = |of: &Family| {
             let family = IntCounterVec::new(Opts::new(of.name, of.help), of.labels)?;
@@ -382,7 +395,14 @@ impl Families {
             unpriced: single(&names::UNPRICED)?,
             estimated: single(&names::ESTIMATED)?,
             reloads: counter(&names::RELOADS)?,
+            own_calls: counter(&names::OWN_CALLS)?,
         };
+        for (purpose, outcome) in OwnPurpose::ALL
+            .iter()
+            .flat_map(|purpose| OwnOutcome::ALL.iter().map(move |outcome| (purpose, outcome)))
+        {
+            families.own_call(*purpose, *outcome)?;
+        }
         for outcome in [RELOAD_ACCEPTED, RELOAD_REFUSED] {
             families.reloads.get_metric_with_label_values(&[outcome])?;
         }

@@ -38,6 +38,7 @@ mod cache_said;
 mod cache_scope;
 mod cache_stage;
 mod cache_tiers;
+mod cache_warm;
 mod cache_when;
 mod rfc9111;
 mod meter_kill;

@@ -14,6 +14,7 @@ mod store;
 mod tag;
 mod upstream;
 mod version;
+mod warm;
 mod when;
 
 use crate::{
@@ -209,6 +210,7 @@ fn cache(review: &mut Review<'_>, raw: &RawCache) -> Cache {
         RawEvictionPolicy::Lru => EvictionPolicy::Lru,
         RawEvictionPolicy::Cost => EvictionPolicy::Cost,
     });
+    let warm = raw.warm.as_ref().map(|raw| warm::warm(review, raw)).unwrap_or_default();
     let disk = raw.disk.as_ref().map(|raw| store::disk(review, raw));
     Cache {
         namespace,
@@ -218,6 +220,7 @@ fn cache(review: &mut Review<'_>, raw: &RawCache) -> Cache {
         redis_lease,
         memcached,
         disk,
+        warm,
     }
 }
 

@@ -20,6 +20,9 @@ fn full_table() -> Table {
         "client.key",
         "redis-ca.pem",
         "prices.csv",
+        "warm.jsonl",
+        "peak.jsonl",
+        "news.jsonl",
     ]
     .iter()
     .fold(Table::default(), |table, name| table.file(&format!("/etc/tollgate/{name}"), ""))

@@ -36,7 +36,7 @@ routes:
       tiers: [memory, postgres, { name: postgres }]
       stale: {}
       hot: {}
-cache: { warm: {} }
+cache: { warm: { restore_hot: 1 } }
 "#;
     let problems = problems(text);
     insta::assert_snapshot!(problems, @r#"
@@ -58,7 +58,7 @@ cache: { warm: {} }
     routes[0].cache.tiers[2].name: postgres: not in this version
     routes[0].dialect: bedrock: not in this version
     routes[0].cache.stale: without mode: http, not in this version
-    cache.warm: not in this version
+    cache.warm.restore_hot: not in this version
     budgets: not in this version
     readiness: not in this version
     "#);
@@ -82,7 +82,7 @@ fn of_the_contract_only_what_is_not_built_is_refused() {
     upstreams.model.retries: not in this version
     routes[0].cache.hot: not in this version
     routes[0].cache.stale: with mode: content, not in this version
-    cache.warm: not in this version
+    cache.warm.restore_hot: not in this version
     budgets: not in this version
     readiness: not in this version
     "#);

@@ -32,6 +32,7 @@ pub const COST_CATEGORIES: [&str; 5] =
     ["input", "cached_input", "cache_write", "output", "request"];
 
 const UNPRICED: u8 = 1;
+const OWN: u8 = 2;
 
 /// What a call is booked under. Numbers from [`crate::Ledger::dim`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -97,6 +98,8 @@ pub struct UsageRecord {
     pub quality: Quality,
     /// No price was known: the costs are not zero but unknown.
     pub unpriced: bool,
+    /// Nobody's call but the proxy's own: a warm-up, a refresh, a prefetch.
+    pub own: bool,
     pub tokens: Tokens,
     /// Of the request's body, as the caller sent it.
     pub bytes_in: u64,
@@ -118,6 +121,8 @@ pub struct OpenCall {
     pub dims: Dims,
     pub outcome: CacheOutcome,
     pub unpriced: bool,
+    /// As in the record.
+    pub own: bool,
     /// Estimated tokens of the question.
     pub input_tokens: u32,
     /// What the question alone costs at least, in pico units.
@@ -137,6 +142,7 @@ impl UsageRecord {
             tier: CacheTier::None,
             quality: Quality::Absent,
             unpriced: false,
+            own: false,
             tokens: Tokens::default(),
             bytes_in: 0,
             bytes_out: 0,
@@ -170,7 +176,7 @@ impl UsageRecord {
             self.outcome.code(),
             self.tier.code(),
             self.quality.code(),
-            if self.unpriced { UNPRICED } else { 0 },
+            flags(self.unpriced, self.own),
         ]);
         bytes
     }
@@ -199,6 +205,7 @@ impl UsageRecord {
             tier: CacheTier::from_code(tier).unwrap_or(CacheTier::None),
             quality: Quality::from_code(quality).unwrap_or(Quality::Unknown),
             unpriced: flags & UNPRICED != 0,
+            own: flags & OWN != 0,
             tokens,
             bytes_in,
             bytes_out,
@@ -220,7 +227,7 @@ impl OpenCall {
             put.bytes(&pico.to_le_bytes());
         }
         put.bytes(&self.input_tokens.to_le_bytes());
-        put.bytes(&[self.outcome.code(), if self.unpriced { UNPRICED } else { 0 }]);
+        put.bytes(&[self.outcome.code(), flags(self.unpriced, self.own)]);
         bytes
     }
 
@@ -238,6 +245,7 @@ impl OpenCall {
             dims,
             outcome: CacheOutcome::from_code(outcome).unwrap_or(CacheOutcome::Bypass),
             unpriced: flags & UNPRICED != 0,
+            own: flags & OWN != 0,
             input_tokens,
             cost,
         }
@@ -250,11 +258,16 @@ impl OpenCall {
             outcome: self.outcome,
             quality: Quality::Estimated,
             unpriced: self.unpriced,
+            own: self.own,
             tokens: Tokens { input: self.input_tokens, ..Tokens::default() },
             cost: self.cost,
             ..UsageRecord::new(self.id, self.started_at_ms, self.dims)
         }
     }
+}
+
+fn flags(unpriced: bool, own: bool) -> u8 {
+    (if unpriced { UNPRICED } else { 0 }) | (if own { OWN } else { 0 })
 }
 
 impl Dims {
@@ -411,6 +424,7 @@ mod tests {
                 dims: record.dims,
                 outcome: record.outcome,
                 unpriced: record.unpriced,
+                own: record.own,
                 input_tokens: record.tokens.input,
                 cost: record.cost,
             };

@@ -121,6 +121,7 @@ fn call(ledger: &Ledger, n: u64) {
         dims,
         outcome: record.outcome,
         unpriced: false,
+        own: false,
         input_tokens: 1,
         cost: Cost::default(),
     });

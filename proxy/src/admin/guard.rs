@@ -138,7 +138,11 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 pub(super) fn check_json(head: &request::Parts) -> Result<(), Problem> {
     let named = head.headers.get(header::CONTENT_TYPE).and_then(|named| named.to_str().ok());
     let essence = named.and_then(|named| named.split(';').next()).map(str::trim);
-    if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+    let is_json = |essence: &str| {
+        let known = ["application/json", "application/x-ndjson"];
+        known.iter().any(|known| essence.eq_ignore_ascii_case(known))
+    };
+    if essence.is_some_and(is_json) {
         return Ok(());
     }
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send content-type: application/json"))

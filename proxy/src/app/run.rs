@@ -15,6 +15,7 @@ use crate::{
     },
     shutdown::Shutdown,
     telemetry,
+    warm::{self, Warming},
 };
 use arc_swap::ArcSwap;
 use std::{
@@ -111,6 +112,7 @@ impl App {
         sockets.serve(&parts);
         sweep(&parts);
         super::epoch::poll(&parts);
+        warm::begin_by_itself(&parts);
         Ok(Self { parts, addresses })
     }
 
@@ -265,6 +267,7 @@ pub(crate) async fn parts(config: Arc<Config>) -> Result<Parts, StartError> {
         metrics,
         cache: cache_parts(&config, &tasks, &shutdown.over)?,
         flights: Flights::default(),
+        warming: Warming::new(config.cache.warm.concurrency),
         shutdown,
         admin: AdminParts::default(),
         reloading: Mutex::default(),

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     app::Parts,
     exchange::framing_of,
+    listener::Own,
     meter::{Bill, unix_ms},
     route::Life,
 };
@@ -35,6 +36,8 @@ pub(crate) struct Fill {
     under: Option<Box<Under>>,
     /// The fleet waits for this answer.
     lease: Option<Arc<Lease>>,
+    /// The call of our own that asks, and wants to know whether the answer was kept.
+    own: Option<Arc<Own>>,
 }
 
 /// An answer on its way to tiers that its callers wait for.
@@ -69,12 +72,18 @@ struct Under {
 impl Fill {
     pub(crate) fn new(parts: &Arc<Parts>, question: Box<Question>) -> Self {
         let stamp = parts.cache.tiers.stamp();
-        Self { parts: parts.clone(), question, stamp, under: None, lease: None }
+        Self { parts: parts.clone(), question, stamp, under: None, lease: None, own: None }
     }
 
     /// For the fleet, where there is a lease.
     pub(crate) fn leased(mut self, lease: Option<Lease>) -> Self {
         self.lease = lease.map(Arc::new);
+        self
+    }
+
+    /// A call of our own hears whether the answer was kept.
+    pub(crate) fn telling(mut self, own: Option<&Arc<Own>>) -> Self {
+        self.own = own.cloned();
         self
     }
 
@@ -217,7 +226,8 @@ impl Fill {
             Next::Renewed(key, newer) => {
                 let plan = &self.question.route.http.plan;
                 // Nobody waits for it: all that is new is its age.
-                let _kept = tiers.store(key, newer, plan, super::now_ms());
+                let kept = tiers.store(key, newer, plan, super::now_ms());
+                self.own.iter().filter(|_| kept.is_kept()).for_each(|own| own.keep());
             }
         }
     }
@@ -240,7 +250,7 @@ impl Fill {
         bill: &Bill,
         took: Duration,
     ) -> Option<Arrival> {
-        let Self { parts, question, stamp, under, lease } = self;
+        let Self { parts, question, stamp, under, lease, own } = self;
         if let Some(lease) = &lease {
             // Unless Redis takes it.
             lease.unshared();
@@ -306,7 +316,9 @@ impl Fill {
             let _kept = tiers.store(question.key, Arc::new(list), plan, now_ms);
         }
         let entry = Arc::new(entry);
-        match tiers.store_leased(under.key, entry, plan, now_ms, lease.as_ref()) {
+        let stored = tiers.store_leased(under.key, entry, plan, now_ms, lease.as_ref());
+        own.filter(|_| stored.is_kept()).inspect(|own| own.keep());
+        match stored {
             Stored::Arriving(arriving) => Some(Arrival { arriving, timeout: tiers.timeout(plan) }),
             Stored::Kept | Stored::Not => None,
         }

@@ -150,6 +150,24 @@ impl Admin {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
+        let body = body.map(|body| ("application/json", Bytes::from(body.to_string())));
+        self.exchange(method, path, body).await
+    }
+
+    /// Sends `list`, a JSON value a line, to `path`; the answer's JSON.
+    ///
+    /// # Errors
+    /// As of [`Self::call`].
+    pub(super) async fn send_list(&self, path: &str, list: Bytes) -> Result<Value, Failure> {
+        self.exchange(Method::POST, path, Some(("application/x-ndjson", list))).await
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&'static str, Bytes)>,
+    ) -> Result<Value, Failure> {
         let place = &self.place;
         let failed = |why: String| Failure::Environment(format!("{place}: {why}"));
         let request =
@@ -160,8 +178,10 @@ impl Admin {
             .map_err(failed)?;
         let answer: Option<Value> = serde_json::from_slice(&bytes).ok();
         match (status, answer) {
-            (StatusCode::OK, Some(answer)) => Ok(answer),
-            (StatusCode::OK, None) => Err(failed("the answer is no JSON: is it Tollgate?".into())),
+            (StatusCode::OK | StatusCode::ACCEPTED, Some(answer)) => Ok(answer),
+            (StatusCode::OK | StatusCode::ACCEPTED, None) => {
+                Err(failed("the answer is no JSON: is it Tollgate?".into()))
+            }
             (status, answer) => Err(self.refused(status, answer.as_ref())),
         }
     }
@@ -170,7 +190,7 @@ impl Admin {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        body: Option<(&'static str, Bytes)>,
     ) -> Result<Request<Full<Bytes>>, http::Error> {
         let host = match &self.place {
             Place::Tcp(host, port) => format!("{host}:{port}"),
@@ -184,11 +204,12 @@ impl Admin {
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+        let mut bytes = Bytes::new();
+        if let Some((kind, body)) = body {
+            request = request.header(header::CONTENT_TYPE, kind);
+            bytes = body;
         }
-        let body = body.map(ToString::to_string).unwrap_or_default();
-        request.body(Full::new(Bytes::from(body)))
+        request.body(Full::new(bytes))
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), String> {

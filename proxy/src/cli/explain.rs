@@ -18,7 +18,7 @@ use crate::{
     head,
     identity::Caller,
     inspect::{self, AskBody, Held, InspectError},
-    listener::{Peer, Watch},
+    listener::Peer,
     meter::unix_ms,
     respond,
     route::{self, Route},
@@ -29,7 +29,7 @@ use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::Arc,
     time::Duration,
 };
 use tokio::time::Instant;
@@ -187,7 +187,7 @@ async fn walk(
     body: Bytes,
     from: &From,
 ) -> Result<Way, ExchangeError> {
-    let peer = peer(from.peer);
+    let peer = Peer::unconnected(from.peer, 0);
     head::check(&mut head, snapshot.headers_max(&peer))?;
     head::strip_hop_by_hop(&mut head.headers);
     let is_trusted = snapshot.trusts(&peer);
@@ -256,18 +256,6 @@ async fn consult(
                 only_if_cached,
             })
         }
-    }
-}
-
-fn peer(address: IpAddr) -> Peer {
-    let shown = HeaderValue::from_str(&address.to_string());
-    Peer {
-        address,
-        forwarded_for: shown.unwrap_or(HeaderValue::from_static("unknown")),
-        is_tls: false,
-        listener: 0,
-        watch: Arc::new(Watch::default()),
-        place: Weak::new(),
     }
 }
 

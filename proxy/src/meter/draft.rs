@@ -67,7 +67,9 @@ impl Draft {
             self.model = Some(model.clone());
         }
         if let Some(cost) = &bill.cost {
-            if spared {
+            if spared && record.own {
+                // Nobody was spared anything.
+            } else if spared {
                 record.saved_pico = cost.total().to_record();
             } else {
                 record.cost = ledger_cost(cost);
@@ -92,7 +94,7 @@ impl Draft {
             usage: if spared { Usage::default() } else { bill.usage },
             cost: if spared { Cost::default() } else { cost },
             compute: PicoUsd::ZERO,
-            saved: spared.then(|| (how, cost.total())),
+            saved: (spared && !self.record.own).then(|| (how, cost.total())),
             unpriced: self.record.unpriced,
             estimated: bill.quality == BillQuality::Estimated,
         });
@@ -158,6 +160,7 @@ impl Draft {
             reason: self.reason,
             cache: self.cache,
             tier: self.tier,
+            own: self.record.own,
         });
     }
 }

@@ -51,6 +51,26 @@ closed! {
 }
 
 closed! {
+    /// Why Tollgate called by itself.
+    OwnPurpose {
+        Warm = "warm",
+        Refresh = "refresh",
+    }
+}
+
+closed! {
+    /// What came of a call of Tollgate's own.
+    OwnOutcome {
+        /// It was there, or on its way.
+        Hit = "hit",
+        Stored = "stored",
+        /// Answered, and not kept.
+        NotStored = "not_stored",
+        Failed = "failed",
+    }
+}
+
+closed! {
     /// How a call's wait in the queue ended.
     QueueOutcome {
         Served = "served",

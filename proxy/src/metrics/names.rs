@@ -88,6 +88,8 @@ families! {
         "Waits for another instance's answer, by how they ended.";
     CACHE_LOOKUP_SECONDS = Histogram(LOOKUP_SECONDS), "tollgate_cache_lookup_seconds", ["tier"],
         "How long a look-up in a tier took.";
+    OWN_CALLS = Counter, "tollgate_cache_own_calls_total", ["purpose", "outcome"],
+        "Calls that Tollgate made by itself to fill the cache, by what came of them; not among callers' requests.";
     CACHE_BYTES = Gauge, "tollgate_cache_bytes", [],
         "Bytes held by the cache in this process.";
     CACHE_ENTRIES = Gauge, "tollgate_cache_entries", [],

@@ -43,6 +43,9 @@ pub struct CallEnd {
     pub reason: Option<&'static str>,
     pub cache: CacheOutcome,
     pub tier: TierLabel,
+    /// No caller's, but our own: it counts where the upstream and its queue are measured, and in
+    /// nothing about callers.
+    pub own: bool,
 }
 
 /// The handles of one route. Cheap to share; keeps working after a reload.
@@ -129,6 +132,9 @@ impl RouteMetrics {
         if let Some(took) = call.upstream {
             self.upstream.observe(took);
         }
+        if call.own {
+            return;
+        }
         if let Some(took) = call.first_byte {
             self.first_byte.observe(took);
         }
@@ -183,9 +189,11 @@ impl ClassMetrics {
     }
 
     fn ended(&self, route: &str, call: &CallEnd, now_ms: u64) {
-        let place = code_place(call.code);
-        self.requests.inc(place, |count| count(&[route, &self.class, &code_label(place)]));
-        self.duration.observe_record(call.total, now_ms, call.record);
+        if !call.own {
+            let place = code_place(call.code);
+            self.requests.inc(place, |count| count(&[route, &self.class, &code_label(place)]));
+            self.duration.observe_record(call.total, now_ms, call.record);
+        }
         if let Some((waited, outcome)) = call.queue {
             if let Some(wait) = self.queue.get(outcome.place()) {
                 wait.observe(waited);
@@ -194,8 +202,8 @@ impl ClassMetrics {
                 self.dispatched.inc();
             }
         }
-        if let Some(count) = call.reason.and_then(|reason| self.rejected.get(reason_place(reason)))
-        {
+        let refused = call.reason.filter(|_| !call.own);
+        if let Some(count) = refused.and_then(|reason| self.rejected.get(reason_place(reason))) {
             count.inc();
         }
     }

@@ -62,6 +62,7 @@ impl Stage {
             reason: None,
             cache: CacheOutcome::Miss,
             tier: TierLabel::None,
+            own: false,
         }
     }
 

@@ -21,6 +21,7 @@ pub(crate) fn open_call(record: &UsageRecord) -> OpenCall {
         dims: record.dims,
         outcome: record.outcome,
         unpriced: record.unpriced,
+        own: record.own,
         input_tokens: 0,
         cost: record.cost,
     }

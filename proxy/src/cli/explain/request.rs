@@ -1,23 +1,8 @@
 //! A request as an operator writes it down: HTTP/1.1 text, or JSON.
 
+use crate::written;
 use bytes::Bytes;
-use http::{Method, Request, header, request};
-use serde::Deserialize;
-use serde_json::{Map, Value};
-
-/// `{"method","path","headers","body"}`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    #[serde(default)]
-    method: Option<String>,
-    path: String,
-    #[serde(default)]
-    headers: Map<String, Value>,
-    /// A text as it is; anything else as JSON.
-    #[serde(default)]
-    body: Value,
-}
+use http::{HeaderValue, Request, header, request};
 
 /// Reads either form.
 ///
@@ -28,33 +13,13 @@ pub(super) fn read(text: &[u8]) -> Result<(request::Parts, Bytes), String> {
 }
 
 fn from_json(text: &[u8]) -> Result<(request::Parts, Bytes), String> {
-    let written: Written = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    let body = match written.body.as_str() {
-        Some(body) => body.to_owned(),
-        None if written.body.is_null() => String::new(),
-        None => written.body.to_string(),
-    };
-    let method = match written.method {
-        Some(method) => method.parse::<Method>().map_err(|_| format!("method: {method:?}"))?,
-        None if body.is_empty() => Method::GET,
-        None => Method::POST,
-    };
-    let mut request = Request::builder().method(method).uri(written.path);
-    let names_host = written.headers.keys().any(|name| name.eq_ignore_ascii_case("host"));
-    if !names_host {
-        request = request.header(header::HOST, "localhost");
+    let mut request = written::read(text).map_err(|error| error.to_string())?;
+    if !request.headers().contains_key(header::HOST) {
+        let localhost = HeaderValue::from_static("localhost");
+        request.headers_mut().insert(header::HOST, localhost);
     }
-    for (name, value) in written.headers {
-        let value = match value {
-            Value::String(value) => value,
-            Value::Number(value) => value.to_string(),
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
-                return Err(format!("headers.{name}: must be a text"));
-            }
-        };
-        request = request.header(name, value);
-    }
-    parts(request, Bytes::from(body))
+    let (head, body) = request.into_parts();
+    as_long_as_said(head, body)
 }
 
 /// A head of lines, an empty line, a body. Lines may end without a carriage return, as
@@ -87,6 +52,10 @@ fn from_http(text: &[u8]) -> Result<(request::Parts, Bytes), String> {
 fn parts(request: request::Builder, body: Bytes) -> Result<(request::Parts, Bytes), String> {
     let request = request.body(()).map_err(|error| error.to_string())?;
     let (head, ()) = request.into_parts();
+    as_long_as_said(head, body)
+}
+
+fn as_long_as_said(head: request::Parts, body: Bytes) -> Result<(request::Parts, Bytes), String> {
     let said = head.headers.get(header::CONTENT_LENGTH).and_then(|said| said.to_str().ok());
     let len = said.and_then(|said| said.parse::<usize>().ok());
     // What an editor adds at the end is not of the body.
@@ -140,9 +109,9 @@ mod tests {
         check("GET /a FTP\n\n", Err("HTTP/1.1"));
         check("GET /a HTTP/1.1\nhost\n\n", Err("line 2"));
         check("POST /a\ncontent-length: 9\n\nabcd", Err("content-length"));
-        check(r#"{"path":"/a","boddy":1}"#, Err("boddy"));
-        check(r#"{"path":"/a","headers":{"x":[]}}"#, Err("headers.x"));
-        check(r#"{"path":"/a b"}"#, Err("invalid"));
+        check(r#"{"path":"/a","boddy":1}"#, Err("not an object of path"));
+        check(r#"{"path":"/a","headers":{"x":[]}}"#, Err("headers: a value"));
+        check(r#"{"path":"/a b"}"#, Err("path: "));
     }
 
     proptest! {

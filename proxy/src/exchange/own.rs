@@ -1,0 +1,89 @@
+//! Calls of our own: asked to have an answer before somebody wants it.
+//!
+//! They go the way of everybody's, in the least important class, and nobody hears the answer: it is
+//! read to its end, so that it is stored, and dropped. What is special about them is only who they
+//! come from (`listener::Own`), that they are nobody's in the numbers about callers, and that the
+//! drain does not wait for them.
+
+use super::exchange;
+use crate::{
+    app::Parts,
+    body::Carried,
+    identity::Caller,
+    listener::{Own, Peer},
+    respond::{CACHE_STATUS, REASON},
+    route::Route,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Version, header, uri::Scheme};
+use http_body_util::BodyExt as _;
+use std::sync::Arc;
+use tollgate_core::class::ClassId;
+
+/// What came of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It was there, or on its way for somebody else.
+    Hit,
+    /// It was fetched, and is there now.
+    Stored,
+    /// It was answered, and the answer is not one that is kept.
+    NotStored,
+    /// Refused, failed or cut; the status, and our reason if it was ours.
+    Failed { status: u16, reason: Option<HeaderValue> },
+    /// The process goes down.
+    Dropped,
+}
+
+impl Outcome {
+    /// Whether the upstream could not be asked now and may be soon: it starts, or has no room.
+    pub(crate) fn is_worth_waiting_for(&self) -> bool {
+        matches!(self, Self::Failed { status: 429 | 502 | 503 | 504, .. })
+    }
+}
+
+/// Asks `request`, as an absolute target or with a `host` where the URL is the key.
+pub(crate) async fn ask_ourselves(parts: &Arc<Parts>, mut request: Request<Bytes>) -> Outcome {
+    if request.uri().authority().is_none() && !request.headers().contains_key(header::HOST) {
+        // Who names no host speaks HTTP/1.0; the upstream gets its endpoint's.
+        *request.version_mut() = Version::HTTP_10;
+    }
+    let is_tls = request.uri().scheme() == Some(&Scheme::HTTPS);
+    let own = Arc::new(Own::default());
+    let peer = Arc::new(Peer::ourselves(own.clone(), is_tls));
+    let asked = async {
+        let response = exchange(parts, &peer, request.map(Carried::Own)).await;
+        let (head, mut body) = response.into_parts();
+        let mut is_whole = true;
+        while let Some(frame) = body.frame().await {
+            is_whole &= frame.is_ok();
+        }
+        let reason = head.headers.get(REASON).cloned();
+        if reason.is_some() || head.status.is_client_error() || head.status.is_server_error() {
+            return Outcome::Failed { status: head.status.as_u16(), reason };
+        }
+        match is_whole {
+            false => Outcome::Failed { status: head.status.as_u16(), reason: None },
+            true if own.is_kept() => Outcome::Stored,
+            true if is_there(&head.headers) => Outcome::Hit,
+            true => Outcome::NotStored,
+        }
+    };
+    let leave = parts.shutdown.leave.clone();
+    leave.run_until_cancelled(asked).await.unwrap_or(Outcome::Dropped)
+}
+
+/// What the cache said last is ours.
+fn is_there(headers: &HeaderMap) -> bool {
+    let said = headers.get_all(CACHE_STATUS).iter().next_back();
+    let said = said.map(HeaderValue::as_bytes).unwrap_or_default();
+    said.starts_with(b"tollgate; hit") || said.ends_with(b"; collapsed")
+}
+
+/// A caller's class by what it claims; our own calls give way to everybody.
+pub(super) fn class(peer: &Peer, route: &Route, headers: &HeaderMap, caller: &Caller) -> ClassId {
+    match &peer.own {
+        None => route.class(headers, caller),
+        Some(_) => route.lane.class_last(),
+    }
+}
