@@ -101,7 +101,7 @@ pub fn decode(key: CacheKey, value: &Bytes) -> Result<Entry, Foreign> {
     }
     let about = match &rule {
         Rule::Http(http) => http.url,
-        Rule::Ttl | Rule::Variants(_) => key,
+        Rule::Ttl | Rule::Timed(_) | Rule::Variants(_) => key,
     };
     Ok(Entry {
         status,

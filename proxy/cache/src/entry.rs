@@ -5,6 +5,7 @@
 //! (usage, what it had cost) travels as an opaque note: this crate knows no money.
 
 use crate::{
+    freshness::Times,
     generations::{CheckedAt, Stamp, Subject, Target},
     key::{CacheKey, Check},
     rfc9111::store::Stored,
@@ -27,6 +28,9 @@ pub enum Rule {
     /// Its time to live alone: what a route keys by content.
     #[default]
     Ttl,
+    /// The same, where the route gives stale answers or goes by how often answers are asked for or
+    /// change.
+    Timed(Box<Times>),
     /// HTTP caching.
     Http(Box<HttpRule>),
     /// No answer: the answers of this URL depend on fields of the request, and lie under keys of
@@ -90,6 +94,7 @@ impl Rule {
     fn weight(&self) -> usize {
         match self {
             Self::Ttl => 0,
+            Self::Timed(_) => size_of::<Times>() + PIECE_OVERHEAD,
             Self::Http(_) => size_of::<HttpRule>() + PIECE_OVERHEAD,
             Self::Variants(lists) => {
                 let names = lists.iter().flat_map(|list| list.iter());

@@ -23,7 +23,7 @@
 //! **Invariant:** the table holds at most [`SUBJECTS_MAX`] subjects. When it is full, the older half
 //! of them is forgotten, and everything that began before the newest of those is void.
 
-use crate::key::CacheKey;
+use crate::{clock::unix_ms, key::CacheKey};
 use smallvec::SmallVec;
 use std::{
     collections::HashMap,
@@ -64,8 +64,8 @@ pub struct FleetStamp {
 pub struct Stamp {
     pub local: u64,
     pub fleet: FleetStamp,
-    /// It came from a store, and a soft purge was heard of since it began.
-    pub is_soft: bool,
+    /// It came from a store, and a soft purge was heard of since it began: as [`Standing::Soft`].
+    pub soft_since_ms: Option<u64>,
 }
 
 /// What purges have left of an entry.
@@ -73,7 +73,10 @@ pub struct Stamp {
 pub enum Standing {
     Valid,
     /// Purged softly: past its time, whatever its own says.
-    Soft,
+    Soft {
+        /// Unix time at which that was heard here; 0 where it was heard long after.
+        since_ms: u64,
+    },
     Void,
 }
 
@@ -113,6 +116,8 @@ pub(crate) struct FleetTable {
 struct Newest {
     local: u64,
     fleet: u64,
+    /// Unix time; 0: not while it was made.
+    heard_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -134,6 +139,17 @@ impl FleetTable {
     pub(crate) fn new(epoch: u64) -> Self {
         Self { at: FleetStamp { epoch, sequence: 0 }, purges: Vec::new() }
     }
+}
+
+impl Newest {
+    /// One that is heard of while it is made.
+    fn now(local: u64, fleet: u64) -> Self {
+        Self { local, fleet, heard_ms: unix_ms() }
+    }
+}
+
+fn earliest(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
 }
 
 /// The bit of a subject's first byte that tells soft purges from others.
@@ -227,7 +243,7 @@ impl Generations {
         Stamp {
             local: self.version.load(Ordering::Relaxed),
             fleet: FleetStamp { epoch: table.epoch, sequence: table.newest },
-            is_soft: false,
+            soft_since_ms: None,
         }
     }
 
@@ -243,8 +259,9 @@ impl Generations {
         if table.is_after(stamp.local, subjects, |newest| newest.local) {
             return Standing::Void;
         }
-        if stamp.is_soft || table.is_softly_after(stamp.local, subjects, |newest| newest.local) {
-            return Standing::Soft;
+        let softly = table.softly_since(stamp.local, subjects, |newest| newest.local);
+        if let Some(since_ms) = earliest(stamp.soft_since_ms, softly) {
+            return Standing::Soft { since_ms };
         }
         checked.set(version);
         Standing::Valid
@@ -254,7 +271,7 @@ impl Generations {
     pub fn purge_here(&self, subject: Subject) {
         let mut table = self.write();
         let local = self.next();
-        table.note(subject, Newest { local, fleet: 0 }, self.subjects_max);
+        table.note(subject, Newest::now(local, 0), self.subjects_max);
     }
 
     /// The stamp under which an entry that another instance wrote may live in this one's memory;
@@ -265,10 +282,12 @@ impl Generations {
             || table.epoch == 0
             || table.awaits_number(subjects)
             || table.is_after(stamp.sequence, subjects, |newest| newest.fleet);
-        let is_soft = table.awaits_number_softly(subjects)
-            || table.is_softly_after(stamp.sequence, subjects, |newest| newest.fleet);
+        let soft_since_ms = earliest(
+            table.softly_awaits_number_since(subjects),
+            table.softly_since(stamp.sequence, subjects, |newest| newest.fleet),
+        );
         let local = self.version.load(Ordering::Relaxed);
-        (!void).then_some(Stamp { local, fleet: stamp, is_soft })
+        (!void).then_some(Stamp { local, fleet: stamp, soft_since_ms })
     }
 
     /// A purge of `subject` was made here and is on its way to be numbered. Until it is, nothing
@@ -277,7 +296,7 @@ impl Generations {
         let mut table = self.write();
         // What came in since [`Self::purge_here`], too.
         let local = self.next();
-        table.note(subject, Newest { local, fleet: 0 }, self.subjects_max);
+        table.note(subject, Newest::now(local, 0), self.subjects_max);
         *table.unnumbered.entry(subject).or_default() += 1;
     }
 
@@ -303,7 +322,7 @@ impl Generations {
             return Heard::Known;
         }
         let local = self.next();
-        table.note(subject, Newest { local, fleet: at.sequence }, self.subjects_max);
+        table.note(subject, Newest::now(local, at.sequence), self.subjects_max);
         table.newest = table.newest.max(at.sequence);
         if at.sequence != table.complete + 1 {
             return Heard::Gap;
@@ -348,7 +367,7 @@ impl Generations {
         if table.epoch != fleet.at.epoch && table.epoch != 0 {
             // Purges may have been lost with the old epoch: everything before now is void.
             table.subjects.clear();
-            table.all = Newest { local: self.next(), fleet: 0 };
+            table.all = Newest { local: self.next(), ..Newest::default() };
             table.newest = 0;
         }
         table.epoch = fleet.at.epoch;
@@ -356,7 +375,8 @@ impl Generations {
         for (subject, sequence) in &fleet.purges {
             if table.newest_of(*subject).fleet < *sequence {
                 let local = *local.get_or_insert_with(|| self.next());
-                table.note(*subject, Newest { local, fleet: *sequence }, self.subjects_max);
+                let fleet = *sequence;
+                table.note(*subject, Newest { local, fleet, heard_ms: 0 }, self.subjects_max);
             }
         }
         table.complete = fleet.at.sequence;
@@ -392,9 +412,17 @@ impl Table {
         order(&self.all) > place || subjects.iter().any(|subject| newest(subject) > place)
     }
 
-    fn is_softly_after(&self, place: u64, subjects: &[Subject], order: fn(&Newest) -> u64) -> bool {
-        let newest = |subject: Subject| self.subjects.get(&subject.softly()).map_or(0, order);
-        newest(Subject::ALL) > place || subjects.iter().any(|subject| newest(*subject) > place)
+    /// When something of `subjects`, or everything, was first purged softly after a place in one of
+    /// the two orders, as far as that is remembered.
+    fn softly_since(
+        &self,
+        place: u64,
+        subjects: &[Subject],
+        order: fn(&Newest) -> u64,
+    ) -> Option<u64> {
+        let softly = |subject: &Subject| self.subjects.get(&subject.softly());
+        let all = subjects.iter().chain([&Subject::ALL]).filter_map(softly);
+        all.filter(|newest| order(newest) > place).map(|newest| newest.heard_ms).min()
     }
 
     fn awaits_number(&self, subjects: &[Subject]) -> bool {
@@ -402,10 +430,13 @@ impl Table {
         !self.unnumbered.is_empty() && (awaits(&Subject::ALL) || subjects.iter().any(awaits))
     }
 
-    fn awaits_number_softly(&self, subjects: &[Subject]) -> bool {
-        let awaits = |subject: Subject| self.unnumbered.contains_key(&subject.softly());
-        !self.unnumbered.is_empty()
-            && (awaits(Subject::ALL) || subjects.iter().any(|subject| awaits(*subject)))
+    fn softly_awaits_number_since(&self, subjects: &[Subject]) -> Option<u64> {
+        if self.unnumbered.is_empty() {
+            return None;
+        }
+        let all = subjects.iter().chain([&Subject::ALL]).map(|subject| subject.softly());
+        let awaiting = all.filter(|subject| self.unnumbered.contains_key(subject));
+        awaiting.map(|subject| self.newest_of(subject).heard_ms).min()
     }
 
     fn note(&mut self, subject: Subject, purge: Newest, subjects_max: usize) {
@@ -416,6 +447,7 @@ impl Table {
         };
         place.local = place.local.max(purge.local);
         place.fleet = place.fleet.max(purge.fleet);
+        place.heard_ms = place.heard_ms.max(purge.heard_ms);
         let all = self.all;
         if subject == Subject::ALL && purge.fleet > 0 {
             self.subjects.retain(|_, newest| newest.local > all.local || newest.fleet > all.fleet);

@@ -152,21 +152,33 @@ fn a_soft_purge_makes_old_and_not_void_wherever_the_entry_comes_from() {
     generations.adopt(&FleetTable { at: at(7, 3), purges: vec![] });
     let before = generations.stamp();
     let standing = |stamp, name| generations.standing(stamp, &[tag(name)], &CheckedAt::default());
+    let is_soft = |standing| matches!(standing, Standing::Soft { since_ms } if since_ms > 0);
     assert_eq!(standing(before, "a"), Standing::Valid);
     generations.hear(at(7, 4), tag("a").softly());
-    assert_eq!(standing(before, "a"), Standing::Soft);
+    assert!(is_soft(standing(before, "a")));
     assert_eq!(standing(before, "b"), Standing::Valid);
     assert_eq!(standing(generations.stamp(), "a"), Standing::Valid);
     // What another instance wrote before it is as old, and stays so here.
     let admitted = generations.admit(at(7, 3), &[tag("a")]).unwrap();
-    assert!(admitted.is_soft);
-    assert_eq!(standing(admitted, "a"), Standing::Soft);
-    assert!(!generations.admit(at(7, 4), &[tag("a")]).unwrap().is_soft);
+    assert!(admitted.soft_since_ms.is_some_and(|since_ms| since_ms > 0));
+    assert!(is_soft(standing(admitted, "a")));
+    assert_eq!(generations.admit(at(7, 4), &[tag("a")]).unwrap().soft_since_ms, None);
 
     generations.hear(at(7, 5), Subject::ALL.softly());
-    assert_eq!(standing(before, "b"), Standing::Soft);
+    assert!(is_soft(standing(before, "b")));
     generations.hear(at(7, 6), tag("a"));
     assert_eq!(standing(before, "a"), Standing::Void);
+}
+
+#[test]
+fn a_soft_purge_that_was_heard_of_late_counts_as_long_ago() {
+    let generations = Generations::default();
+    generations.adopt(&FleetTable { at: at(7, 3), purges: vec![] });
+    let before = generations.stamp();
+    generations.adopt(&FleetTable { at: at(7, 4), purges: vec![(tag("a").softly(), 4)] });
+    let standing = generations.standing(before, &[tag("a")], &CheckedAt::default());
+    assert_eq!(standing, Standing::Soft { since_ms: 0 });
+    assert_eq!(generations.admit(at(7, 3), &[tag("a")]).unwrap().soft_since_ms, Some(0));
 }
 
 #[derive(Clone, Debug)]
@@ -223,7 +235,9 @@ proptest! {
 fn a_purge_without_a_number_holds_against_what_other_stores_have() {
     let generations = Generations::default();
     generations.adopt(&FleetTable { at: at(7, 3), purges: vec![] });
-    let admitted = |subject| generations.admit(at(7, 3), &[subject]).map(|stamp| stamp.is_soft);
+    let admitted = |subject| {
+        generations.admit(at(7, 3), &[subject]).map(|stamp| stamp.soft_since_ms.is_some())
+    };
     generations.purge_here(tag("hard"));
     generations.await_number(tag("hard"));
     generations.purge_here(tag("soft").softly());

@@ -11,6 +11,7 @@
 //! `http` crate's types): what it needs comes in as plain arguments, the clock included. So everything but the tiers outside
 //! memory is tested without waiting, and those with real servers and a real disk.
 
+mod clock;
 pub mod counters;
 mod number;
 pub mod pointer;
@@ -33,5 +34,6 @@ pub mod memcached;
 pub mod disk;
 pub mod tiers;
 pub mod cache_control;
+pub mod freshness;
 pub mod rfc9111;
 pub mod flight;

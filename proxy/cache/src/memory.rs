@@ -50,8 +50,8 @@ pub struct MemoryTier {
 #[derive(Clone, Debug)]
 pub struct Kept {
     pub entry: Arc<Entry>,
-    /// A soft purge was about it: it is past its time.
-    pub is_soft: bool,
+    /// A soft purge was about it: it is past its time since then, 0 where that is not known.
+    pub soft_since_ms: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -148,7 +148,11 @@ impl MemoryTier {
         if entry.check != *check {
             return Err(&counters.collisions);
         }
-        Ok(Kept { entry: slot.entry, is_soft: standing == Standing::Soft })
+        let soft_since_ms = match standing {
+            Standing::Soft { since_ms } => Some(since_ms),
+            Standing::Valid | Standing::Void => None,
+        };
+        Ok(Kept { entry: slot.entry, soft_since_ms })
     }
 
     /// Keeps `entry` until `until_ms` at the latest.

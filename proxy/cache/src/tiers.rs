@@ -18,7 +18,7 @@ use crate::{
     journal::Journal,
     key::{CacheKey, Check},
     memcached::MemcachedTier,
-    memory::MemoryTier,
+    memory::{Kept, MemoryTier},
     shared::{Lease, RedisTier},
     versions::Versions,
 };
@@ -39,8 +39,9 @@ pub enum TierName {
 pub struct Found {
     pub entry: Arc<Entry>,
     pub tier: TierName,
-    /// A soft purge was about it: it is past its time, whatever its own says.
-    pub is_soft: bool,
+    /// A soft purge was about it: it is past its time since then, whatever its own says; 0 where
+    /// that is not known.
+    pub soft_since_ms: Option<u64>,
 }
 
 /// How far a purge has come.
@@ -102,6 +103,13 @@ impl TierName {
             Self::Memcached => "memcached",
             Self::Disk => "disk",
         }
+    }
+}
+
+impl Found {
+    fn in_memory(kept: Kept) -> Self {
+        let Kept { entry, soft_since_ms } = kept;
+        Self { entry, tier: TierName::Memory, soft_since_ms }
     }
 }
 
@@ -213,13 +221,13 @@ impl Tiers {
     /// What is in memory. Neither waits nor allocates.
     pub fn look_up_now(&self, key: &CacheKey, check: &Check, now_ms: u64) -> Option<Found> {
         let kept = self.memory.look_up(key, check, now_ms, &self.generations)?;
-        Some(Found { entry: kept.entry, tier: TierName::Memory, is_soft: kept.is_soft })
+        Some(Found::in_memory(kept))
     }
 
     /// As [`Self::look_up_now`], for a call that has looked before.
     pub fn look_again(&self, key: &CacheKey, check: &Check, now_ms: u64) -> Option<Found> {
         let kept = self.memory.look_again(key, check, now_ms, &self.generations)?;
-        Some(Found { entry: kept.entry, tier: TierName::Memory, is_soft: kept.is_soft })
+        Some(Found::in_memory(kept))
     }
 
     /// What is in the tiers of `plan` after a first look in memory; copied to those before it.
@@ -238,19 +246,19 @@ impl Tiers {
             let found = match self.outer(tier) {
                 Some(outer) => {
                     let entry = outer.look_up(key, check, now_ms).await;
-                    entry.map(|entry| (entry.stamp.is_soft, Arc::new(entry)))
+                    entry.map(|entry| (entry.stamp.soft_since_ms, Arc::new(entry)))
                 }
                 None if tier == TierName::Memory => {
                     let kept = self.memory.look_up(&key, check, now_ms, &self.generations);
-                    kept.map(|kept| (kept.is_soft, kept.entry))
+                    kept.map(|kept| (kept.soft_since_ms, kept.entry))
                 }
                 None => continue,
             };
             took(tier, Instant::now().saturating_duration_since(began));
-            let Some((is_soft, entry)) = found else { continue };
+            let Some((soft_since_ms, entry)) = found else { continue };
             // What is to be renewed is soon to be written anyway.
             if plan.promotes
-                && !is_soft
+                && soft_since_ms.is_none()
                 && let Some(fresh_for_ms) = entry.fresh_for_ms(now_ms)
             {
                 let weight = entry.weight();
@@ -258,7 +266,7 @@ impl Tiers {
                     self.write(nearer, key, &entry, fresh_for_ms, now_ms, Owed::default());
                 }
             }
-            return Some(Found { entry, tier, is_soft });
+            return Some(Found { entry, tier, soft_since_ms });
         }
         None
     }

@@ -3,6 +3,7 @@
 use super::{Foreign, Input, put_count};
 use crate::{
     entry::{FieldNames, HttpRule, Rule},
+    freshness::{Given, Times},
     key::CacheKey,
     rfc9111::store::Stored,
 };
@@ -24,6 +25,14 @@ pub(super) fn put(out: &mut Vec<u8>, rule: &Rule) {
                     super::put(out, name.as_str().as_bytes());
                 }
             }
+        }
+        Rule::Timed(times) => {
+            out.push(3);
+            let Times { fresh_ms, fresh_ms_max, learned_ms, is_extended, given: _ } = **times;
+            for number in [fresh_ms, fresh_ms_max, learned_ms] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            out.push(u8::from(is_extended));
         }
     }
 }
@@ -63,24 +72,34 @@ pub(super) fn take(input: &mut Input) -> Result<Rule, Foreign> {
             });
             Ok(Rule::Variants(lists?.into()))
         }
+        [3] => Ok(Rule::Timed(Box::new(Times {
+            fresh_ms: input.u64()?,
+            fresh_ms_max: input.u64()?,
+            learned_ms: input.u64()?,
+            is_extended: flag(input)?,
+            given: Given::default(),
+        }))),
+        [_] => Err(Foreign),
+    }
+}
+
+fn flag(input: &mut Input) -> Result<bool, Foreign> {
+    match input.array()? {
+        [0] => Ok(false),
+        [1] => Ok(true),
         [_] => Err(Foreign),
     }
 }
 
 fn take_http(input: &mut Input) -> Result<HttpRule, Foreign> {
     let url = CacheKey::from_bytes(input.array()?);
-    let mut flag = || match input.array()? {
-        [0] => Ok(false),
-        [1] => Ok(true),
-        [_] => Err(Foreign),
-    };
     let stored = Stored {
-        must_revalidate: flag()?,
-        no_cache: flag()?,
-        immutable: flag()?,
-        shareable: flag()?,
-        heuristic: flag()?,
-        has_validator: flag()?,
+        must_revalidate: flag(input)?,
+        no_cache: flag(input)?,
+        immutable: flag(input)?,
+        shareable: flag(input)?,
+        heuristic: flag(input)?,
+        has_validator: flag(input)?,
         made_at_ms: input.u64()?,
         lifetime_ms: input.u64()?,
         stale_while_revalidate_ms: input.u64()?,
@@ -116,6 +135,16 @@ pub(super) mod tests {
         });
         let name = "[a-z][a-z-]{0,8}".prop_map(|name| HeaderName::try_from(name).unwrap());
         let lists = vec(vec(name, 0..4).prop_map(FieldNames::from), 0..3);
-        prop_oneof![Just(Rule::Ttl), http, lists.prop_map(|lists| Rule::Variants(lists.into()))]
+        let timed = (any::<[u64; 3]>(), any::<bool>()).prop_map(|(numbers, is_extended)| {
+            let [fresh_ms, fresh_ms_max, learned_ms] = numbers;
+            let given = Given::default();
+            Rule::Timed(Box::new(Times { fresh_ms, fresh_ms_max, learned_ms, is_extended, given }))
+        });
+        prop_oneof![
+            Just(Rule::Ttl),
+            timed,
+            http,
+            lists.prop_map(|lists| Rule::Variants(lists.into()))
+        ]
     }
 }

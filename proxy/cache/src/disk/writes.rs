@@ -2,6 +2,7 @@
 
 use super::Disk;
 use crate::{
+    clock::unix_ms,
     codec,
     outer::queue::{Queued, Write},
     wrap::Wrapper,
@@ -9,7 +10,6 @@ use crate::{
 use std::{
     io,
     sync::{Arc, atomic::Ordering},
-    time::{SystemTime, UNIX_EPOCH},
 };
 use tokio::task;
 use tokio_util::sync::CancellationToken;
@@ -81,10 +81,4 @@ impl Disk {
             tracing::warn!(%error, dir = %self.settings.dir.display(), "the disk takes no entries");
         }
     }
-}
-
-/// Nobody waits for a write, so nobody brings the time along.
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -15,6 +15,7 @@ use super::{
     site::{Address, Clients, RedisMode},
 };
 use crate::{
+    clock::unix_ms,
     generations::{FleetStamp, FleetTable, Heard, Subject},
     versions::News,
 };
@@ -30,7 +31,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use tokio::{
     sync::mpsc,
@@ -385,10 +386,4 @@ fn read_push(push: PushInfo) -> Option<Push> {
         Some(Value::BulkString(payload)) => Some(Push::Message(payload)),
         _ => None,
     }
-}
-
-/// Of messages from elsewhere; everything a caller waits for has its time as an argument.
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
