@@ -87,6 +87,18 @@ pub struct Lifetime {
     pub jitter_percent: u8,
 }
 
+/// For how long past its time an answer may be given; zero: not at all. In mode http, where the
+/// answer's headers do not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stale {
+    /// While one call renews it.
+    pub while_revalidate: Duration,
+    /// In place of an upstream's failure.
+    pub if_error: Duration,
+    /// In place of being shed.
+    pub degrade: Duration,
+}
+
 /// All of it must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TtlRule {

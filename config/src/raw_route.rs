@@ -128,7 +128,6 @@ pub(crate) struct RawCachePolicy {
     /// Text with {header.N} {query.N} {path.N} {body./json/pointer} {tenant} {user} {project} {model}.
     #[schemars(length(max = 16))]
     pub(crate) tags: Option<Vec<String>>,
-    /// Only with mode http.
     pub(crate) stale: Option<RawStale>,
     /// Of RFC 9111 §4.2.2: how long an answer is good that only says when it was last changed.
     /// off (or false): not at all. Default: 10 percent of the time since then.
@@ -140,14 +139,18 @@ pub(crate) struct RawCachePolicy {
     pub(crate) query: Option<RawQuery>,
 }
 
-/// How long past its time an answer may be given whose own headers do not say so.
+/// How long past its time an answer may be given; in mode http, where its own headers do not say
+/// so.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawStale {
-    /// While a new one is fetched. Default: 0s.
+    /// While one call fetches a new one. Default: 0s.
     pub(crate) while_revalidate: Option<DurationText>,
     /// When the upstream fails. Default: 0s.
     pub(crate) if_error: Option<DurationText>,
+    /// In place of a refusal for want of a turn (queue_full, queue_timeout, deadline_unmeetable).
+    /// Default: 0s.
+    pub(crate) degrade: Option<DurationText>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

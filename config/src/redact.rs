@@ -370,10 +370,7 @@ fn cache(one: &CachePolicy) -> Value {
     );
     let tags = list(&one.tags, |tag| tag.to_string().into());
     let http = &one.http;
-    let stale = json!({
-        "while_revalidate": show_duration(http.stale_while_revalidate),
-        "if_error": show_duration(http.stale_if_error),
-    });
+    let stale = rules::stale(&one.stale);
     let query = json!({
         "sort": http.query.sort,
         "ignore": http.query.ignore,
@@ -407,6 +404,7 @@ fn cache(one: &CachePolicy) -> Value {
             "upstream_ttl": one.lifetime.upstream,
             "jitter_percent": one.lifetime.jitter_percent,
             "tags": tags,
+            "stale": stale,
         }),
         CacheMode::Auto => json!({
             "ttl": show_duration(one.ttl),
@@ -420,6 +418,7 @@ fn cache(one: &CachePolicy) -> Value {
             "upstream_ttl": one.lifetime.upstream,
             "jitter_percent": one.lifetime.jitter_percent,
             "tags": tags,
+            "stale": stale,
             "heuristic": heuristic(http),
             "set_cookie": set_cookie,
             "query": query,

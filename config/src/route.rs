@@ -7,7 +7,7 @@
 //! validation refuses it.
 
 use crate::{
-    cache_policy::{KeyPolicy, Lifetime, When},
+    cache_policy::{KeyPolicy, Lifetime, Stale, When},
     defaults,
     upstream::UpstreamId,
 };
@@ -78,6 +78,7 @@ pub struct CachePolicy {
     /// In content mode, how long an entry may be used.
     pub ttl: Duration,
     pub lifetime: Lifetime,
+    pub stale: Stale,
     pub when: When,
     /// In the order in which they are asked; never empty unless `mode` is off; none twice.
     pub tiers: Vec<TierUse>,
@@ -131,10 +132,6 @@ pub enum Writes {
 /// What the operator decides in http mode, where RFC 9111 leaves a choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpPolicy {
-    /// Where the answer says nothing about it. Zero in auto mode.
-    pub stale_while_revalidate: Duration,
-    /// Where the answer says nothing about it. Zero in auto mode.
-    pub stale_if_error: Duration,
     /// `None`: an answer that does not say how long it is good is never fresh.
     pub heuristic: Option<Heuristic>,
     pub set_cookie: SetCookie,
@@ -219,6 +216,13 @@ pub enum TagPart {
     Model,
 }
 
+impl CachePolicy {
+    /// The time of an answer whose rule gives it the most.
+    pub fn ttl_longest(&self) -> Duration {
+        self.lifetime.rules.iter().map(|rule| rule.ttl).fold(self.ttl, Duration::max)
+    }
+}
+
 impl Match {
     /// Whether a call is this route's. `header` gives a request header's value by its
     /// lower-case name; `host` is without its port.
@@ -297,8 +301,6 @@ impl CacheMode {
 impl Default for HttpPolicy {
     fn default() -> Self {
         Self {
-            stale_while_revalidate: Duration::ZERO,
-            stale_if_error: Duration::ZERO,
             heuristic: Some(Heuristic::default()),
             set_cookie: SetCookie::default(),
             query: QueryPolicy::default(),

@@ -7,6 +7,7 @@
 mod answer;
 mod explain;
 mod fill;
+mod held;
 mod http_mode;
 mod known;
 mod note;
@@ -16,16 +17,21 @@ mod varies;
 mod version;
 
 pub(crate) use self::{
-    answer::{Hit, respond},
+    answer::Hit,
     explain::Explained,
     fill::{Arrival, Fill, keep_shareable},
+    held::{Instead, Spare},
     http_mode::{Asked, Given, Holds, Next, after, posted},
     known::Known,
     note::{decode_bill, encode_bill},
     question::Question,
 };
 
-use self::question::Asking;
+use self::{
+    answer::Wanted,
+    held::{Held, Looking, Use},
+    question::Asking,
+};
 
 use crate::{
     app::Parts,
@@ -43,7 +49,7 @@ use tollgate_cache::{
     cache_control::RequestControl,
     key::{CacheKey, Check, Scope},
     shared::Turn,
-    tiers::{Found, TierName},
+    tiers::{Found, Plan, TierName},
 };
 use tollgate_config::{CacheMode, Scope as ScopeRule};
 use tollgate_core::dialect::{Dialect, Framing, Operation};
@@ -108,8 +114,8 @@ pub(crate) enum Consulted {
     Hit(Hit),
     /// What the URL's stored answer comes to for this caller.
     Given(Box<Given>),
-    /// The same, and the stored answer is to be renewed beside it.
-    Stale(Box<Given>, Box<Question>),
+    /// A stored answer that is to be renewed beside.
+    Renewed(Box<Instead>, Box<Question>),
     Miss(Box<Question>),
     /// The cache has nothing to do with this call, and why.
     Bypass(&'static str),
@@ -233,16 +239,33 @@ async fn content(
         return Consulted::Bypass(why.reason());
     }
     let (key, check) = asking.key(version.as_deref().unwrap_or(VERSION_UNKNOWN));
-    if version.is_some()
-        && !wish.no_cache
-        && let Some(hit) = look_up(parts, route, ask, &key, &check, &wish).await
-    {
-        return Consulted::Hit(hit);
+    let mut held = None;
+    if version.is_some() && !wish.no_cache {
+        match look_up(parts, looking(route, ask, &wish), &route.plan, &key, &check).await {
+            Use::Given(hit) => return Consulted::Hit(hit),
+            Use::Renewed(hit) => {
+                let mut question = asking.question(key, check, version, caller);
+                question.renews = true;
+                return Consulted::Renewed(Box::new(Instead::Hit(hit)), question);
+            }
+            Use::Held(found) => held = Some(found),
+            Use::Nothing => {}
+        }
     }
     if wish.only_if_cached {
         return Consulted::NotCached;
     }
-    Consulted::Miss(asking.question(key, check, version, caller))
+    let mut question = asking.question(key, check, version, caller);
+    question.held = held.map(|found| {
+        let (route, wanted) = (route.clone(), Wanted::of(ask));
+        Arc::new(Held { route, found, wanted, wish })
+    });
+    Consulted::Miss(question)
+}
+
+fn looking<'a>(route: &'a Route, ask: &Ask, wish: &'a RequestControl) -> Looking<'a> {
+    let (freshness, wanted) = (&route.freshness, Wanted::of(ask));
+    Looking { freshness, wanted, wish, only_new: false, now_ms: now_ms() }
 }
 
 /// The query as a key has it. A credential in it is left out where it is what the tenant was made
@@ -273,27 +296,29 @@ fn key_query<'a>(
 /// The nearest entry that this caller may have.
 async fn look_up(
     parts: &Parts,
-    route: &Route,
-    ask: &Ask,
+    looking: Looking<'_>,
+    plan: &Plan,
     key: &CacheKey,
     check: &Check,
-    wish: &RequestControl,
-) -> Option<Hit> {
-    let now_ms = now_ms();
+) -> Use {
+    let now_ms = looking.now_ms;
     let tiers = &parts.cache.tiers;
-    if route.plan.begins_in_memory() {
-        let found = in_memory(parts, key, check, now_ms);
-        if let Some(hit) = found.and_then(|found| answer::usable(found, ask, wish, now_ms)) {
-            return Some(hit);
-        }
+    let mut nearest = Use::Nothing;
+    if plan.begins_in_memory()
+        && let Some(found) = in_memory(parts, key, check, now_ms)
+    {
+        nearest = looking.at(found);
     }
-    if !route.plan.goes_on() {
-        return None;
+    if !plan.goes_on() || matches!(nearest, Use::Given(_) | Use::Renewed(_)) {
+        return nearest;
     }
     let took = |tier, took| parts.metrics.looked_up(label(tier), took);
     // On the heap: most calls end before it.
-    let found = Box::pin(tiers.look_up_rest(*key, check, &route.plan, now_ms, took)).await;
-    answer::usable(found?, ask, wish, now_ms)
+    let found = Box::pin(tiers.look_up_rest(*key, check, plan, now_ms, took)).await;
+    match found.map(|found| looking.at(found)) {
+        None | Some(Use::Nothing) => nearest,
+        Some(farther) => farther,
+    }
 }
 
 /// What is in memory. Neither waits nor allocates.
@@ -324,7 +349,9 @@ pub(crate) fn consult_now(fetch: &Fetch, question: Box<Question>) -> Result<Hit,
     let now_ms = now_ms();
     let found = fetch.parts.cache.tiers.look_again(&question.key, &question.check, now_ms);
     let wish = wishes(&fetch.head.headers);
-    found.and_then(|found| answer::usable(found, &fetch.ask, &wish, now_ms)).ok_or(question)
+    let looking = looking(&fetch.route, &fetch.ask, &wish);
+    let looking = Looking { only_new: true, ..looking };
+    found.and_then(|found| looking.at(found).given()).ok_or(question)
 }
 
 /// A call's turn to fill what no tier holds, where its route shares answers with a fleet.
@@ -351,8 +378,18 @@ pub(crate) async fn look_again(
     }
     let Fetch { parts, route, ask, head, .. } = fetch;
     let wish = wishes(&head.headers);
-    let hit = look_up(parts, route, ask, &question.key, &question.check, &wish).await;
-    hit.ok_or(question)
+    let looking = Looking { only_new: true, ..looking(route, ask, &wish) };
+    let found = look_up(parts, looking, &route.plan, &question.key, &question.check).await;
+    found.given().ok_or(question)
+}
+
+/// Looks in the tiers that other instances write to for what is newer than what was found.
+/// `None`: there is.
+pub(crate) async fn still_old(fetch: &Fetch, question: Box<Question>) -> Option<Box<Question>> {
+    if question.mode != Mode::Content || !fetch.route.plan.goes_on() {
+        return Some(question);
+    }
+    look_again(fetch, question, None).await.err()
 }
 
 /// After a flight that brought this caller nothing: it may have brought an entry, under

@@ -7,6 +7,7 @@
 
 mod contain;
 mod fetch;
+mod instead;
 mod lease;
 mod mark;
 mod own;
@@ -28,7 +29,7 @@ use crate::{
     admission::{QueuedFlag, Shed},
     app::{Parts, Snapshot},
     body::{Body, Carried},
-    cache::{self, Ask, Consulted, Fill, Given, Hit, Question},
+    cache::{self, Ask, Consulted, Fill, Hit, Instead, Question},
     head::{self, BadHead},
     inspect::{self, InspectError},
     listener::Peer,
@@ -65,7 +66,7 @@ pub(crate) enum ExchangeError {
     Upstream(#[from] UpstreamError),
     /// No failure to the caller: what was held is given, and the record is written.
     #[error("answered from what was held")]
-    Instead(Arc<Given>),
+    Instead(Arc<Instead>),
     #[error("a panic was contained; its message is in the log")]
     Internal,
 }
@@ -87,7 +88,7 @@ impl ExchangeError {
                 | UpstreamError::Unasked { .. }
                 | UpstreamError::FirstByteTimeout { .. } => false,
             },
-            Self::Instead(_) => true,
+            Self::Instead(instead) => instead.is_leaders_own(),
             Self::NoRoute(_) | Self::BadHead(_) => false,
         }
     }
@@ -179,9 +180,9 @@ async fn run(
     debug.looked_up(asked);
     let mut stale = None;
     let question = match consulted {
-        Consulted::Hit(hit) => return Ok(hit_response(hit, &ask, call, debug)),
+        Consulted::Hit(hit) => return Ok(hit_response(hit, call, debug)),
         Consulted::Given(given) => return Ok(given.serve(call.hand_over())),
-        Consulted::Stale(given, question) => {
+        Consulted::Renewed(given, question) => {
             stale = Some(given.serve(call.hand_over()));
             Ok(question)
         }
@@ -230,8 +231,8 @@ fn clean(headers: &mut HeaderMap, snapshot: &Snapshot, peer: &Peer) {
     say_scheme(headers, peer.is_tls);
 }
 
-fn hit_response(hit: Hit, ask: &Ask, call: &mut Call, debug: Debug) -> Response<Body> {
-    let mut response = cache::respond(hit, ask, call.hand_over());
+fn hit_response(hit: Hit, call: &mut Call, debug: Debug) -> Response<Body> {
+    let mut response = hit.serve(call.hand_over());
     debug.tell(response.headers_mut(), None);
     response
 }
@@ -337,11 +338,14 @@ async fn fly(
                 return Ok(listened(head, listener, seat, Some(call.hand_over()), shape).await);
             }
             Landed::Failed(failure) => return Err(failure),
+            Landed::Instead(hit, why) => {
+                return Ok(hit_response(*hit, call.stands_in(why), shape.debug));
+            }
             Landed::Again => {
                 drop(listener);
                 match Box::pin(cache::consult_again(&fetch, question)).await {
                     Ok(hit) => {
-                        return Ok(hit_response(hit, &fetch.ask, call, shape.debug));
+                        return Ok(hit_response(hit, call, shape.debug));
                     }
                     Err(same) => question = same,
                 }
@@ -366,12 +370,12 @@ async fn lead(
 ) -> Result<Response<Body>, Failed> {
     // Another leader may have stored between our look and our lead.
     let question = match cache::consult_now(&fetch, question) {
-        Ok(hit) => return Ok(hit_response(hit, &fetch.ask, call, shape.debug)),
+        Ok(hit) => return Ok(hit_response(hit, call, shape.debug)),
         Err(question) => question,
     };
     // Another instance may be at it.
     let (question, lease) = match Box::pin(lease::turn(&fetch, question)).await {
-        lease::Turn::Found(hit) => return Ok(hit_response(hit, &fetch.ask, call, shape.debug)),
+        lease::Turn::Found(hit) => return Ok(hit_response(hit, call, shape.debug)),
         lease::Turn::Lead(question, lease) => (question, lease),
     };
     fetch.queued = Some(QueuedFlag::over(lead.queued()));
@@ -391,9 +395,9 @@ async fn lead(
         Ok(Err(NoHead::Lead)) => failed(ExchangeError::Internal),
         Err(_elapsed) => late,
     };
-    if let ExchangeError::Instead(given) = &*failure {
+    if let ExchangeError::Instead(instead) = &*failure {
         drop(seat);
-        return Ok(given.respond());
+        return Ok(instead.respond());
     }
     // Others may go on listening, and the record is written when they are done.
     let verdict = respond::verdict(&failure);
@@ -407,6 +411,8 @@ const LEADER_GRACE: Duration = Duration::from_millis(50);
 enum Landed {
     Head(AnswerHead),
     Failed(Failed),
+    /// What this caller holds, because there is nothing newer, and why.
+    Instead(Box<Hit>, Option<&'static str>),
     /// Nothing for this caller: look again, or lead.
     Again,
 }
@@ -417,22 +423,22 @@ const LEADERS_OWN: [StatusCode; 3] =
 
 /// Waits for another's answer; for all of it, if it comes in the other form.
 async fn follow(listener: &mut Listener<Answer>, shape: Shape, question: &Question) -> Landed {
-    match listener.head().await {
+    let for_all = question.is_for_all();
+    match instead::of(listener.head().await, question) {
+        Err(instead) => instead,
         // Where callers of any tenant share, one's bad key is not the others'.
-        Ok(head) if question.is_for_all() && LEADERS_OWN.contains(&head.shared.status) => {
-            Landed::Again
-        }
+        Ok(Ok(head)) if for_all && LEADERS_OWN.contains(&head.shared.status) => Landed::Again,
         // The leader's, by a field that may be another here.
-        Ok(head) if !question.binds_all(&head.shared.headers) => Landed::Again,
-        Ok(head) if head.shared.framing == shape.framing => Landed::Head(head),
+        Ok(Ok(head)) if !question.binds_all(&head.shared.headers) => Landed::Again,
+        Ok(Ok(head)) if head.shared.framing == shape.framing => Landed::Head(head),
         // An error has one form only.
-        Ok(head) if !head.shared.status.is_success() => Landed::Head(head),
-        Ok(_) => {
+        Ok(Ok(head)) if !head.shared.status.is_success() => Landed::Head(head),
+        Ok(Ok(_)) => {
             listener.landed().await;
             Landed::Again
         }
-        Err(NoHead::Failed(failure)) => Landed::Failed(failure),
-        Err(NoHead::Lead) => Landed::Again,
+        Ok(Err(NoHead::Failed(failure))) => Landed::Failed(failure),
+        Ok(Err(NoHead::Lead)) => Landed::Again,
     }
 }
 

@@ -351,6 +351,14 @@ impl Call {
         });
     }
 
+    /// Why its caller is given something older than what it asked for.
+    pub(crate) fn stands_in(&mut self, reason: Option<&'static str>) -> &mut Self {
+        if let Some(draft) = &mut self.0 {
+            draft.reason = reason;
+        }
+        self
+    }
+
     pub(crate) fn first_byte(&mut self) {
         if let Some(draft) = &mut self.0
             && draft.first_byte.is_none()

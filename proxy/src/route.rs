@@ -5,10 +5,12 @@
 //! comes into force.
 
 mod conditions;
+mod freshness;
 mod key_rule;
 
 pub(crate) use self::{
     conditions::{Conditions, Fitting, Life, Unmet},
+    freshness::Freshness,
     key_rule::{KeyRule, Said, decoded},
 };
 
@@ -48,6 +50,7 @@ pub(crate) struct Route {
     pub(crate) classes: Arc<Classes>,
     pub(crate) key: KeyRule,
     pub(crate) conditions: Conditions,
+    pub(crate) freshness: Freshness,
     class_header: Option<HeaderName>,
 }
 
@@ -105,10 +108,26 @@ impl Route {
         let class_header = config.class.header.as_deref().and_then(header);
         let key = KeyRule::new(&config.cache, &config.matches.path);
         let conditions = Conditions::new(&config.cache);
-        let plan = plan(&config.cache, |used| millis(used.ttl));
+        let freshness = Freshness::new(&config.cache);
+        // A tier that is not told to keep less keeps an entry for as long as that can be of use.
+        let lesser = |ttl: &Duration| *ttl < config.cache.ttl_longest();
+        let plan =
+            plan(&config.cache, |used| used.ttl_written.filter(lesser).map_or(u64::MAX, millis));
         let http = HttpRules::new(&config.cache);
         let name = Arc::from(&*config.name);
-        Self { config, name, destination, lane, plan, http, key, conditions, classes, class_header }
+        Self {
+            config,
+            name,
+            destination,
+            lane,
+            plan,
+            http,
+            key,
+            conditions,
+            freshness,
+            classes,
+            class_header,
+        }
     }
 
     /// The class of a call: what its header claims, if the route's map names it and its
@@ -143,7 +162,7 @@ impl HttpRules {
     fn new(cache: &config::CachePolicy) -> Self {
         let policy = &cache.http;
         let patterns = |names: &[String]| names.iter().map(|name| Pattern::new(name)).collect();
-        let stale_if_error_ms = millis(policy.stale_if_error);
+        let stale = &cache.stale;
         Self {
             rules: Rules {
                 heuristic: policy.heuristic.map(|heuristic| Heuristic {
@@ -156,8 +175,8 @@ impl HttpRules {
                     config::SetCookie::Bypass => SetCookie::Bypass,
                     config::SetCookie::Keep => SetCookie::Keep,
                 },
-                stale_while_revalidate_ms: millis(policy.stale_while_revalidate),
-                stale_if_error_ms,
+                stale_while_revalidate_ms: millis(stale.while_revalidate),
+                stale_if_error_ms: millis(stale.if_error),
                 ..Rules::default()
             },
             query: QueryRules {

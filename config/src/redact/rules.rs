@@ -1,7 +1,7 @@
 //! What a route's cache rule says about keys and times, and an upstream's about its model, written back.
 
 use crate::{
-    KeyPart, KeyPolicy, ModelVersion, Test, TtlRule, Wants, When,
+    KeyPart, KeyPolicy, ModelVersion, Stale, Test, TtlRule, Wants, When,
     text::{show_duration, show_size},
 };
 use serde_json::{Map, Value, json};
@@ -45,6 +45,14 @@ fn test(one: &Test) -> Value {
         Wants::OneOf(values) => json!({ "pointer": one.pointer, "in": values }),
         Wants::Exists(exists) => json!({ "pointer": one.pointer, "exists": exists }),
     }
+}
+
+pub(super) fn stale(one: &Stale) -> Value {
+    json!({
+        "while_revalidate": show_duration(one.while_revalidate),
+        "if_error": show_duration(one.if_error),
+        "degrade": show_duration(one.degrade),
+    })
 }
 
 pub(super) fn ttl_rule(one: &TtlRule) -> Value {

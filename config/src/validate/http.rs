@@ -1,25 +1,21 @@
 //! What a route's cache rule says about mode http.
 //!
 //! Mode absent is http for the calls that no dialect knows, so what is only about HTTP is taken
-//! there, too. Not so `stale`: content mode will have it one day, and where both modes are
-//! meant it must not be taken and then hold for one of them only.
+//! there, too.
 
 use crate::{
     CacheMode, Heuristic, HttpPolicy, QueryPolicy, SetCookie,
-    defaults::{DURATION_MAX, PARAMETER_BYTES_MAX},
-    later,
+    defaults::PARAMETER_BYTES_MAX,
     problem::quoted,
-    raw::{RawHeuristicRule, RawQuery, RawSetCookie, RawStale},
+    raw::{RawHeuristicRule, RawQuery, RawSetCookie},
     review::Review,
-    text::DurationText,
 };
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use super::upstream::is_on;
 
 /// The keys of a cache rule that are about mode http.
 pub(super) struct Written {
-    pub(super) stale: Option<RawStale>,
     pub(super) heuristic: Option<RawHeuristicRule>,
     pub(super) set_cookie: Option<RawSetCookie>,
     pub(super) query: Option<RawQuery>,
@@ -36,14 +32,7 @@ pub(super) fn policy(
     if !review.is_reported(&format!("{path}.mode")) {
         misplaced(review, path, mode, &raw);
     }
-    let stale = raw.stale.unwrap_or_default();
-    let mut time = |key: &str, raw: Option<&DurationText>| {
-        let path = format!("{path}.stale.{key}");
-        review.duration_within(path, raw, Duration::ZERO, Duration::ZERO..=DURATION_MAX)
-    };
     HttpPolicy {
-        stale_while_revalidate: time("while_revalidate", stale.while_revalidate.as_ref()),
-        stale_if_error: time("if_error", stale.if_error.as_ref()),
         heuristic: heuristic(review, &format!("{path}.heuristic"), raw.heuristic),
         set_cookie: match raw.set_cookie {
             Some(RawSetCookie::Strip) | None => SetCookie::Strip,
@@ -57,15 +46,6 @@ pub(super) fn policy(
 fn misplaced(review: &mut Review<'_>, path: &str, mode: CacheMode, raw: &Written) {
     let name = mode.name();
     let is_for_http = format!("is of mode http (RFC 9111) and has no meaning in mode {name}");
-    let of_stale = match mode {
-        CacheMode::Http => None,
-        CacheMode::Content => Some(format!("with mode: content, {}", later::MESSAGE)),
-        CacheMode::Auto => Some(format!("without mode: http, {}", later::MESSAGE)),
-        CacheMode::Off => Some(is_for_http.clone()),
-    };
-    if let Some(message) = of_stale.filter(|_| raw.stale.is_some()) {
-        review.report(format!("{path}.stale"), message);
-    }
     if matches!(mode, CacheMode::Http | CacheMode::Auto) {
         return;
     }

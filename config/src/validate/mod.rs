@@ -6,6 +6,7 @@
 mod cross;
 mod edge;
 mod endpoint;
+mod freshness;
 mod http;
 mod key;
 mod redis;

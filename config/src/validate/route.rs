@@ -1,6 +1,6 @@
 //! The routing table.
 
-use super::{endpoint::is_host, http, key, no_such, tag, upstream::is_on, when};
+use super::{endpoint::is_host, freshness, http, key, no_such, tag, upstream::is_on, when};
 use crate::{
     CacheMode, CachePolicy, Class, ClassRule, Match, PathRule, Route, Scope, Tier, TierUse, Trust,
     Upstream, UpstreamId, Writes,
@@ -242,6 +242,7 @@ fn cache(
     // What lives longest by its rule is not to be cut by a tier that says nothing.
     let ttl_longest = lifetime.rules.iter().map(|rule| rule.ttl).fold(ttl, Duration::max);
     let ttl_max = if mode == CacheMode::Http { DURATION_MAX } else { ttl_longest };
+    let stale = freshness::stale(review, path, mode, raw.stale);
     let key = key::policy(review, &format!("{path}.key"), raw.key.unwrap_or_default());
     let scope = match raw.scope {
         Some(RawScope::User) => Scope::User,
@@ -252,6 +253,7 @@ fn cache(
         mode,
         ttl,
         lifetime,
+        stale,
         when: when::when(review, &format!("{path}.when"), raw.when.unwrap_or_default()),
         tiers: tiers(review, &format!("{path}.tiers"), raw.tiers, (ttl_longest, ttl_max), known),
         writes: match raw.writes {
@@ -268,7 +270,6 @@ fn cache(
             path,
             mode,
             http::Written {
-                stale: raw.stale,
                 heuristic: raw.heuristic,
                 set_cookie: raw.set_cookie,
                 query: raw.query,

@@ -171,8 +171,8 @@ fn the_full_example_shows_what_a_route_decides_in_mode_http() {
     let (config, _) = load(FULL, &full_table()).unwrap();
     let cache = &config.routes[1].cache;
     assert_eq!(cache.mode, CacheMode::Http);
-    assert_eq!(cache.http.stale_while_revalidate, Duration::from_secs(30));
-    assert_eq!(cache.http.stale_if_error, Duration::from_secs(3600));
+    assert_eq!(cache.stale.while_revalidate, Duration::from_secs(30));
+    assert_eq!(cache.stale.if_error, Duration::from_secs(3600));
     assert_eq!(cache.http.query.ignore, ["utm_*", "gclid"]);
     let default = HttpPolicy::default();
     assert_eq!(cache.http.heuristic, default.heuristic, "it says that this is the default");

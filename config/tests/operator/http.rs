@@ -3,7 +3,7 @@
 use super::*;
 use std::time::Duration;
 use tollgate_config::{
-    CachePolicy, Heuristic, HttpPolicy, QueryPolicy, SetCookie, Tier, TierUse, redacted,
+    CachePolicy, Heuristic, HttpPolicy, QueryPolicy, SetCookie, Stale, Tier, TierUse, redacted,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -26,8 +26,6 @@ fn without_path(rule: &str) -> String {
 #[test]
 fn a_rule_that_says_nothing_leaves_it_to_the_answers_headers() {
     let expected = HttpPolicy {
-        stale_while_revalidate: Duration::ZERO,
-        stale_if_error: Duration::ZERO,
         heuristic: Some(Heuristic { percent: 10, max: DAY, negative: true }),
         set_cookie: SetCookie::Strip,
         query: QueryPolicy { sort: false, ignore: Vec::new(), only: None },
@@ -41,12 +39,10 @@ fn a_rule_that_says_nothing_leaves_it_to_the_answers_headers() {
 
 #[test]
 fn what_is_said_of_http_holds() {
-    let rule = "{ mode: http, stale: { while_revalidate: 30s, if_error: 1h },
+    let rule = "{ mode: http,
         heuristic: { percent: 100, max: 1h, negative: false }, set_cookie: keep,
         query: { sort: true, ignore: [utm_*, gclid, '*'], only: [q, 'a%5B*'] } }";
     let expected = HttpPolicy {
-        stale_while_revalidate: Duration::from_secs(30),
-        stale_if_error: HOUR,
         heuristic: Some(Heuristic { percent: 100, max: HOUR, negative: false }),
         set_cookie: SetCookie::Keep,
         query: QueryPolicy {
@@ -69,26 +65,36 @@ fn what_is_only_about_http_may_stand_without_a_mode() {
 }
 
 #[test]
+fn every_mode_that_keeps_anything_may_give_what_is_past_its_time() {
+    for mode in ["", "mode: content,", "mode: http,"] {
+        let stale = "stale: { while_revalidate: 30s, if_error: 1h, degrade: 10m }";
+        let stale = policy(&format!("{{ {mode} {stale} }}")).stale;
+        let expected = Stale {
+            while_revalidate: Duration::from_secs(30),
+            if_error: HOUR,
+            degrade: Duration::from_secs(600),
+        };
+        assert_eq!(stale, expected, "{mode}");
+        assert_eq!(policy(&format!("{{ {mode} tags: [] }}")).stale, Stale::default(), "{mode}");
+    }
+}
+
+#[test]
 fn what_a_mode_has_no_use_for_is_refused() {
     let rule = |mode: &str| {
         format!("{{ {mode} stale: {{}}, heuristic: off, set_cookie: strip, query: {{}} }}")
     };
     insta::assert_snapshot!(without_path(&rule("mode: content,")), @r"
-    stale: with mode: content, not in this version
     heuristic: is of mode http (RFC 9111) and has no meaning in mode content
     set_cookie: is of mode http (RFC 9111) and has no meaning in mode content
     query: is of mode http (RFC 9111) and has no meaning in mode content
     ");
     insta::assert_snapshot!(without_path(&rule("mode: off,")), @r"
-    stale: is of mode http (RFC 9111) and has no meaning in mode off
+    stale: has no meaning in mode off, which keeps nothing
     heuristic: is of mode http (RFC 9111) and has no meaning in mode off
     set_cookie: is of mode http (RFC 9111) and has no meaning in mode off
     query: is of mode http (RFC 9111) and has no meaning in mode off
     ");
-    insta::assert_snapshot!(
-        without_path(&rule("")),
-        @"stale: without mode: http, not in this version"
-    );
 }
 
 #[test]
@@ -166,8 +172,9 @@ fn only_a_ttl_that_is_written_at_a_tier_caps_what_the_headers_say() {
 fn what_is_shown_of_a_cache_rule_is_the_same_rule() {
     for rule in [
         "on",
-        "{ mode: content, tiers: [memory, { name: redis, ttl: 1h }] }",
-        "{ heuristic: off, set_cookie: bypass, query: { only: [] }, tiers: [redis] }",
+        "{ mode: content, tiers: [memory, { name: redis, ttl: 1h }], stale: { degrade: 10m } }",
+        "{ heuristic: off, set_cookie: bypass, query: { only: [] }, tiers: [redis],
+           stale: { while_revalidate: 1s, if_error: 1h } }",
         "{ mode: http, stale: { if_error: 1d }, tiers: [memory, { name: redis, ttl: 7d }],
            heuristic: { percent: 1, max: 1ms, negative: false }, set_cookie: keep,
            query: { sort: true, ignore: [utm_*], only: ['*', q] } }",
@@ -177,5 +184,5 @@ fn what_is_shown_of_a_cache_rule_is_the_same_rule() {
         assert_eq!(config.routes, again.routes, "{rule}");
     }
     let shown = redacted(&valid(&file("{ mode: http, heuristic: false }")));
-    insta::assert_snapshot!(shown.pointer("/routes/0/cache").unwrap(), @r#"{"heuristic":"off","mode":"http","promote":true,"query":{"ignore":[],"sort":false},"set_cookie":"strip","stale":{"if_error":"0s","while_revalidate":"0s"},"tags":[],"tiers":[{"name":"memory"}],"writes":"back"}"#);
+    insta::assert_snapshot!(shown.pointer("/routes/0/cache").unwrap(), @r#"{"heuristic":"off","mode":"http","promote":true,"query":{"ignore":[],"sort":false},"set_cookie":"strip","stale":{"degrade":"0s","if_error":"0s","while_revalidate":"0s"},"tags":[],"tiers":[{"name":"memory"}],"writes":"back"}"#);
 }

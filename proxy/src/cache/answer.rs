@@ -1,19 +1,16 @@
 //! Answers from an entry: the form its caller wants, its headers, its age.
 
-use super::{Ask, decode_bill};
-use crate::{
-    body::Body,
-    meter::{Bill, Call},
-    metrics::CacheOutcome,
-    relay::Replay,
-    respond,
+use super::{
+    Ask, decode_bill,
+    http_mode::{How, cache_status},
 };
+use crate::{body::Body, meter::Call, metrics::CacheOutcome, relay::Replay, respond};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use std::sync::Arc;
 use tollgate_cache::{
-    cache_control::RequestControl,
     entry::{Entry, Form},
+    freshness::Left,
     tiers::{Found, TierName},
 };
 use tollgate_core::{
@@ -22,16 +19,20 @@ use tollgate_core::{
 };
 
 /// An entry that this caller may be given, in the form it wants.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Hit {
     entry: Arc<Entry>,
     tier: TierName,
     age_ms: u64,
-    fresh_for_ms: u64,
+    /// Of its time; below 0 for one that is past it.
+    left_ms: i64,
+    how: How,
     form: Served,
+    wanted: Framing,
+    hides_usage: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Served {
     AsRecorded,
     /// A recorded stream, as the whole answer it amounts to.
@@ -40,19 +41,19 @@ enum Served {
     Frames(Vec<Vec<u8>>),
 }
 
-/// The entry for this caller; `None` if its wishes or its form make it a miss.
-pub(super) fn usable(found: Found, ask: &Ask, wish: &RequestControl, now_ms: u64) -> Option<Hit> {
-    let Found { entry, tier, is_soft } = found;
-    if is_soft {
-        return None;
+/// The form in which a caller wants an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) operation: Operation,
+    pub(super) framing: Framing,
+    pub(super) hides_usage: bool,
+}
+
+impl Wanted {
+    pub(super) fn of(ask: &Ask) -> Self {
+        let (framing, hides_usage) = (ask.framing(), ask.hides_usage());
+        Self { operation: ask.operation, framing, hides_usage }
     }
-    let age_ms = entry.age_ms(now_ms);
-    let fresh_for_ms = entry.fresh_for_ms(now_ms)?;
-    if !wish.accepts(age_ms, fresh_for_ms) {
-        return None;
-    }
-    let form = served(&entry, ask.operation, ask.framing())?;
-    Some(Hit { entry, tier, age_ms, fresh_for_ms, form })
 }
 
 /// The entry in the framing that is wanted; `None` where nobody can convert it.
@@ -76,54 +77,91 @@ fn served(entry: &Entry, operation: Operation, wanted: Framing) -> Option<Served
     }
 }
 
-/// Answers from the cache. The record is written before the answer is handed on.
-pub(crate) fn respond(hit: Hit, ask: &Ask, mut call: Call) -> Response<Body> {
-    let Hit { entry, tier, age_ms, fresh_for_ms, form } = hit;
-    call.cache(CacheOutcome::Hit, super::label(tier));
-    call.version(&entry.model_version);
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::from_u16(entry.status).unwrap_or(StatusCode::OK);
-    let converted = !matches!(form, Served::AsRecorded);
-    let headers = response.headers_mut();
-    for (name, value) in &entry.headers {
-        let name = HeaderName::from_bytes(name);
-        let value = HeaderValue::from_maybe_shared(value.clone());
-        if let (Ok(name), Ok(value)) = (name, value) {
-            headers.append(name, value);
+impl Hit {
+    /// The entry for this caller; `None` if nobody can make the form it wants.
+    pub(super) fn of(
+        found: &Found,
+        wanted: Wanted,
+        (how, left): (How, Left),
+        now_ms: u64,
+    ) -> Option<Self> {
+        let Wanted { operation, framing, hides_usage } = wanted;
+        let Found { entry, tier, .. } = found;
+        let form = served(entry, operation, framing)?;
+        let left_ms = match left {
+            Left::Fresh { for_ms } => i64::try_from(for_ms).unwrap_or(i64::MAX),
+            Left::Stale { by_ms } => i64::try_from(by_ms).map_or(i64::MIN, |by_ms| -by_ms),
+        };
+        let age_ms = entry.age_ms(now_ms);
+        let (entry, tier, wanted) = (entry.clone(), *tier, framing);
+        Some(Self { entry, tier, age_ms, left_ms, how, form, wanted, hides_usage })
+    }
+
+    /// Answers from the cache. The record is written before the answer is handed on.
+    pub(crate) fn serve(self, call: Call) -> Response<Body> {
+        self.book(call);
+        self.respond()
+    }
+
+    /// Writes the call's record.
+    pub(crate) fn book(&self, mut call: Call) {
+        let outcome = if self.how == How::Hit { CacheOutcome::Hit } else { CacheOutcome::Stale };
+        let entry = &self.entry;
+        call.cache(outcome, super::label(self.tier));
+        call.version(&entry.model_version);
+        call.first_byte();
+        let bill = decode_bill(&entry.note).unwrap_or_default();
+        call.spared(entry.status, crate::body::len_u64(entry.body.len()), &bill);
+    }
+
+    /// The answer, where the record is written elsewhere.
+    pub(crate) fn respond(self) -> Response<Body> {
+        let Self { entry, tier, age_ms, left_ms, how, form, wanted, hides_usage } = self;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::from_u16(entry.status).unwrap_or(StatusCode::OK);
+        let converted = !matches!(form, Served::AsRecorded);
+        let headers = response.headers_mut();
+        for (name, value) in &entry.headers {
+            let name = HeaderName::from_bytes(name);
+            let value = HeaderValue::from_maybe_shared(value.clone());
+            if let (Ok(name), Ok(value)) = (name, value) {
+                headers.append(name, value);
+            }
         }
+        if converted {
+            let kind = wanted.content_type();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
+        headers.insert(header::AGE, HeaderValue::from(age_ms / 1000));
+        let status = match how {
+            How::Hit => hit_status(tier, left_ms / 1000),
+            how => cache_status(how, i128::from(left_ms).div_euclid(1000), tier),
+        };
+        respond::append_cache_status(headers, status);
+        *response.body_mut() = body(entry, form, hides_usage);
+        response
     }
-    if converted {
-        let kind = ask.framing().content_type();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+
+    /// It stands in for what every caller of the same would have got, and not for its own caller's
+    /// want of a turn.
+    pub(crate) fn is_of_upstream(&self) -> bool {
+        matches!(self.how, How::Instead(_))
     }
-    headers.insert(header::AGE, HeaderValue::from(age_ms / 1000));
-    respond::append_cache_status(headers, hit_status(tier, fresh_for_ms / 1000));
-    let bytes_out = entry.body.len();
-    let status = entry.status;
-    let bill = decode_bill(&entry.note).unwrap_or_default();
-    *response.body_mut() = body(entry, form, ask);
-    finish(call, status, bytes_out, &bill);
-    response
 }
 
-fn finish(mut call: Call, status: u16, bytes_out: usize, bill: &Bill) {
-    call.first_byte();
-    call.spared(status, crate::body::len_u64(bytes_out), bill);
-}
-
-fn body(entry: Arc<Entry>, form: Served, ask: &Ask) -> Body {
+fn body(entry: Arc<Entry>, form: Served, hides_usage: bool) -> Body {
     match form {
         Served::Whole(bytes) => Body::Whole(bytes),
-        Served::Frames(frames) => Body::Replay(Box::new(Replay::made(frames, ask.hides_usage()))),
+        Served::Frames(frames) => Body::Replay(Box::new(Replay::made(frames, hides_usage))),
         Served::AsRecorded if entry.form == Form::Stream => {
-            Body::Replay(Box::new(Replay::recorded(entry, ask.hides_usage())))
+            Body::Replay(Box::new(Replay::recorded(entry, hides_usage)))
         }
         Served::AsRecorded => Body::Whole(entry.body.clone()),
     }
 }
 
 /// `tollgate; hit; ttl=2873; detail=memory`
-fn hit_status(tier: TierName, ttl_s: u64) -> HeaderValue {
+fn hit_status(tier: TierName, ttl_s: i64) -> HeaderValue {
     use std::io::Write as _;
     let detail = tier.as_str();
     let mut text = Vec::with_capacity(48);

@@ -23,7 +23,11 @@ impl Question {
         self.with_parts(version, host, |parts| Explained {
             key: parts.key().0,
             kept_for: match self.mode {
-                Mode::Content => self.route.conditions.explain(self.fitting),
+                Mode::Content => {
+                    let mut lines = self.route.conditions.explain(self.fitting);
+                    lines.extend(self.route.freshness.explain());
+                    lines
+                }
                 Mode::Http | Mode::Off => Vec::new(),
             },
             members: members(parts, self.mode, &self.route.config.cache.key),

@@ -1,7 +1,7 @@
 //! Stores what an upstream answered, if it may be stored, under the key it belongs to.
 
 use super::{
-    Asked, Holds, Mode, Next, Question, encode_bill,
+    Asked, Hit, Holds, Mode, Next, Question, Spare, encode_bill,
     http_mode::{self, Kept},
     version::{self, OfHead},
 };
@@ -202,9 +202,23 @@ impl Fill {
         self.question.http.as_ref()
     }
 
-    /// Something is held, and the upstream is asked whether it still holds.
+    /// Something is held, and the upstream is asked whether it still holds, or for what is newer.
     pub(crate) fn asks_about(&self) -> bool {
-        self.asked().is_some_and(|asked| asked.held.is_some())
+        self.asked().is_some_and(|asked| asked.held.is_some()) || self.question.held().is_some()
+    }
+
+    /// What is given in place of an answer with this status.
+    pub(crate) fn instead_of(&self, status: StatusCode) -> Option<Hit> {
+        self.question.held()?.instead_of_status(status)
+    }
+
+    /// What there is for its caller, should there be no answer.
+    pub(crate) fn spare(&self) -> Option<Spare> {
+        let question = &self.question;
+        if let Some(asked) = question.http.clone().filter(|_| !question.renews) {
+            return Some(Spare::Asked(asked, question.route.freshness.windows.degrade_ms));
+        }
+        question.held().cloned().map(Spare::Held)
     }
 
     /// What an answer does to what is held.
@@ -262,12 +276,13 @@ impl Fill {
             Form::Whole => Box::default(),
             Form::Stream => recording.ends.into(),
         };
-        let ttl_ms = match under.life {
-            None => under.ttl_ms,
+        let (ttl_ms, rule) = match under.life {
+            None => (under.ttl_ms, under.rule),
             Some(_) if body.is_empty() && under.status == StatusCode::OK.as_u16() => return None,
             Some(life) => {
                 let (conditions, answer) = (&question.route.conditions, (under.form, &*body));
-                conditions.of_body(life, question.operation, answer, &under.key)?
+                let fresh_ms = conditions.of_body(life, question.operation, answer, &under.key)?;
+                question.route.freshness.of_entry(fresh_ms)
             }
         };
         let now_ms = u64::try_from(unix_ms()).unwrap_or(0);
@@ -289,7 +304,7 @@ impl Fill {
             check: under.check,
             stored_at_ms: under.made_at_ms.unwrap_or(now_ms),
             ttl_ms,
-            rule: under.rule,
+            rule,
             model: (&*question.model).into(),
             model_version: (&*under.version).into(),
             tenant: tenant.into(),

@@ -25,11 +25,11 @@ pub(crate) use self::{
 pub(super) use self::{
     answered::{Kept, storable},
     find::Held,
+    given::{How, cache_status},
 };
 
-use self::given::How;
 use super::{
-    Ask, Consulted,
+    Ask, Consulted, Instead,
     question::{Asking, OwnedScope},
 };
 use crate::{
@@ -148,7 +148,10 @@ pub(super) async fn consult(
         posted_to: None,
     }));
     match given {
-        Some(given) => Consulted::Stale(Box::new(given), question),
+        Some(given) => {
+            question.renews = true;
+            Consulted::Renewed(Box::new(Instead::Given(given)), question)
+        }
         None => Consulted::Miss(question),
     }
 }

@@ -1,7 +1,7 @@
 //! What makes a key: borrowed from the call while it is looked up, owned once it is a
 //! miss, because only the answer says which version of the model it is of.
 
-use super::{Ask, Mode, http_mode::Asked, now_ms, tags};
+use super::{Ask, Mode, held::Held, http_mode::Asked, now_ms, tags};
 use crate::{
     app::Parts,
     identity::{Caller, Tenant},
@@ -41,6 +41,10 @@ pub(crate) struct Question {
     pub(super) fresh: bool,
     /// Where the URL is the question.
     pub(super) http: Option<Arc<Asked>>,
+    /// In content mode: past its time, and better than nothing.
+    pub(super) held: Option<Arc<Held>>,
+    /// Its answer is for nobody but the cache.
+    pub(super) renews: bool,
 }
 
 #[derive(Debug)]
@@ -132,6 +136,8 @@ impl Asking<'_> {
             asked_ms: now_ms(),
             fresh: self.fresh,
             http: None,
+            held: None,
+            renews: false,
         })
     }
 }
@@ -157,7 +163,13 @@ impl Question {
 
     /// Why the upstream is asked, as in `cache-status: …; fwd=`.
     pub(crate) fn forwarded(&self) -> &'static str {
-        self.http.as_ref().map_or("miss", |asked| asked.forwarded)
+        let by_content = if self.held.is_some() { "stale" } else { "miss" };
+        self.http.as_ref().map_or(by_content, |asked| asked.forwarded)
+    }
+
+    /// What its caller is given in place of an answer with this status, or of a failure.
+    pub(crate) fn held(&self) -> Option<&Arc<Held>> {
+        self.held.as_ref().filter(|_| !self.renews)
     }
 
     /// The answer is kept for everybody, whatever their credentials.

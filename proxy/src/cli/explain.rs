@@ -242,7 +242,7 @@ async fn consult(
     match consulted {
         Consulted::Bypass(why) => Cached::Bypass(why),
         // An empty cache has none; a miss is what is left.
-        Consulted::Hit(_) | Consulted::Given(_) | Consulted::Stale(..) | Consulted::NotCached => {
+        Consulted::Hit(_) | Consulted::Given(_) | Consulted::Renewed(..) | Consulted::NotCached => {
             Cached::Bypass("none")
         }
         Consulted::Miss(question) => {

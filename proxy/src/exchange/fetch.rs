@@ -12,7 +12,7 @@ use crate::{
     admission::{Admission, Ask as Turn, Permit, QueuedFlag},
     app::Parts,
     body::Outgoing,
-    cache::{self, Ask, Fill, Holds},
+    cache::{self, Ask, Fill, Holds, Instead},
     head,
     identity::Caller,
     inspect::{BodyLimits, Held},
@@ -87,26 +87,29 @@ impl Fetch {
         mut call: Call,
         marks: Marks,
     ) -> Result<(AnswerHead, Answer), Arc<ExchangeError>> {
-        let asked = self.fill.as_ref().and_then(Fill::asked).cloned();
+        let spare = self.fill.as_ref().and_then(Fill::spare);
         // Kept until it is known how the call ended: then it is told to the fleet.
         let lease = self.fill.as_ref().and_then(Fill::lease).cloned();
         match self.go(&mut call, &marks).await {
             Ok(answer) => Ok(answer),
-            Err(ExchangeError::Instead(given)) => {
-                given.book(call);
-                Err(Arc::new(ExchangeError::Instead(given)))
+            Err(ExchangeError::Instead(instead)) => {
+                if let Some(lease) = lease {
+                    lease.unshared();
+                }
+                instead.book(call);
+                Err(Arc::new(ExchangeError::Instead(instead)))
             }
             Err(error) => {
-                if error.is_no_answer()
-                    && let Some(given) = asked.and_then(|asked| asked.instead_of_nothing())
-                {
-                    given.book(call);
-                    return Err(Arc::new(ExchangeError::Instead(given)));
-                }
                 if let Some(lease) = lease.filter(|_| !error.is_leaders_own()) {
                     lease.unshared();
                 }
                 let verdict = respond::verdict(&error);
+                let instead = error.trouble().and_then(|trouble| spare?.instead_of(trouble));
+                if let Some(instead) = instead {
+                    call.stands_in(Some(verdict.reason));
+                    instead.book(call);
+                    return Err(Arc::new(ExchangeError::Instead(Arc::new(instead))));
+                }
                 call.refused(verdict.status.as_u16(), verdict.reason);
                 Err(Arc::new(error))
             }
@@ -287,7 +290,12 @@ async fn inquire(
     let asked = fill.asked();
     let plain = asked.and_then(|asked| asked.condition(&mut prepared.head.headers));
     let Some(plain) = plain else {
-        return Ok(send(prepared, destination, endpoint, deadline, call).await?);
+        let (response, lease) = send(prepared, destination, endpoint, deadline, call).await?;
+        let Some(hit) = fill.instead_of(response.status()) else { return Ok((response, lease)) };
+        if response.body().is_end_stream() {
+            lease.give_back();
+        }
+        return Err(ExchangeError::Instead(Arc::new(Instead::Hit(hit))));
     };
     let mut again = prepared.head.clone();
     let (response, lease) = send(prepared, destination, endpoint, deadline, call).await?;
@@ -299,7 +307,7 @@ async fn inquire(
             if body.is_end_stream() {
                 lease.give_back();
             }
-            Err(ExchangeError::Instead(given))
+            Err(ExchangeError::Instead(Arc::new(Instead::Given(given))))
         }
         Holds::Again => {
             drop((body, lease));

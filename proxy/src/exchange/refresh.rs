@@ -1,15 +1,17 @@
-//! Renews a stale answer that was just given: one upstream call for all who are given it
-//! meanwhile (RFC 5861 §3), in the least important class, with a record of its own.
+//! Renews an answer that was just given past its time: one upstream call for all who are given it
+//! meanwhile (RFC 5861 §3), in a fleet by one instance, in the least important class, with a record
+//! of its own.
 
-use super::{Fetch, Marks};
+use super::{Answer, Fetch, Marks, lease};
 use crate::{
     admission::QueuedFlag,
-    cache::{Fill, Question},
+    cache::{self, Fill, Question},
     meter::Call,
     metrics::{CacheOutcome, TierLabel},
 };
+use http::header;
 use tokio::{sync::Semaphore, time::Instant};
-use tollgate_cache::flight::Join;
+use tollgate_cache::flight::{Join, Lead};
 
 /// How many stale answers are renewed at a time. With more, they stay stale until somebody asks
 /// again: what callers wait for comes first.
@@ -19,24 +21,40 @@ static RENEWALS: Semaphore = Semaphore::const_new(256);
 pub(super) fn begin(mut fetch: Box<Fetch>, question: Box<Question>, marks: &Marks) {
     let Ok(place) = RENEWALS.try_acquire() else { return };
     let parts = fetch.parts.clone();
-    let lane = fetch.route.lane.clone();
-    fetch.class = lane.class_last();
-    let Join::Lead(lead) = parts.flights.join(question.key, fetch.class) else { return };
+    fetch.class = fetch.route.lane.class_last();
+    fetch.upgrade = None;
+    let flight = if question.is_shared() { question.flight_key(&parts) } else { question.key };
+    let Join::Lead(lead) = parts.flights.join(flight, fetch.class) else { return };
+    if question.is_shared() {
+        // What its caller said of the cache, it said of its own answer.
+        fetch.head.headers.remove(header::CACHE_CONTROL);
+    }
+    let (cut, marks) = (parts.shutdown.cut.clone(), marks.clone());
+    let renewed = async move {
+        cut.run_until_cancelled(renew(fetch, question, lead, marks)).await;
+        drop(place);
+    };
+    parts.connections.spawn(renewed);
+}
+
+async fn renew(mut fetch: Box<Fetch>, question: Box<Question>, lead: Lead<Answer>, marks: Marks) {
+    fetch.deadline = Instant::now() + fetch.route.destination.upstream.timeouts.total;
+    // Another instance may have renewed it, or be at it.
+    let Some(question) = cache::still_old(&fetch, question).await else { return };
+    let lease::Turn::Lead(question, lease) = lease::turn(&fetch, question).await else { return };
+    let (parts, lane) = (fetch.parts.clone(), fetch.route.lane.clone());
     let mut call = Call::begin(&parts.meter, &lane);
     call.routed(&lane, fetch.class, &fetch.caller);
+    call.asks(
+        fetch.ask.model(),
+        fetch.ask.bytes_in(),
+        tollgate_core::usage::has_tokens(fetch.ask.operation),
+    );
     call.cache(CacheOutcome::Miss, TierLabel::None);
-    fetch.deadline = Instant::now() + fetch.route.destination.upstream.timeouts.total;
     fetch.queued = Some(QueuedFlag::over(lead.queued()));
-    fetch.fill = Some(Fill::new(&parts, question));
-    let Some(mut listener) = lead.start(Box::pin(fetch.ask(call, marks.clone()))) else { return };
-    let cut = parts.shutdown.cut.clone();
-    parts.connections.spawn(async move {
-        let renewed = async {
-            if listener.head().await.is_ok() {
-                listener.landed().await;
-            }
-        };
-        cut.run_until_cancelled(renewed).await;
-        drop(place);
-    });
+    fetch.fill = Some(Fill::new(&parts, question).leased(lease));
+    let Some(mut listener) = lead.start(Box::pin(fetch.ask(call, marks))) else { return };
+    if listener.head().await.is_ok() {
+        listener.landed().await;
+    }
 }

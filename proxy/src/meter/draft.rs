@@ -157,7 +157,8 @@ impl Draft {
             upstream,
             first_byte,
             queue: waited.zip(self.queue).map(|(waited, (_, outcome))| (waited, outcome)),
-            reason: self.reason,
+            // What stood in for an answer was no refusal.
+            reason: self.reason.filter(|_| self.cache != CacheOutcome::Stale),
             cache: self.cache,
             tier: self.tier,
             own: self.record.own,

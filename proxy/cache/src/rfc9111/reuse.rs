@@ -36,6 +36,9 @@ pub enum Failure {
     Unreachable,
     /// An answer with this status.
     Status(u16),
+    /// It was not asked, for want of a turn; the route gives what is past its time by less than
+    /// this instead.
+    Shed { window_ms: u64 },
 }
 
 /// Decides about an answer whose key, `vary` included, is the request's.
@@ -103,6 +106,7 @@ pub fn on_error(stored: &Stored, request: &Request, now_ms: u64, failure: Failur
         // RFC 5861 §4.
         Failure::Status(500 | 502 | 503 | 504) => stored.stale_if_error_ms.max(asked_ms),
         Failure::Status(_) => return None,
+        Failure::Shed { window_ms } => window_ms,
     };
     let age_ms = stored.age_ms(now_ms);
     if stored.fresh_for_ms(now_ms).is_some() {

@@ -93,13 +93,17 @@ pub(crate) fn storable(question: &Question, answer: &response::Parts) -> Option<
         headers: kept_headers(&headers),
         tags,
         made_at_ms: stored.made_at_ms,
-        useful_ms: useful_ms(&stored),
+        useful_ms: useful_ms(&stored, question),
         lists,
     })
 }
 
-fn useful_ms(stored: &Stored) -> u64 {
-    stored.useful_until_ms(VALIDATE_MS).saturating_sub(stored.made_at_ms)
+fn useful_ms(stored: &Stored, question: &Question) -> u64 {
+    let useful_ms = stored.useful_until_ms(VALIDATE_MS).saturating_sub(stored.made_at_ms);
+    let degrade_ms = question.route.freshness.windows.degrade_ms;
+    let may_degrade = !stored.must_revalidate && !stored.no_cache;
+    let degrade_ms = if may_degrade { degrade_ms } else { 0 };
+    useful_ms.max(stored.lifetime_ms.saturating_add(degrade_ms))
 }
 
 fn is_coded(headers: &HeaderMap) -> bool {
@@ -137,7 +141,7 @@ pub(crate) enum Holds {
     /// It is an answer like any other.
     Answer,
     /// The caller is given what is held; and what becomes of that.
-    Given(Arc<Given>, Next),
+    Given(Given, Next),
     /// What is held is of no use: asked again, without conditions.
     Again,
 }
@@ -199,7 +203,7 @@ impl Asked {
         let mut entry = Entry::clone(&held.entry);
         entry.headers = kept_headers(&headers);
         entry.stored_at_ms = verdict.stored.made_at_ms;
-        entry.ttl_ms = useful_ms(&verdict.stored);
+        entry.ttl_ms = useful_ms(&verdict.stored, question);
         entry.rule = Rule::Http(Box::new(HttpRule { stored: verdict.stored, url: question.key }));
         entry.stamp = stamp;
         entry.checked = CheckedAt::default();
@@ -209,15 +213,16 @@ impl Asked {
     }
 
     fn given(&self, held: &Held, now_ms: u64, how: How, next: Next) -> Holds {
-        Holds::Given(Arc::new(Given::of(held, &self.request, now_ms, how)), next)
+        Holds::Given(Given::of(held, &self.request, now_ms, how), next)
     }
 
     /// What is given instead of nothing, if that is allowed.
-    pub(crate) fn instead_of_nothing(&self) -> Option<Arc<Given>> {
+    pub(crate) fn instead_of_nothing(&self, failure: Failure) -> Option<Given> {
         let held = self.held.as_ref()?;
         let now_ms = now_ms();
-        on_error(&held.stored, &self.request, now_ms, Failure::Unreachable)?;
-        Some(Arc::new(Given::of(held, &self.request, now_ms, How::Instead(None))))
+        on_error(&held.stored, &self.request, now_ms, failure)?;
+        let how = if failure == Failure::Unreachable { How::Instead(None) } else { How::Degraded };
+        Some(Given::of(held, &self.request, now_ms, how))
     }
 }
 

@@ -32,12 +32,13 @@ pub(super) struct Found {
 impl Held {
     /// `None`: it is not an answer of HTTP caching.
     fn of(found: InTier, key: CacheKey) -> Option<Self> {
-        let InTier { entry, tier, is_soft } = found;
+        let InTier { entry, tier, soft_since_ms } = found;
         let Rule::Http(rule) = &entry.rule else { return None };
         let mut stored = rule.stored;
-        if is_soft {
-            // Its time is over since now, whenever that was to be.
-            stored.lifetime_ms = stored.lifetime_ms.min(stored.age_ms(now_ms()));
+        if let Some(since_ms) = soft_since_ms {
+            // Its time was over then, whenever that was to be.
+            let lived_ms = since_ms.saturating_sub(stored.made_at_ms);
+            stored.lifetime_ms = stored.lifetime_ms.min(lived_ms);
         }
         Some(Self { key, entry, tier, stored })
     }
@@ -52,7 +53,7 @@ pub(super) async fn find(
     let nothing = Found { held: None, lists: Box::default() };
     let Some(first) = look(parts, asking.route, key, check).await else { return nothing };
     let lists = match &first.entry.rule {
-        Rule::Ttl => return nothing,
+        Rule::Ttl | Rule::Timed(_) => return nothing,
         Rule::Http(_) => {
             return Found { held: Held::of(first, *key), lists: Box::default() };
         }

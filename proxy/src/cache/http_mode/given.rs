@@ -22,7 +22,7 @@ use tollgate_cache::{
 
 /// How it came to be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum How {
+pub(in crate::cache) enum How {
     Hit,
     /// Past its time, and the upstream was not asked.
     Stale,
@@ -30,6 +30,8 @@ pub(super) enum How {
     Validated,
     /// Instead of this status of the upstream; `None`: of no answer.
     Instead(Option<StatusCode>),
+    /// Instead of being shed.
+    Degraded,
 }
 
 /// What a caller is given of a stored answer. The record and the answer are made apart: who
@@ -57,7 +59,7 @@ impl Given {
         respond::append_cache_status(&mut headers, said);
         let outcome = match how {
             How::Hit | How::Validated => CacheOutcome::Hit,
-            How::Stale | How::Instead(_) => CacheOutcome::Stale,
+            How::Stale | How::Instead(_) | How::Degraded => CacheOutcome::Stale,
         };
         Self { status, headers, body, tier: held.tier, outcome, note: entry.note.clone() }
     }
@@ -131,20 +133,22 @@ fn choose(
 }
 
 /// `tollgate; hit; ttl=2873; detail=memory`; a stale answer's ttl is below 0 (RFC 9211 §2.2).
-fn cache_status(how: How, ttl_s: i128, tier: TierName) -> HeaderValue {
+pub(in crate::cache) fn cache_status(how: How, ttl_s: i128, tier: TierName) -> HeaderValue {
     let mut text = String::from("tollgate; ");
     text.push_str(match how {
-        How::Hit | How::Stale => "hit",
+        How::Hit | How::Stale | How::Degraded => "hit",
         How::Validated | How::Instead(_) => "fwd=stale",
     });
     let told = match how {
-        How::Hit | How::Stale | How::Instead(None) => None,
+        How::Hit | How::Stale | How::Instead(None) | How::Degraded => None,
         How::Validated => Some(StatusCode::NOT_MODIFIED),
         How::Instead(status) => status,
     };
     if let Some(status) = told {
         write!(text, "; fwd-status={}", status.as_u16()).ok();
     }
-    write!(text, "; ttl={ttl_s}; detail={}", tier.as_str()).ok();
+    // The upstream was not asked, and not because it need not be.
+    let detail = if how == How::Degraded { "degrade" } else { tier.as_str() };
+    write!(text, "; ttl={ttl_s}; detail={detail}").ok();
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("tollgate; hit"))
 }

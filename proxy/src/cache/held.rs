@@ -1,0 +1,182 @@
+//! What is found under a call's key in content mode: given, given while it is renewed, or held back
+//! in case there will be nothing else.
+
+use super::{
+    Given,
+    answer::{Hit, Wanted},
+    http_mode::{Asked, How},
+};
+use crate::{
+    body::Body,
+    meter::Call,
+    route::{Freshness, Route},
+};
+use http::{Response, StatusCode};
+use std::sync::Arc;
+use tollgate_cache::{
+    cache_control::RequestControl,
+    entry::Rule,
+    freshness::{Left, Trouble, Verdict},
+    rfc9111::reuse::Failure,
+    tiers::Found,
+};
+
+/// Who looks, and what for.
+#[derive(Clone, Copy)]
+pub(super) struct Looking<'a> {
+    pub(super) freshness: &'a Freshness,
+    pub(super) wanted: Wanted,
+    pub(super) wish: &'a RequestControl,
+    /// What would be renewed is not wanted.
+    pub(super) only_new: bool,
+    pub(super) now_ms: u64,
+}
+
+/// What an entry is to who looks.
+pub(super) enum Use {
+    Given(Hit),
+    /// It is given, and this caller begins to renew it.
+    Renewed(Hit),
+    Held(Found),
+    Nothing,
+}
+
+impl Use {
+    pub(super) fn given(self) -> Option<Hit> {
+        match self {
+            Self::Given(hit) => Some(hit),
+            Self::Renewed(_) | Self::Held(_) | Self::Nothing => None,
+        }
+    }
+}
+
+impl Looking<'_> {
+    pub(super) fn at(&self, found: Found) -> Use {
+        let Found { ref entry, soft_since_ms, .. } = found;
+        let left = entry.left(soft_since_ms, self.now_ms);
+        let (how, renews) = match entry.judge(left, self.wish, self.freshness.windows, self.now_ms)
+        {
+            Verdict::Fresh { .. } => (How::Hit, false),
+            Verdict::Stale { renew, .. } if !(renew && self.only_new) => {
+                (How::Stale, renew && self.begins(&entry.rule))
+            }
+            Verdict::Held if matches!(left, Left::Fresh { .. }) => return Use::Nothing,
+            Verdict::Held if self.freshness.windows.longest_ms() == 0 => return Use::Nothing,
+            Verdict::Stale { .. } | Verdict::Held => return Use::Held(found),
+        };
+        match Hit::of(&found, self.wanted, (how, left), self.now_ms) {
+            Some(hit) if renews => Use::Renewed(hit),
+            Some(hit) => Use::Given(hit),
+            None => Use::Nothing,
+        }
+    }
+
+    fn begins(&self, rule: &Rule) -> bool {
+        match rule {
+            Rule::Timed(times) => times.given.renews(self.now_ms),
+            // It was purged softly before its route had any windows.
+            Rule::Ttl | Rule::Http(_) | Rule::Variants(_) => true,
+        }
+    }
+}
+
+/// Something past its time, for a caller who may be given it if there is nothing else.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(super) route: Arc<Route>,
+    pub(super) found: Found,
+    pub(super) wanted: Wanted,
+    pub(super) wish: RequestControl,
+}
+
+impl Held {
+    /// What is given in place of this status of the upstream, or of no answer.
+    pub(crate) fn instead(&self, trouble: Trouble, status: Option<StatusCode>) -> Option<Hit> {
+        let now_ms = super::now_ms();
+        let Self { route, found, wanted, wish } = self;
+        let left = found.entry.left(found.soft_since_ms, now_ms);
+        let windows = route.freshness.windows;
+        if !found.entry.stands_in(left, wish, windows, trouble, now_ms) {
+            return None;
+        }
+        let how = match trouble {
+            Trouble::Upstream => How::Instead(status),
+            Trouble::Shed => How::Degraded,
+        };
+        Hit::of(found, *wanted, (how, left), now_ms)
+    }
+}
+
+impl Held {
+    /// What is given in place of an answer with this status.
+    pub(crate) fn instead_of_status(&self, status: StatusCode) -> Option<Hit> {
+        // RFC 5861 §4.
+        let is_trouble = matches!(status.as_u16(), 500 | 502 | 503 | 504);
+        if is_trouble { self.instead(Trouble::Upstream, Some(status)) } else { None }
+    }
+}
+
+/// What a caller is given of what is held.
+#[derive(Debug)]
+pub(crate) enum Instead {
+    Given(Given),
+    Hit(Hit),
+}
+
+impl Instead {
+    /// The record, then the answer.
+    pub(crate) fn serve(self, call: Call) -> Response<Body> {
+        match self {
+            Self::Given(given) => given.serve(call),
+            Self::Hit(hit) => hit.serve(call),
+        }
+    }
+
+    /// Writes the call's record.
+    pub(crate) fn book(&self, call: Call) {
+        match self {
+            Self::Given(given) => given.book(call),
+            Self::Hit(hit) => hit.book(call),
+        }
+    }
+
+    /// The answer, where the record was written by who asked the upstream.
+    pub(crate) fn respond(&self) -> Response<Body> {
+        match self {
+            Self::Given(given) => given.respond(),
+            Self::Hit(hit) => hit.clone().respond(),
+        }
+    }
+
+    /// Others who asked the same are told the same: that each is to give what it holds itself.
+    pub(crate) fn is_leaders_own(&self) -> bool {
+        match self {
+            Self::Given(_) => true,
+            Self::Hit(hit) => !hit.is_of_upstream(),
+        }
+    }
+}
+
+/// What there is for a call, should the upstream have nothing.
+#[derive(Clone, Debug)]
+pub(crate) enum Spare {
+    /// And for how long past its time it is given in place of being shed, in milliseconds.
+    Asked(Arc<Asked>, u64),
+    Held(Arc<Held>),
+}
+
+impl Spare {
+    /// What its caller is given in place of a failure, if that is allowed.
+    pub(crate) fn instead_of(&self, trouble: Trouble) -> Option<Instead> {
+        match (self, trouble) {
+            (Self::Held(held), trouble) => held.instead(trouble, None).map(Instead::Hit),
+            (Self::Asked(asked, _), Trouble::Upstream) => {
+                asked.instead_of_nothing(Failure::Unreachable).map(Instead::Given)
+            }
+            (Self::Asked(asked, window_ms), Trouble::Shed) => {
+                let failure = Failure::Shed { window_ms: *window_ms };
+                asked.instead_of_nothing(failure).map(Instead::Given)
+            }
+        }
+    }
+}

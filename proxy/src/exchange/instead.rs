@@ -1,0 +1,53 @@
+//! What a caller is given of what it holds when the upstream fails or there is no turn for it.
+//!
+//! Callers of one flight hold each its own, and may each be given it or not: a failure is told to
+//! all, and each looks at what it has.
+
+use super::{AnswerHead, ExchangeError, Failed, Landed};
+use crate::{admission::Shed, cache::Question, respond};
+use tollgate_cache::{flight::NoHead, freshness::Trouble};
+
+impl ExchangeError {
+    /// What kept an answer from coming, where something older may be given instead.
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::Shed(Shed::QueueFull | Shed::QueueTimeout | Shed::DeadlineUnmeetable) => {
+                Some(Trouble::Shed)
+            }
+            error => error.is_no_answer().then_some(Trouble::Upstream),
+        }
+    }
+}
+
+type Head = Result<AnswerHead, NoHead<Failed>>;
+
+/// What a follower is given in place of what came for it, or what came for it.
+pub(super) fn of(head: Head, question: &Question) -> Result<Head, Landed> {
+    let held = question.held();
+    match &head {
+        Ok(answer) => {
+            let status = answer.shared.status;
+            match held.and_then(|held| held.instead_of_status(status)) {
+                Some(hit) => Err(Landed::Instead(Box::new(hit), None)),
+                None => Ok(head),
+            }
+        }
+        Err(NoHead::Failed(failure)) => match followed(failure, question) {
+            Some(landed) => Err(landed),
+            None => Ok(head),
+        },
+        Err(NoHead::Lead) => Ok(head),
+    }
+}
+
+fn followed(failure: &Failed, question: &Question) -> Option<Landed> {
+    let (trouble, why) = match &**failure {
+        // The leader was given what it holds; who holds nothing asks itself.
+        ExchangeError::Instead(_) => (Trouble::Upstream, None),
+        error => (error.trouble()?, Some(respond::verdict(error).reason)),
+    };
+    match question.held().and_then(|held| held.instead(trouble, None)) {
+        Some(hit) => Some(Landed::Instead(Box::new(hit), why)),
+        None => why.is_none().then_some(Landed::Again),
+    }
+}
