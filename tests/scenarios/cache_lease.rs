@@ -24,15 +24,15 @@ use tollgate_tests::{
 const UP: &str = "tollgate_store_up{store=\"redis\"}";
 
 /// A Redis, and a provider that holds heads until its gate lets them go.
-struct Fleet {
+pub(crate) struct Fleet {
     server: Server,
     line: Line,
-    provider: StandIn,
-    gate: Gate,
+    pub(crate) provider: StandIn,
+    pub(crate) gate: Gate,
 }
 
 impl Fleet {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let server = Server::start().await;
         let line = Line::to(&server).await;
         let gate = Gate::heads();
@@ -48,20 +48,27 @@ impl Fleet {
     }
 
     async fn member_of(&self, lease: Value, tiers: Value) -> World {
-        let builder =
-            content(json!({ "tiers": tiers })).set("cache.redis", json!({ "lease": lease }));
+        self.member_with(lease, json!({ "tiers": tiers })).await
+    }
+
+    pub(crate) async fn member_by(&self, policy: Value) -> World {
+        self.member_with(json!({ "ttl": "5s", "wait": "10s" }), policy).await
+    }
+
+    async fn member_with(&self, lease: Value, policy: Value) -> World {
+        let builder = content(policy).set("cache.redis", json!({ "lease": lease }));
         let world = member_with(builder, &self.line, &self.provider.url(), "2s").await;
         world.metric_when(UP, 1.0).await;
         world
     }
 
     /// Waits until so many calls are held at the provider.
-    async fn in_flight(&self, n: u64) {
+    pub(crate) async fn in_flight(&self, n: u64) {
         self.provider.wait_for_in_flight(n).await;
     }
 
     /// Waits until somebody waits for another instance's lease.
-    async fn somebody_waits(&self) {
+    pub(crate) async fn somebody_waits(&self) {
         let look = || self.server.all_there_is();
         let waits = |all: &String| {
             all.lines().any(|line| line.starts_with("tollgate:l{") && line.ends_with('w'))

@@ -37,6 +37,7 @@ mod cache_rules;
 mod cache_said;
 mod cache_scope;
 mod cache_stage;
+mod cache_stale;
 mod cache_tiers;
 mod cache_warm;
 mod cache_when;
