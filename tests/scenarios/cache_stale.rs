@@ -62,7 +62,7 @@ async fn fifty_callers_are_given_what_is_old_and_one_call_renews_it() {
     let with = |outcome| records.iter().filter(|view| view.record.outcome == outcome).count();
     assert!(with(CacheOutcome::Stale) >= 50 && with(CacheOutcome::Miss) == 2, "{records:?}");
     // Nobody waits for the renewal, so it goes behind all who are waited for.
-    let renewal = records.iter().filter(|view| view.record.outcome == CacheOutcome::Miss).last();
+    let renewal = records.iter().rfind(|view| view.record.outcome == CacheOutcome::Miss);
     assert!(renewal.unwrap().record.tokens.output > 0);
 }
 

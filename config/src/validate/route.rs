@@ -198,6 +198,25 @@ fn class(review: &mut Review<'_>, path: &str, raw: RawClassRule, known: &Known<'
     }
 }
 
+/// Reports what decides nothing in mode http.
+fn of_content_only(review: &mut Review<'_>, path: &str, raw: &RawCachePolicy) {
+    let written = [
+        ("ttl", raw.ttl.is_some()),
+        ("scope", raw.scope.is_some()),
+        ("key", raw.key.is_some()),
+        ("when", raw.when.is_some()),
+        ("ttl_rules", raw.ttl_rules.is_some()),
+        ("upstream_ttl", raw.upstream_ttl.is_some()),
+        ("jitter_percent", raw.jitter_percent.is_some()),
+    ];
+    for (key, _) in written.iter().filter(|(_, is_written)| *is_written) {
+        review.report(
+            format!("{path}.{key}"),
+            "has no meaning in mode http, where the answer's headers decide",
+        );
+    }
+}
+
 fn cache(
     review: &mut Review<'_>,
     path: &str,
@@ -216,21 +235,7 @@ fn cache(
     };
     let mode = mode(review, format!("{path}.mode"), raw.mode);
     if mode == CacheMode::Http {
-        let written = [
-            ("ttl", raw.ttl.is_some()),
-            ("scope", raw.scope.is_some()),
-            ("key", raw.key.is_some()),
-            ("when", raw.when.is_some()),
-            ("ttl_rules", raw.ttl_rules.is_some()),
-            ("upstream_ttl", raw.upstream_ttl.is_some()),
-            ("jitter_percent", raw.jitter_percent.is_some()),
-        ];
-        for (key, _) in written.iter().filter(|(_, is_written)| *is_written) {
-            review.report(
-                format!("{path}.{key}"),
-                "has no meaning in mode http, where the answer's headers decide",
-            );
-        }
+        of_content_only(review, path, &raw);
     }
     let ttl = review.duration(format!("{path}.ttl"), raw.ttl.as_ref(), defaults::CACHE_TTL);
     let raw_times = when::Times {

@@ -12,7 +12,7 @@ use crate::{
     cache_control::RequestControl,
     entry::{Entry, Rule},
 };
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An entry is renewed no more often than this beside its hits: where the upstream fails, callers
 /// would else make a call each.
@@ -22,19 +22,12 @@ pub const RENEWAL_PAUSE_MS: u64 = 1_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Times {
     pub fresh_ms: u64,
-    /// However often it is asked for, it is not fresh for longer: the upstream's word.
-    pub fresh_ms_max: u64,
-    /// What the time of the answer that comes after it is made of; 0 where nothing was learned.
-    pub learned_ms: u64,
-    /// It was asked for so often that its time was made longer, which happens once.
-    pub is_extended: bool,
     pub given: Given,
 }
 
 /// What happened to an entry in this process's memory: no part of its meaning.
 #[derive(Debug, Default)]
 pub struct Given {
-    hits: AtomicU32,
     renewed_at_ms: AtomicU64,
 }
 
@@ -164,11 +157,6 @@ impl Windows {
 }
 
 impl Given {
-    /// Counts one more hit, and says how many there were with it.
-    pub fn count(&self) -> u32 {
-        self.hits.fetch_add(1, Ordering::Relaxed).saturating_add(1)
-    }
-
     /// Whether it is this caller who begins to renew it: one in [`RENEWAL_PAUSE_MS`].
     pub fn renews(&self, now_ms: u64) -> bool {
         let before = self.renewed_at_ms.load(Ordering::Relaxed);
@@ -278,7 +266,6 @@ mod tests {
         let given = Given::default();
         assert!(given.renews(5_000) && !given.renews(5_000) && !given.renews(5_999));
         assert!(given.renews(6_000));
-        assert_eq!((given.count(), given.count()), (1, 2));
     }
 
     fn controls() -> impl Strategy<Value = RequestControl> {

@@ -133,9 +133,10 @@ impl Hit {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         }
         headers.insert(header::AGE, HeaderValue::from(age_ms / 1000));
-        let status = match how {
-            How::Hit => hit_status(tier, left_ms / 1000),
-            how => cache_status(how, i128::from(left_ms).div_euclid(1000), tier),
+        let status = if matches!(how, How::Hit) {
+            hit_status(tier, left_ms / 1000)
+        } else {
+            cache_status(how, i128::from(left_ms).div_euclid(1000), tier)
         };
         respond::append_cache_status(headers, status);
         *response.body_mut() = body(entry, form, hides_usage);

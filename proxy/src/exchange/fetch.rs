@@ -307,7 +307,7 @@ async fn inquire(
             if body.is_end_stream() {
                 lease.give_back();
             }
-            Err(ExchangeError::Instead(Arc::new(Instead::Given(given))))
+            Err(ExchangeError::Instead(Arc::new(Instead::Given(*given))))
         }
         Holds::Again => {
             drop((body, lease));

@@ -10,12 +10,11 @@ use tollgate_cache::{flight::NoHead, freshness::Trouble};
 impl ExchangeError {
     /// What kept an answer from coming, where something older may be given instead.
     pub(crate) fn trouble(&self) -> Option<Trouble> {
-        match self {
-            Self::Shed(Shed::QueueFull | Shed::QueueTimeout | Shed::DeadlineUnmeetable) => {
-                Some(Trouble::Shed)
-            }
-            error => error.is_no_answer().then_some(Trouble::Upstream),
-        }
+        let is_shed = matches!(
+            self,
+            Self::Shed(Shed::QueueFull | Shed::QueueTimeout | Shed::DeadlineUnmeetable)
+        );
+        if is_shed { Some(Trouble::Shed) } else { self.is_no_answer().then_some(Trouble::Upstream) }
     }
 }
 
@@ -41,10 +40,11 @@ pub(super) fn of(head: Head, question: &Question) -> Result<Head, Landed> {
 }
 
 fn followed(failure: &Failed, question: &Question) -> Option<Landed> {
-    let (trouble, why) = match &**failure {
-        // The leader was given what it holds; who holds nothing asks itself.
-        ExchangeError::Instead(_) => (Trouble::Upstream, None),
-        error => (error.trouble()?, Some(respond::verdict(error).reason)),
+    // The leader was given what it holds; who holds nothing asks itself.
+    let (trouble, why) = if matches!(**failure, ExchangeError::Instead(_)) {
+        (Trouble::Upstream, None)
+    } else {
+        (failure.trouble()?, Some(respond::verdict(failure).reason))
     };
     match question.held().and_then(|held| held.instead(trouble, None)) {
         Some(hit) => Some(Landed::Instead(Box::new(hit), why)),

@@ -32,13 +32,7 @@ impl Freshness {
         if longest_ms == 0 {
             return (fresh_ms, Rule::Ttl);
         }
-        let times = Times {
-            fresh_ms,
-            fresh_ms_max: u64::MAX,
-            learned_ms: 0,
-            is_extended: false,
-            given: Given::default(),
-        };
+        let times = Times { fresh_ms, given: Given::default() };
         (fresh_ms.saturating_add(longest_ms), Rule::Timed(Box::new(times)))
     }
 

@@ -28,11 +28,8 @@ pub(super) fn put(out: &mut Vec<u8>, rule: &Rule) {
         }
         Rule::Timed(times) => {
             out.push(3);
-            let Times { fresh_ms, fresh_ms_max, learned_ms, is_extended, given: _ } = **times;
-            for number in [fresh_ms, fresh_ms_max, learned_ms] {
-                out.extend_from_slice(&number.to_le_bytes());
-            }
-            out.push(u8::from(is_extended));
+            let Times { fresh_ms, given: _ } = **times;
+            out.extend_from_slice(&fresh_ms.to_le_bytes());
         }
     }
 }
@@ -72,13 +69,10 @@ pub(super) fn take(input: &mut Input) -> Result<Rule, Foreign> {
             });
             Ok(Rule::Variants(lists?.into()))
         }
-        [3] => Ok(Rule::Timed(Box::new(Times {
-            fresh_ms: input.u64()?,
-            fresh_ms_max: input.u64()?,
-            learned_ms: input.u64()?,
-            is_extended: flag(input)?,
-            given: Given::default(),
-        }))),
+        [3] => {
+            let times = Times { fresh_ms: input.u64()?, given: Given::default() };
+            Ok(Rule::Timed(Box::new(times)))
+        }
         [_] => Err(Foreign),
     }
 }
@@ -135,10 +129,8 @@ pub(super) mod tests {
         });
         let name = "[a-z][a-z-]{0,8}".prop_map(|name| HeaderName::try_from(name).unwrap());
         let lists = vec(vec(name, 0..4).prop_map(FieldNames::from), 0..3);
-        let timed = (any::<[u64; 3]>(), any::<bool>()).prop_map(|(numbers, is_extended)| {
-            let [fresh_ms, fresh_ms_max, learned_ms] = numbers;
-            let given = Given::default();
-            Rule::Timed(Box::new(Times { fresh_ms, fresh_ms_max, learned_ms, is_extended, given }))
+        let timed = any::<u64>().prop_map(|fresh_ms| {
+            Rule::Timed(Box::new(Times { fresh_ms, given: Given::default() }))
         });
         prop_oneof![
             Just(Rule::Ttl),

@@ -141,7 +141,7 @@ pub(crate) enum Holds {
     /// It is an answer like any other.
     Answer,
     /// The caller is given what is held; and what becomes of that.
-    Given(Given, Next),
+    Given(Box<Given>, Next),
     /// What is held is of no use: asked again, without conditions.
     Again,
 }
@@ -213,7 +213,7 @@ impl Asked {
     }
 
     fn given(&self, held: &Held, now_ms: u64, how: How, next: Next) -> Holds {
-        Holds::Given(Given::of(held, &self.request, now_ms, how), next)
+        Holds::Given(Box::new(Given::of(held, &self.request, now_ms, how)), next)
     }
 
     /// What is given instead of nothing, if that is allowed.
