@@ -296,11 +296,12 @@ fn finished(fields: &str) -> String {
 }
 
 #[tokio::test]
-async fn of_the_upstreams_wishes_only_no_store_counts() {
+async fn of_the_upstreams_wishes_only_no_store_and_vary_count() {
     let cases = [
         ("", 1),
         ("cache-control: no-cache, max-age=0\r\n", 1),
-        ("cache-control: private\r\nvary: *\r\nset-cookie: a=b\r\n", 1),
+        ("cache-control: private\r\nset-cookie: a=b\r\n", 1),
+        ("vary: *\r\n", 2),
         ("cache-control: no-store\r\n", 2),
         ("cache-control: max-age=60, No-Store\r\n", 2),
         // Of one spelling only, whatever the caller accepts; this one is none it was asked for.
