@@ -16,7 +16,7 @@ mod run;
 mod schedule;
 
 pub(crate) use self::{
-    run::{Order, Run, begin},
+    run::{Order, Run, begin, read_list},
     schedule::begin as begin_by_itself,
 };
 

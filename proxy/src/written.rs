@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use serde::Deserialize;
-use serde_json::{Map, Value, error::Category};
+use serde_json::{Map, Value, error::Category, value::RawValue};
 
 /// `{"method","path","headers","body"}`.
 #[derive(Debug, Deserialize)]
@@ -17,9 +17,10 @@ struct Written {
     path: String,
     #[serde(default)]
     headers: Map<String, Value>,
-    /// A text as it is; anything else as JSON.
+    /// A text as it is; any other JSON byte for byte, so that it makes the key that a caller's
+    /// would.
     #[serde(default)]
-    body: Value,
+    body: Option<Box<RawValue>>,
 }
 
 /// Why it is no request.
@@ -35,6 +36,8 @@ pub(crate) enum NotARequest {
     Method,
     #[error("path: neither a path nor a URL")]
     Path,
+    #[error("body: a text that is not Unicode")]
+    Text,
     #[error("headers: a name that is none")]
     HeaderName,
     #[error("headers: a value that is neither a text nor a number, or not one line of it")]
@@ -57,11 +60,11 @@ pub(crate) fn read(text: &[u8]) -> Result<Request<Bytes>, NotARequest> {
             Category::Io | Category::Syntax | Category::Eof => NotARequest::Json(error.column()),
         })?;
     let (body, is_json) = match written.body {
-        Value::Null => (String::new(), false),
-        Value::String(body) => (body, false),
-        body @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
-            (body.to_string(), true)
+        None => (String::new(), false),
+        Some(text) if text.get().starts_with('"') => {
+            (serde_json::from_str(text.get()).map_err(|_| NotARequest::Text)?, false)
         }
+        Some(body) => (Box::<str>::from(body).into(), true),
     };
     let method = match written.method {
         Some(method) => method.parse().map_err(|_| NotARequest::Method)?,
@@ -116,6 +119,10 @@ mod tests {
         check(r#"{"path":"/a"}"#, Ok(("GET", "/a", "")));
         check(r#"{"path":"https://x/a?b"}"#, Ok(("GET", "https://x/a?b", "")));
         check(r#"{"path":"/a","body":{"m":1.0}}"#, Ok(("POST", "/a", r#"{"m":1.0}"#)));
+        let exact = r#"{"b": 1.10, "a":1e400,"a":12345678901234567890123}"#;
+        check(&format!(r#"{{"path":"/a","body":{exact}}}"#), Ok(("POST", "/a", exact)));
+        check(r#"{"path":"/a","body":null}"#, Ok(("GET", "/a", "")));
+        check(r#"{"path":"/a","body":"\ud800"}"#, Err(NotARequest::Text));
         check(r#" {"method":"PUT","path":"/a","body":"x"}"#, Ok(("PUT", "/a", "x")));
         check("", Err(NotARequest::Json(0)));
         check("[]", Err(NotARequest::Shape(1)));

@@ -8,6 +8,17 @@ use crate::{
 use serde_json::json;
 use tollgate_tests::{standin::Gate, until};
 
+/// The node with a lease that somebody waits for.
+async fn waited_for(redis: &Cluster) -> Option<usize> {
+    for (place, node) in redis.nodes.iter().enumerate() {
+        let key = node.cli(&["--scan", "--pattern", "tollgate:l*"]).await;
+        if !key.is_empty() && node.cli(&["GET", &key]).await.ends_with('w') {
+            return Some(place);
+        }
+    }
+    None
+}
+
 /// Goal: the lease lies with its entry, and its end is heard on every node.
 #[tokio::test]
 async fn equal_calls_on_two_instances_of_a_cluster_are_one_upstream_call() {
@@ -24,17 +35,7 @@ async fn equal_calls_on_two_instances_of_a_cluster_are_one_upstream_call() {
         let leader = send(&a.client, CHAT, &[], &question);
         provider.wait_for_in_flight(1).await;
         let waiter = send(&b.client, CHAT, &[], &question);
-        let leases = || async {
-            let mut values = Vec::new();
-            for node in &redis.nodes {
-                let key = node.cli(&["--scan", "--pattern", "tollgate:l*"]).await;
-                if !key.is_empty() {
-                    values.push(node.cli(&["GET", &key]).await);
-                }
-            }
-            values
-        };
-        until("somebody who waits", leases, |all| all.iter().any(|one| one.ends_with('w'))).await;
+        until("somebody who waits", || waited_for(&redis), Option::is_some).await;
         gate.open();
         let (first, second) = (answered(leader).await, answered(waiter).await);
         assert_eq!(first.body, second.body);
@@ -60,17 +61,8 @@ async fn a_killed_node_does_not_hold_those_who_wait_for_its_leases() {
         let leader = send(&a.client, CHAT, &[], &question);
         provider.wait_for_in_flight(1).await;
         let waiter = send(&b.client, CHAT, &[], &question);
-        let leases = || async {
-            let mut waited_for = None;
-            for (place, node) in redis.nodes.iter().enumerate() {
-                let key = node.cli(&["--scan", "--pattern", "tollgate:l*"]).await;
-                if !key.is_empty() && node.cli(&["GET", &key]).await.ends_with('w') {
-                    waited_for = Some(place);
-                }
-            }
-            waited_for
-        };
-        let place = until("somebody who waits", leases, Option::is_some).await.unwrap();
+        let place = until("somebody who waits", || waited_for(&redis), Option::is_some).await;
+        let place = place.unwrap();
         if place != home {
             redis.nodes[place].kill().await;
             provider.wait_for_in_flight(2).await;

@@ -216,7 +216,8 @@ async fn the_file_of_the_start_is_asked_and_a_drain_does_not_wait_for_it() {
         .set("routes.0.cache", json!({ "mode": "content" }))
         .set("cache.warm", json!({ "file": file, "rate": "10000/s" }));
     let process = Process::start(world.dir(), &settings).await;
-    process.says("a list of requests was asked").await;
+    let said = process.says("a list of requests was asked").await;
+    assert_eq!(world.standin.counts().calls, 3, "each once, the first one, too: {said}");
     let client = Client::new(process.addr);
     for n in 0..3 {
         assert_hit(&client.post(CHAT, &chat(&n.to_string())).await);

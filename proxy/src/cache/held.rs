@@ -105,9 +105,7 @@ impl Held {
         };
         Hit::of(found, *wanted, (how, left), now_ms)
     }
-}
 
-impl Held {
     /// What is given in place of an answer with this status.
     pub(crate) fn instead_of_status(&self, status: StatusCode) -> Option<Hit> {
         // RFC 5861 §4.

@@ -1,12 +1,13 @@
 //! `tollgate warm`: has a running instance ask a list of requests, and waits for the end of it.
 
 use super::{Failure, admin::AdminAt, block_on, print_line, unreadable};
+use crate::warm::read_list;
 use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 use std::{
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -66,20 +67,11 @@ impl Warm {
 }
 
 fn read(file: &Path) -> Result<Bytes, Failure> {
-    let max = crate::warm::LIST_BYTES_MAX;
-    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
-    let mut list = Vec::new();
-    let read = match file.as_os_str() == "-" {
-        true => io::stdin().lock().take(limit).read_to_end(&mut list),
-        false => File::open(file).and_then(|file| file.take(limit).read_to_end(&mut list)),
+    let list = match file.as_os_str() == "-" {
+        true => read_list(io::stdin().lock()),
+        false => File::open(file).and_then(read_list),
     };
-    let name = file.display();
-    read.map_err(|error| unreadable(&name.to_string(), &error))?;
-    if list.len() > max {
-        let line = format!("{name}: longer than {max} bytes; make two files of it");
-        return Err(Failure::Input(vec![line]));
-    }
-    Ok(list.into())
+    list.map_err(|error| unreadable(&file.display().to_string(), &error))
 }
 
 fn count(run: &Value, name: &str) -> u64 {

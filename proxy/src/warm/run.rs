@@ -12,7 +12,6 @@ use http::{HeaderValue, Request, header};
 use serde_json::{Value, json};
 use std::{
     io::{self, Read as _},
-    path::Path,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -117,14 +116,14 @@ fn lines(list: &Bytes) -> impl Iterator<Item = (u64, &[u8])> {
     all.map(|(number, line)| (number, line.trim_ascii())).filter(|(_, line)| !line.is_empty())
 }
 
-/// Reads a list. Blocks on the disk.
+/// Reads a list to its end. Blocks on what it reads.
 ///
 /// # Errors
 /// It cannot be read, or is too long.
-pub(super) fn read_list(path: &Path) -> io::Result<Bytes> {
+pub(crate) fn read_list(from: impl io::Read) -> io::Result<Bytes> {
     let mut list = Vec::new();
     let max = u64::try_from(LIST_BYTES_MAX).unwrap_or(u64::MAX);
-    std::fs::File::open(path)?.take(max.saturating_add(1)).read_to_end(&mut list)?;
+    from.take(max.saturating_add(1)).read_to_end(&mut list)?;
     if list.len() > LIST_BYTES_MAX {
         let why = format!("longer than {LIST_BYTES_MAX} bytes; make two of it");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
@@ -203,9 +202,11 @@ impl Run {
                 }
             };
             if is_first && self.order.is_patient {
-                self.wait_for_upstream(parts, &request).await;
+                is_first = false;
+                let outcome = self.ask_patiently(parts, request).await;
+                self.count(parts, number, outcome);
+                continue;
             }
-            is_first = false;
             let interval = parts.snapshot.load().config.cache.warm.interval;
             let turn = parts.warming.pace.turn(interval);
             let leave = &parts.shutdown.leave;
@@ -235,6 +236,10 @@ impl Run {
     async fn ask(&self, parts: &Arc<Parts>, line: u64, request: Request<Bytes>, place: Place) {
         let outcome = ask_ourselves(parts, request).await;
         drop(place);
+        self.count(parts, line, outcome);
+    }
+
+    fn count(&self, parts: &Parts, line: u64, outcome: Outcome) {
         let (count, outcome) = match outcome {
             Outcome::Dropped => {
                 self.stopped.store(true, Ordering::Relaxed);
@@ -255,11 +260,13 @@ impl Run {
     }
 
     /// Asks the first request until the upstream can be asked, or patience is over.
-    async fn wait_for_upstream(&self, parts: &Arc<Parts>, request: &Request<Bytes>) {
+    async fn ask_patiently(&self, parts: &Arc<Parts>, request: Request<Bytes>) -> Outcome {
         let (until, mut pause) = (Instant::now() + PATIENCE, RETRY_MIN);
-        while Instant::now() < until && !parts.shutdown.is_draining() {
-            if !ask_ourselves(parts, request.clone()).await.is_worth_waiting_for() {
-                return;
+        loop {
+            let outcome = ask_ourselves(parts, request.clone()).await;
+            let is_over = Instant::now() >= until || parts.shutdown.is_draining();
+            if is_over || !outcome.is_worth_waiting_for() {
+                return outcome;
             }
             tracing::info!(pause_s = pause.as_secs(), "the warm-up waits for its upstream");
             parts.shutdown.leave.run_until_cancelled(time::sleep(pause)).await;

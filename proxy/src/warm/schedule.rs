@@ -11,6 +11,7 @@ use super::{
 use crate::app::Parts;
 use jiff::{Timestamp, ToSpan as _, civil::Time, tz::TimeZone};
 use std::{
+    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -118,7 +119,7 @@ impl Turn {
 }
 
 async fn ask(parts: &Arc<Parts>, order: Order, file: PathBuf) -> Option<Arc<Run>> {
-    let read = |file: PathBuf| move || read_list(&file);
+    let read = |file: PathBuf| move || read_list(File::open(&file)?);
     let list = tokio::task::spawn_blocking(read(file.clone())).await;
     match list.unwrap_or_else(|error| Err(error.into())) {
         Ok(list) => Some(begin_run(parts, order, list, None)),
