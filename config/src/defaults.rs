@@ -67,6 +67,8 @@ pub(crate) const CLASS_HEADER: &str = "x-priority";
 
 /// Long enough to be useful, short enough that a wrong answer is gone by lunch.
 pub(crate) const CACHE_TTL: Duration = Duration::from_secs(60 * 60);
+/// A person who looks at answers sees no more bad ones than that; a script that does must say so.
+pub(crate) const VOTES_PER_MINUTE: u32 = 10;
 /// Of the time since the last change; what RFC 9111 §4.2.2 calls a typical setting.
 pub(crate) const HEURISTIC_PERCENT: u8 = 10;
 /// An answer that nobody gave a time is asked for again once a day.

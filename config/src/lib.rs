@@ -49,7 +49,7 @@ pub use redact::redacted;
 pub use reload::{keep_what_needs_a_restart, needs_restart};
 pub use route::{
     CacheMode, CachePolicy, ClassRule, Heuristic, HttpPolicy, Match, PathRule, QueryPolicy, Route,
-    Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, Trust, Writes,
+    Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, Trust, VoteOut, Writes,
 };
 pub use secret::{EncryptionKey, RedisUrl, Secret, SecretSource};
 pub use text::show_duration;

@@ -89,6 +89,20 @@ pub(crate) enum RawScalars {
     OneOf(Vec<RawScalar>),
 }
 
+/// Who may say that an answer is bad, with `tollgate-vote: bad` beside the same request again: it is
+/// voided, and the upstream is asked anew.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawVoteOut {
+    /// Tenants that are believed. Absent: each about its own answers; needed where answers are
+    /// everybody's (scope: shared, mode: http).
+    #[schemars(length(max = 1000))]
+    pub(crate) trust: Option<Vec<String>>,
+    /// Of each tenant on this route. Default: 10.
+    #[schemars(range(min = 1, max = 600))]
+    pub(crate) per_minute: Option<u32>,
+}
+
 /// All that is written must hold.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,7 +1,7 @@
 //! The shape of `routes`; see `raw`.
 
 use crate::{
-    raw::{RawKey, RawTtlRule, RawWhen},
+    raw::{RawKey, RawTtlRule, RawVoteOut, RawWhen},
     text::{DurationText, SizeText},
 };
 use schemars::JsonSchema;
@@ -128,6 +128,8 @@ pub(crate) struct RawCachePolicy {
     /// Text with {header.N} {query.N} {path.N} {body./json/pointer} {tenant} {user} {project} {model}.
     #[schemars(length(max = 16))]
     pub(crate) tags: Option<Vec<String>>,
+    /// Absent: nobody may.
+    pub(crate) vote_out: Option<RawVoteOut>,
     pub(crate) stale: Option<RawStale>,
     /// Of RFC 9111 §4.2.2: how long an answer is good that only says when it was last changed.
     /// off (or false): not at all. Default: 10 percent of the time since then.

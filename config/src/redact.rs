@@ -386,6 +386,7 @@ fn cache(one: &CachePolicy) -> Value {
             "writes": one.writes.name(),
             "promote": one.promotes,
             "tags": tags,
+            "vote_out": one.vote_out.as_ref().map(rules::vote_out),
             "stale": stale,
             "heuristic": heuristic(http),
             "set_cookie": set_cookie,
@@ -405,6 +406,7 @@ fn cache(one: &CachePolicy) -> Value {
             "jitter_percent": one.lifetime.jitter_percent,
             "tags": tags,
             "stale": stale,
+            "vote_out": one.vote_out.as_ref().map(rules::vote_out),
         }),
         CacheMode::Auto => json!({
             "ttl": show_duration(one.ttl),
@@ -419,6 +421,7 @@ fn cache(one: &CachePolicy) -> Value {
             "jitter_percent": one.lifetime.jitter_percent,
             "tags": tags,
             "stale": stale,
+            "vote_out": one.vote_out.as_ref().map(rules::vote_out),
             "heuristic": heuristic(http),
             "set_cookie": set_cookie,
             "query": query,

@@ -11,7 +11,7 @@ use crate::{
     defaults,
     upstream::UpstreamId,
 };
-use std::{fmt, time::Duration};
+use std::{fmt, num::NonZeroU32, time::Duration};
 use tollgate_core::{class::ClassId, dialect::Dialect};
 
 /// One line of the routing table.
@@ -89,8 +89,19 @@ pub struct CachePolicy {
     /// In content mode.
     pub key: KeyPolicy,
     pub tags: Vec<TagTemplate>,
+    /// `None`: nobody's word that an answer is bad is heard.
+    pub vote_out: Option<VoteOut>,
     /// As the default, unless `mode` is http or auto.
     pub http: HttpPolicy,
+}
+
+/// Who may say that an answer is bad.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VoteOut {
+    /// Anyone: each tenant about answers that are its own alone.
+    pub trust: Trust,
+    /// Of each tenant.
+    pub per_minute: NonZeroU32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -76,6 +76,8 @@ pub(crate) struct CacheParts {
     pub(crate) versions: Arc<Versions>,
     /// What bodies were found to ask, by their bytes.
     pub(crate) memo: RawMemo<crate::cache::Known>,
+    /// How often callers have voted answers out.
+    pub(crate) votes: crate::cache::Votes,
     /// The longest answer that is stored.
     pub(crate) entry_bytes_max: usize,
 }

@@ -15,6 +15,7 @@ mod question;
 mod tags;
 mod varies;
 mod version;
+mod vote;
 
 pub(crate) use self::{
     answer::Hit,
@@ -25,6 +26,7 @@ pub(crate) use self::{
     known::Known,
     note::{decode_bill, encode_bill},
     question::Question,
+    vote::{VOTE, Votes},
 };
 
 use self::{
@@ -221,10 +223,12 @@ async fn content(
             Scope::User { tenant: caller.tenant.as_str(), user: user.to_str().unwrap_or_default() }
         }
     };
-    let wish = wishes(&head.headers);
+    let mut wish = wishes(&head.headers);
     if wish.no_store {
         return Consulted::Bypass("no-store");
     }
+    let votes = vote::is_cast(parts, route, caller, &head.headers, vote::is_shared(route));
+    wish.no_cache |= votes;
     let model = known.model.as_deref().unwrap_or_default();
     let version = version::current(parts, &route.destination, model);
     let (method, fresh) = (head.method.as_str(), wish.no_cache);
@@ -239,6 +243,8 @@ async fn content(
         return Consulted::Bypass(why.reason());
     }
     let (key, check) = asking.key(version.as_deref().unwrap_or(VERSION_UNKNOWN));
+    let about = vote::About { route, plan: &route.plan, key, check: &check };
+    let voided = votes && Box::pin(vote::void(parts, caller, about)).await;
     let mut held = None;
     if version.is_some() && !wish.no_cache {
         match look_up(parts, looking(route, ask, &wish), &route.plan, &key, &check).await {
@@ -260,7 +266,7 @@ async fn content(
         let (route, wanted) = (route.clone(), Wanted::of(ask));
         Arc::new(Held { route, found, wanted, wish })
     });
-    Consulted::Miss(question)
+    Consulted::Miss(question.after_vote(voided))
 }
 
 fn looking<'a>(route: &'a Route, ask: &Ask, wish: &'a RequestControl) -> Looking<'a> {

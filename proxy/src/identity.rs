@@ -30,12 +30,13 @@ const CREDENTIALS: [HeaderName; 4] = [
     HeaderName::from_static("x-goog-api-key"),
 ];
 
-const FORWARDED: [HeaderName; 5] = [
+const FORWARDED: [HeaderName; 6] = [
     header::FORWARDED,
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("x-forwarded-proto"),
     HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("tollgate-debug"),
+    HeaderName::from_static("tollgate-vote"),
 ];
 
 /// Where a configuration says that identity is found.

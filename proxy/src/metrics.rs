@@ -22,7 +22,7 @@ mod text;
 
 pub use labels::{
     CacheOutcome, CostCategory, OwnOutcome, OwnPurpose, QueueOutcome, REASONS, SavedHow, TierLabel,
-    TokenKind,
+    TokenKind, VoteOutcome,
 };
 pub use model::{FOREIGN_MAX, MODELS_MAX, ModelMetrics, Naming, Spending};
 pub use rates::{HitRatio, Rates, RouteRates};
@@ -132,6 +132,7 @@ struct Families {
     estimated: IntCounter,
     reloads: IntCounterVec,
     own_calls: IntCounterVec,
+    votes: IntCounterVec,
 }
 
 impl Metrics {
@@ -238,6 +239,13 @@ impl Metrics {
     /// A call of our own came to this.
     pub fn asked_ourselves(&self, purpose: OwnPurpose, outcome: OwnOutcome) {
         if let Ok(count) = self.families.own_call(purpose, outcome) {
+            count.inc();
+        }
+    }
+
+    /// A caller said that an answer is bad.
+    pub fn voted(&self, outcome: VoteOutcome) {
+        if let Ok(count) = self.families.votes.get_metric_with_label_values(&[outcome.label()]) {
             count.inc();
         }
     }
@@ -396,6 +404,7 @@ impl Families {
             estimated: single(&names::ESTIMATED)?,
             reloads: counter(&names::RELOADS)?,
             own_calls: counter(&names::OWN_CALLS)?,
+            votes: counter(&names::CACHE_VOTES)?,
         };
         for (purpose, outcome) in OwnPurpose::ALL
             .iter()
@@ -405,6 +414,9 @@ impl Families {
         }
         for outcome in [RELOAD_ACCEPTED, RELOAD_REFUSED] {
             families.reloads.get_metric_with_label_values(&[outcome])?;
+        }
+        for outcome in VoteOutcome::ALL {
+            families.votes.get_metric_with_label_values(&[outcome.label()])?;
         }
         Ok(families)
     }

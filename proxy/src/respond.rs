@@ -317,6 +317,7 @@ pub(crate) fn miss_status(collapsed: bool, forwarded: &'static str) -> HeaderVal
         ("vary-miss", _) => "tollgate; fwd=vary-miss",
         ("stale", _) => "tollgate; fwd=stale",
         ("request", _) => "tollgate; fwd=request",
+        ("voted-out", _) => "tollgate; fwd=miss; detail=voted-out",
         (_, false) => "tollgate; fwd=miss",
     })
 }

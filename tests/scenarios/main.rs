@@ -39,6 +39,7 @@ mod cache_scope;
 mod cache_stage;
 mod cache_stale;
 mod cache_tiers;
+mod cache_vote;
 mod cache_warm;
 mod cache_when;
 mod rfc9111;

@@ -1,7 +1,7 @@
 //! What a route's cache rule says about keys and times, and an upstream's about its model, written back.
 
 use crate::{
-    KeyPart, KeyPolicy, ModelVersion, Stale, Test, TtlRule, Wants, When,
+    KeyPart, KeyPolicy, ModelVersion, Stale, Test, Trust, TtlRule, VoteOut, Wants, When,
     text::{show_duration, show_size},
 };
 use serde_json::{Map, Value, json};
@@ -88,4 +88,12 @@ pub(super) fn model_version(one: &ModelVersion) -> Value {
             "interval": show_duration(poll.interval),
         }),
     }
+}
+
+pub(super) fn vote_out(one: &VoteOut) -> Value {
+    let trust = match &one.trust {
+        Trust::Anyone => None,
+        Trust::Only(tenants) => Some(tenants),
+    };
+    json!({ "trust": trust, "per_minute": one.per_minute })
 }

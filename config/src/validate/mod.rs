@@ -15,6 +15,7 @@ mod store;
 mod tag;
 mod upstream;
 mod version;
+mod vote;
 mod warm;
 mod when;
 

@@ -1,6 +1,6 @@
 //! The routing table.
 
-use super::{endpoint::is_host, freshness, http, key, no_such, tag, upstream::is_on, when};
+use super::{endpoint::is_host, freshness, http, key, no_such, tag, upstream::is_on, vote, when};
 use crate::{
     CacheMode, CachePolicy, Class, ClassRule, Match, PathRule, Route, Scope, Tier, TierUse, Trust,
     Upstream, UpstreamId, Writes,
@@ -270,6 +270,7 @@ fn cache(
         scope,
         key,
         tags: tag::templates(review, &format!("{path}.tags"), &raw.tags.unwrap_or_default()),
+        vote_out: raw.vote_out.map(|raw| vote::out(review, path, raw, (mode, scope))),
         http: http::policy(
             review,
             path,

@@ -3,7 +3,8 @@
 use super::*;
 use std::time::Duration;
 use tollgate_config::{
-    CachePolicy, Heuristic, HttpPolicy, QueryPolicy, SetCookie, Stale, Tier, TierUse, redacted,
+    CachePolicy, Heuristic, HttpPolicy, QueryPolicy, SetCookie, Stale, Tier, TierUse, Trust,
+    redacted,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -185,4 +186,24 @@ fn what_is_shown_of_a_cache_rule_is_the_same_rule() {
     }
     let shown = redacted(&valid(&file("{ mode: http, heuristic: false }")));
     insta::assert_snapshot!(shown.pointer("/routes/0/cache").unwrap(), @r#"{"heuristic":"off","mode":"http","promote":true,"query":{"ignore":[],"sort":false},"set_cookie":"strip","stale":{"degrade":"0s","if_error":"0s","while_revalidate":"0s"},"tags":[],"tiers":[{"name":"memory"}],"writes":"back"}"#);
+}
+
+#[test]
+fn who_may_vote_out_what_is_everybodys_must_be_named() {
+    let rule = |rule: &str| without_path(&format!("{{ {rule} }}"));
+    insta::assert_snapshot!(rule("mode: http, vote_out: {}"), @"");
+    insta::assert_snapshot!(rule("mode: content, scope: shared, vote_out: {}"), @"");
+    insta::assert_snapshot!(rule("mode: off, vote_out: {}"), @"");
+    insta::assert_snapshot!(rule("mode: content, vote_out: { per_minute: 0, trusts: [a] }"), @"");
+    insta::assert_snapshot!(rule("mode: content, vote_out: { per_minute: 601 }"), @"");
+}
+
+#[test]
+fn a_vote_out_that_says_nothing_believes_each_tenant_ten_times_a_minute() {
+    assert_eq!(policy("{ mode: content }").vote_out, None);
+    let vote_out = |rule: &str| policy(rule).vote_out.unwrap();
+    let silent = vote_out("{ mode: content, vote_out: {} }");
+    assert_eq!((silent.trust, silent.per_minute.get()), (Trust::Anyone, 10));
+    let named = vote_out("{ mode: http, vote_out: { trust: [a], per_minute: 600 } }");
+    assert_eq!((named.trust, named.per_minute.get()), (Trust::Only(vec!["a".into()]), 600));
 }

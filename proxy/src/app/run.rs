@@ -346,6 +346,7 @@ fn cache_parts(
         tiers: tiers.with_journal(journal),
         versions,
         memo: RawMemo::new(BODIES_REMEMBERED_MAX),
+        votes: crate::cache::Votes::default(),
         entry_bytes_max: ENTRY_BYTES_MAX,
     })
 }

@@ -31,6 +31,7 @@ pub(super) use self::{
 use super::{
     Ask, Consulted, Instead,
     question::{Asking, OwnedScope},
+    vote,
 };
 use crate::{
     app::Parts,
@@ -96,7 +97,7 @@ pub(super) async fn consult(
     caller: &Caller,
 ) -> Consulted {
     let scope = scope(caller);
-    let request = read(head, scope);
+    let mut request = read(head, scope);
     if let Some(why) = request.passed {
         return Consulted::Bypass(why);
     }
@@ -107,7 +108,15 @@ pub(super) async fn consult(
     let digest = chosen_by(&[], &head.headers);
     let asking = asking(route, ask, head, query.as_deref(), &digest, scope);
     let (key, check) = asking.key("");
-    let found = find::find(parts, &asking, &key, &check).await;
+    let mut found = find::find(parts, &asking, &key, &check).await;
+    let votes = vote::is_cast(parts, route, caller, &head.headers, scope == Scope::Shared);
+    request.control.no_cache |= votes;
+    let about = vote::About { route, plan: &route.http.plan, key, check: &check };
+    let voided = votes && Box::pin(vote::void(parts, caller, about)).await;
+    if voided {
+        // All that lies under the URL.
+        found = find::Found::default();
+    }
     let now_ms = super::now_ms();
     let verdict = match &found.held {
         Some(held) => reuse(&held.stored, &request, now_ms),
@@ -152,7 +161,7 @@ pub(super) async fn consult(
             question.renews = true;
             Consulted::Renewed(Box::new(Instead::Given(given)), question)
         }
-        None => Consulted::Miss(question),
+        None => Consulted::Miss(question.after_vote(voided)),
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Question {
     pub(super) asked_ms: u64,
     /// The caller wants no cached answer.
     pub(super) fresh: bool,
+    /// Its caller has voted out the answer that there was.
+    voted_out: bool,
     /// Where the URL is the question.
     pub(super) http: Option<Arc<Asked>>,
     /// In content mode: past its time, and better than nothing.
@@ -135,6 +137,7 @@ impl Asking<'_> {
             digest: *self.digest,
             asked_ms: now_ms(),
             fresh: self.fresh,
+            voted_out: false,
             http: None,
             held: None,
             renews: false,
@@ -161,8 +164,16 @@ impl Question {
         self.fresh
     }
 
+    pub(super) fn after_vote(mut self: Box<Self>, voted_out: bool) -> Box<Self> {
+        self.voted_out = voted_out;
+        self
+    }
+
     /// Why the upstream is asked, as in `cache-status: …; fwd=`.
     pub(crate) fn forwarded(&self) -> &'static str {
+        if self.voted_out {
+            return "voted-out";
+        }
         let by_content = if self.held.is_some() { "stale" } else { "miss" };
         self.http.as_ref().map_or(by_content, |asked| asked.forwarded)
     }

@@ -1,6 +1,7 @@
 //! The names of one exchange: its request id, its record, its trace.
 
 use crate::{
+    cache,
     listener::Peer,
     respond::{RECORD, REQUEST_ID},
 };
@@ -70,6 +71,8 @@ impl Marks {
     pub(crate) fn forward(&self, headers: &mut HeaderMap, peer: &Peer, via: bool) {
         headers.remove(header::EXPECT);
         headers.remove(header::CONTENT_LENGTH);
+        // Said to this cache, about its own entry.
+        headers.remove(cache::VOTE);
         headers.insert(REQUEST_ID, self.request_id.clone());
         if via {
             headers.append(header::VIA, VIA);

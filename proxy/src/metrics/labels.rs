@@ -71,6 +71,19 @@ closed! {
 }
 
 closed! {
+    /// What became of a caller's word that an answer is bad.
+    VoteOutcome {
+        Counted = "counted",
+        /// Of who may, and beyond how often.
+        Limited = "limited",
+        /// Nothing was held that it could be about.
+        Nothing = "nothing",
+        /// Of who may not.
+        Refused = "refused",
+    }
+}
+
+closed! {
     /// How a call's wait in the queue ended.
     QueueOutcome {
         Served = "served",

@@ -86,6 +86,8 @@ families! {
         "Leases to fill for the fleet: taken, lost before their answer was there, fenced off from storing it.";
     CACHE_LEASE_WAITS = Counter, "tollgate_cache_lease_waits_total", ["outcome"],
         "Waits for another instance's answer, by how they ended.";
+    CACHE_VOTES = Counter, "tollgate_cache_votes_total", ["outcome"],
+        "Callers' words that an answer is bad: counted, about nothing that was held, beyond the limit, of who may not.";
     CACHE_LOOKUP_SECONDS = Histogram(LOOKUP_SECONDS), "tollgate_cache_lookup_seconds", ["tier"],
         "How long a look-up in a tier took.";
     OWN_CALLS = Counter, "tollgate_cache_own_calls_total", ["purpose", "outcome"],

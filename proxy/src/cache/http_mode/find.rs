@@ -24,6 +24,7 @@ pub(crate) struct Held {
 }
 
 /// What there is under a URL.
+#[derive(Default)]
 pub(super) struct Found {
     pub(super) held: Option<Held>,
     pub(super) lists: Box<[FieldNames]>,
@@ -50,7 +51,7 @@ pub(super) async fn find(
     key: &CacheKey,
     check: &Check,
 ) -> Found {
-    let nothing = Found { held: None, lists: Box::default() };
+    let nothing = Found::default();
     let Some(first) = look(parts, asking.route, key, check).await else { return nothing };
     let lists = match &first.entry.rule {
         Rule::Ttl | Rule::Timed(_) => return nothing,
