@@ -191,11 +191,14 @@ fn what_is_shown_of_a_cache_rule_is_the_same_rule() {
 #[test]
 fn who_may_vote_out_what_is_everybodys_must_be_named() {
     let rule = |rule: &str| without_path(&format!("{{ {rule} }}"));
-    insta::assert_snapshot!(rule("mode: http, vote_out: {}"), @"");
-    insta::assert_snapshot!(rule("mode: content, scope: shared, vote_out: {}"), @"");
-    insta::assert_snapshot!(rule("mode: off, vote_out: {}"), @"");
-    insta::assert_snapshot!(rule("mode: content, vote_out: { per_minute: 0, trusts: [a] }"), @"");
-    insta::assert_snapshot!(rule("mode: content, vote_out: { per_minute: 601 }"), @"");
+    insta::assert_snapshot!(rule("mode: http, vote_out: {}"), @"vote_out.trust: is needed where answers are everybody's: name the tenants that may");
+    insta::assert_snapshot!(rule("mode: content, scope: shared, vote_out: {}"), @"vote_out.trust: is needed where answers are everybody's: name the tenants that may");
+    insta::assert_snapshot!(rule("mode: off, vote_out: {}"), @"vote_out: has no meaning where nothing is cached");
+    insta::assert_snapshot!(rule("mode: content, vote_out: { per_minute: 0, trusts: [a] }"), @r"
+    vote_out.per_minute: must be 1 to 600
+    vote_out.trusts: unknown key; did you mean trust?
+    ");
+    insta::assert_snapshot!(rule("mode: content, vote_out: { per_minute: 601 }"), @"vote_out.per_minute: must be 1 to 600");
 }
 
 #[test]
