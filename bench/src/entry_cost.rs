@@ -4,7 +4,7 @@
 
 use std::{io, sync::Arc};
 use tollgate_cache::{
-    entry::{Entry, Form, Rule, subjects},
+    entry::{Entry, Form, Hits, Rule, subjects},
     generations::{CheckedAt, Stamp},
     key::{CacheKey, Check},
     memory::{MemoryTier, Policy},
@@ -83,6 +83,7 @@ fn entry(key: CacheKey, body: usize) -> Entry {
         worth: 1_000,
         stamp: Stamp::default(),
         checked: CheckedAt::default(),
+        hits: Hits::default(),
     }
 }
 

@@ -18,7 +18,7 @@ mod traces;
 use rivals::TinyLfu;
 use std::{io, sync::Arc, time::Instant};
 use tollgate_cache::{
-    entry::{Entry, Form, Rule},
+    entry::{Entry, Form, Hits, Rule},
     generations::{CheckedAt, Generations, Stamp},
     key::{CacheKey, Check},
     memory::{MemoryTier, Policy},
@@ -126,6 +126,7 @@ fn entry(ask: &Ask) -> Entry {
         worth: ask.worth,
         stamp: Stamp::default(),
         checked: CheckedAt::default(),
+        hits: Hits::default(),
     }
 }
 

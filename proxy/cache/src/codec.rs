@@ -14,7 +14,7 @@
 mod rule;
 
 use crate::{
-    entry::{Entry, Form, Rule, subjects},
+    entry::{Entry, Form, Hits, Rule, subjects},
     generations::{CheckedAt, FleetStamp, Stamp},
     key::{CacheKey, Check},
 };
@@ -123,6 +123,7 @@ pub fn decode(key: CacheKey, value: &Bytes) -> Result<Entry, Foreign> {
         worth,
         stamp: Stamp { fleet, ..Stamp::default() },
         checked: CheckedAt::default(),
+        hits: Hits::default(),
     })
 }
 
@@ -225,6 +226,7 @@ mod tests {
                     worth: ttl_ms ^ 7,
                     stamp,
                     checked: CheckedAt::default(),
+                    hits: Hits::default(),
                 }
             },
         )

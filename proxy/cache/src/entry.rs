@@ -12,6 +12,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::HeaderName;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Which of the two forms of an answer was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +83,35 @@ pub struct Entry {
     /// When the fill began.
     pub stamp: Stamp,
     pub checked: CheckedAt,
+    pub hits: Hits,
+}
+
+/// How often an entry was given from this process's memory since it came there.
+#[derive(Debug, Default)]
+pub struct Hits(AtomicU32);
+
+/// A copy is another entry: nobody has asked for it yet.
+impl Clone for Hits {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+/// It is no part of what an entry says.
+impl PartialEq for Hits {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Hits {
+    pub(crate) fn add_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn value(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What an entry costs beside its bytes: the structures, the map's slot, the allocator's share.
@@ -232,6 +262,7 @@ pub(crate) mod tests {
             worth: 1_000,
             stamp: Stamp::default(),
             checked: CheckedAt::default(),
+            hits: Hits::default(),
         }
     }
 

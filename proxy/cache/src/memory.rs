@@ -152,6 +152,7 @@ impl MemoryTier {
             Standing::Soft { since_ms } => Some(since_ms),
             Standing::Valid | Standing::Void => None,
         };
+        entry.hits.add_one();
         Ok(Kept { entry: slot.entry, soft_since_ms })
     }
 

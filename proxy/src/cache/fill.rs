@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, header, response};
 use std::{pin::Pin, sync::Arc, time::Duration};
 use tollgate_cache::{
-    entry::{Entry, FieldNames, Form, Rule, is_storable, storable_headers, subjects},
+    entry::{Entry, FieldNames, Form, Hits, Rule, is_storable, storable_headers, subjects},
     flight::Recording,
     generations::{CheckedAt, Stamp, Target},
     key::{CacheKey, Check},
@@ -315,6 +315,7 @@ impl Fill {
             worth: worth(bill, took),
             stamp,
             checked: CheckedAt::default(),
+            hits: Hits::default(),
         };
         let tiers = &parts.cache.tiers;
         if let Some(lists) = under.lists {

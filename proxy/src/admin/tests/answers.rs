@@ -4,7 +4,7 @@ use super::*;
 use serde_json::json;
 use std::collections::BTreeSet;
 use tollgate_cache::{
-    entry::{Entry, Form, Rule, subjects},
+    entry::{Entry, Form, Hits, Rule, subjects},
     generations::CheckedAt,
     key::{CacheKey, Check},
     tiers::{Plan, TierName, TierUse},
@@ -214,6 +214,7 @@ fn entry(house: &House, key: CacheKey) -> Arc<Entry> {
         worth: 1,
         stamp: house.app.parts.cache.tiers.stamp(),
         checked: CheckedAt::default(),
+        hits: Hits::default(),
     })
 }
 
