@@ -5,6 +5,7 @@
 //! repeat never parses JSON.
 
 mod answer;
+mod bound;
 mod explain;
 mod fill;
 mod held;

@@ -20,6 +20,8 @@ mod stats;
 mod tests;
 mod warm;
 
+pub(crate) use self::scratch::Scratch;
+
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 

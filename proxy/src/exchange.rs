@@ -223,7 +223,7 @@ async fn run(
 }
 
 /// Makes of a head what keys, identity and the upstream see alike.
-fn clean(headers: &mut HeaderMap, snapshot: &Snapshot, peer: &Peer) {
+pub(crate) fn clean(headers: &mut HeaderMap, snapshot: &Snapshot, peer: &Peer) {
     head::strip_hop_by_hop(headers);
     if !snapshot.trusts(peer) {
         snapshot.sources.strip_claims(headers);

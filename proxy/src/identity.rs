@@ -23,18 +23,26 @@ const ANONYMOUS: &str = "anonymous";
 static TENANT_KEY: LazyLock<[u8; 32]> =
     LazyLock::new(|| blake3::derive_key("tollgate 2026-11 tenant of a credential", b""));
 
-const CREDENTIALS: [HeaderName; 4] = [
+/// What names a caller by itself, in the order in which it counts; before the cookie comes `?key=`.
+static CREDENTIALS: [HeaderName; 5] = [
     header::AUTHORIZATION,
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("api-key"),
     HeaderName::from_static("x-goog-api-key"),
+    header::COOKIE,
 ];
 
-const FORWARDED: [HeaderName; 6] = [
+/// What gateways say of a call they pass on, and what they may ask of us.
+const FORWARDED: [HeaderName; 11] = [
     header::FORWARDED,
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("x-forwarded-proto"),
     HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-scheme"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-forwarded-ssl"),
     HeaderName::from_static("tollgate-debug"),
     HeaderName::from_static("tollgate-vote"),
 ];
@@ -43,6 +51,8 @@ const FORWARDED: [HeaderName; 6] = [
 #[derive(Debug)]
 pub(crate) struct Sources {
     tenant: Option<Source>,
+    /// The credential that it is made of, where one is.
+    credential: &'static [HeaderName],
     user: Option<HeaderName>,
     tier: Option<HeaderName>,
     project: Option<HeaderName>,
@@ -78,6 +88,18 @@ pub(crate) struct Caller {
     pub(crate) business: Option<HeaderValue>,
     /// `identity.tenant` is configured: it alone says who this is.
     pub(crate) tenant_configured: bool,
+    /// The fields that say the same in every call of this tenant: the credential that it is made
+    /// of, and those that would have counted before it.
+    pub(crate) credentials: &'static [HeaderName],
+}
+
+impl Source {
+    /// The field, if it is one that carries credentials.
+    fn credential(&self) -> &'static [HeaderName] {
+        let (Self::ApiKey(name) | Self::Header(name)) = self;
+        let known = CREDENTIALS.iter().find(|known| *known == name);
+        known.map_or(&[], std::slice::from_ref)
+    }
 }
 
 impl Sources {
@@ -95,7 +117,7 @@ impl Sources {
             [&identity.user, &identity.tier, &identity.project, &identity.business].map(name);
         let mut claimed: Vec<HeaderName> = FORWARDED.to_vec();
         claimed.extend([&user, &tier, &project, &business].into_iter().flatten().cloned());
-        let mut single = CREDENTIALS.to_vec();
+        let mut single = headers_alone().to_vec();
         single.extend([&user, &tier, &project, &business].into_iter().flatten().cloned());
         match &tenant {
             Some(Source::Header(name)) => {
@@ -107,7 +129,8 @@ impl Sources {
         }
         let classes = config.routes.iter().filter_map(|route| route.class.header.as_deref());
         claimed.extend(classes.filter_map(parse));
-        Self { tenant, user, tier, project, business, claimed, single }
+        let credential = tenant.as_ref().map_or(&[][..], Source::credential);
+        Self { tenant, credential, user, tier, project, business, claimed, single }
     }
 
     /// Removes what a peer that is not trusted has no right to say.
@@ -127,8 +150,13 @@ impl Sources {
         {
             return Err(BadHead::TwoIdentities);
         }
+        let mut credentials = self.credential;
         let tenant = match &self.tenant {
-            None => first_credential(headers, uri).map_or(Tenant::Anonymous, Tenant::of_key),
+            None => {
+                let first = first_credential(headers, uri);
+                credentials = first.map_or(&CREDENTIALS[..], |(_, credentials)| credentials);
+                first.map_or(Tenant::Anonymous, |(credential, _)| Tenant::of_key(credential))
+            }
             Some(Source::ApiKey(name)) => headers
                 .get(name)
                 .filter(|value| !value.is_empty())
@@ -144,6 +172,7 @@ impl Sources {
             project: dimension(headers, self.project.as_ref()),
             business: dimension(headers, self.business.as_ref()),
             tenant_configured: self.tenant.is_some(),
+            credentials,
         })
     }
 }
@@ -193,19 +222,33 @@ fn dimension(headers: &HeaderMap, name: Option<&HeaderName>) -> Option<HeaderVal
     fits.then(|| value.clone())
 }
 
-fn first_credential<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a [u8]> {
-    let header = |name: &HeaderName| {
-        headers.get(name).map(HeaderValue::as_bytes).filter(|value| !value.is_empty())
-    };
+/// And the fields that say the same wherever it is the first: itself, and those before it, which
+/// are not there.
+fn first_credential<'a>(
+    headers: &'a HeaderMap,
+    uri: &'a Uri,
+) -> Option<(&'a [u8], &'static [HeaderName])> {
     let query = || {
         let pairs = uri.query()?.split('&');
-        pairs.filter_map(|pair| pair.strip_prefix("key=")).find(|key| !key.is_empty())
+        let key = pairs.filter_map(|pair| pair.strip_prefix("key=")).find(|key| !key.is_empty())?;
+        Some((key.as_bytes(), headers_alone()))
     };
-    CREDENTIALS
-        .iter()
-        .find_map(header)
-        .or_else(|| query().map(str::as_bytes))
-        .or_else(|| header(&header::COOKIE))
+    let said = |(place, name): (usize, &HeaderName)| {
+        let value = headers.get(name).map(HeaderValue::as_bytes).filter(|it| !it.is_empty())?;
+        Some((value, CREDENTIALS.get(..=place)?))
+    };
+    let mut fields = CREDENTIALS.iter().enumerate();
+    fields
+        .by_ref()
+        .take(headers_alone().len())
+        .find_map(said)
+        .or_else(query)
+        .or_else(|| fields.find_map(said))
+}
+
+/// Without the cookie, which may be said in several lines, and counts last.
+fn headers_alone() -> &'static [HeaderName] {
+    CREDENTIALS.split_last().map_or(&[], |(_cookie, others)| others)
 }
 
 #[cfg(test)]
@@ -216,7 +259,17 @@ mod tests {
         let claimed = vec![HeaderName::from_static("x-user-id")];
         let user = Some(HeaderName::from_static("x-user-id"));
         let single = vec![header::AUTHORIZATION, HeaderName::from_static("x-tenant")];
-        Sources { tenant, user, tier: None, project: None, business: None, claimed, single }
+        let credential = tenant.as_ref().map_or(&[][..], Source::credential);
+        Sources {
+            tenant,
+            credential,
+            user,
+            tier: None,
+            project: None,
+            business: None,
+            claimed,
+            single,
+        }
     }
 
     #[track_caller]

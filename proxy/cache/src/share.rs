@@ -181,14 +181,17 @@ fn push_count(form: &mut Vec<u8>, count: usize) {
 /// JSON, as most do. A vendor's type or another charset may be another question.
 fn json_kind(kind: Option<&[u8]>) -> Vec<u8> {
     let mut form = Vec::new();
-    let Some(kind) = kind else { return form };
-    let mut words = kind.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-    let is_plain = words.next().is_some_and(|it| it.eq_ignore_ascii_case(b"application/json"))
-        && words.all(|word| word.is_empty() || word.eq_ignore_ascii_case(b"charset=utf-8"));
-    if !is_plain {
+    if let Some(kind) = kind.filter(|kind| !is_plain_json(kind)) {
         push(&mut form, &kind.to_ascii_lowercase());
     }
     form
+}
+
+/// Whether a `content-type` says no more than that the body is JSON.
+pub fn is_plain_json(kind: &[u8]) -> bool {
+    let mut words = kind.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    words.next().is_some_and(|it| it.eq_ignore_ascii_case(b"application/json"))
+        && words.all(|word| word.is_empty() || word.eq_ignore_ascii_case(b"charset=utf-8"))
 }
 
 /// The parameters of a form's `content-type`, but for the one that is another each time.

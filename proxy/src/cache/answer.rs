@@ -78,6 +78,10 @@ fn served(entry: &Entry, operation: Operation, wanted: Framing) -> Option<Served
 }
 
 impl Hit {
+    pub(crate) fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
     /// The entry for this caller; `None` if nobody can make the form it wants.
     pub(super) fn of(
         found: &Found,

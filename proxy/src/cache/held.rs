@@ -11,6 +11,7 @@ use crate::{
     meter::Call,
     route::{Freshness, Route},
 };
+use bytes::Bytes;
 use http::{Response, StatusCode};
 use std::sync::Arc;
 use tollgate_cache::{
@@ -143,6 +144,13 @@ impl Instead {
         match self {
             Self::Given(given) => given.respond(),
             Self::Hit(hit) => hit.clone().respond(),
+        }
+    }
+
+    pub(crate) fn body(&self) -> &Bytes {
+        match self {
+            Self::Given(given) => given.body(),
+            Self::Hit(hit) => &hit.entry().body,
         }
     }
 

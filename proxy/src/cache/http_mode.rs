@@ -29,7 +29,7 @@ pub(super) use self::{
 };
 
 use super::{
-    Ask, Consulted, Instead,
+    Ask, Consulted, Instead, bound,
     question::{Asking, OwnedScope},
     vote,
 };
@@ -49,21 +49,6 @@ use tollgate_cache::{
         vary,
     },
 };
-
-/// Fields by which services choose another answer (a redirect to another scheme, another
-/// site, another path) without saying so in `vary`. They are part of every key: otherwise
-/// one caller's header would make everybody's answer.
-static CHOSEN_BY: [HeaderName; 9] = [
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-scheme"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-http-method-override"),
-    header::FORWARDED,
-];
 
 /// Credentials that RFC 9111 does not know, and that are as good as `authorization`.
 const CREDENTIALS: [HeaderName; 3] = [
@@ -168,8 +153,8 @@ pub(super) async fn consult(
 /// What stands in a key for the fields that an answer is chosen by: those that services
 /// are silent about, and those that its `vary` names.
 fn chosen_by(vary: &[HeaderName], headers: &HeaderMap) -> BodyDigest {
-    let silent = CHOSEN_BY.iter().filter(|name| headers.contains_key(*name));
-    let names: Vec<HeaderName> = silent.chain(vary).cloned().collect();
+    let silent = bound::chosen_by().filter(|name| headers.contains_key(*name));
+    let names: Vec<HeaderName> = silent.cloned().chain(vary.iter().cloned()).collect();
     BodyDigest::of(&vary::secondary(&names, headers))
 }
 

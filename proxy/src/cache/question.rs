@@ -1,13 +1,13 @@
 //! What makes a key: borrowed from the call while it is looked up, owned once it is a
 //! miss, because only the answer says which version of the model it is of.
 
-use super::{Ask, Mode, held::Held, http_mode::Asked, now_ms, tags};
+use super::{Ask, Mode, bound::Binds, held::Held, http_mode::Asked, now_ms, tags};
 use crate::{
     app::Parts,
     identity::{Caller, Tenant},
     route::{Fitting, Route, Said},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use tollgate_cache::key::{BodyDigest, CacheKey, Check, KeyParts, Line, Scope};
@@ -27,6 +27,8 @@ pub(crate) struct Question {
     pub(super) version: Option<Arc<str>>,
     pub(super) scope: OwnedScope,
     pub(super) tenant: Tenant,
+    /// Fields that say the same in every call of the tenant.
+    pub(super) credentials: &'static [HeaderName],
     pub(super) tags: Vec<Box<str>>,
     pub(super) headers: HeaderMap,
     pub(super) digest: BodyDigest,
@@ -87,10 +89,15 @@ impl Asking<'_> {
             model_version: version,
             versions: &own_lines(self.route, said, self.host),
             scope: self.scope,
-            headers: &key_headers(headers),
+            headers: &self.binds().lines(headers),
             body: self.digest,
         }
         .key()
+    }
+
+    fn binds(&self) -> Binds<'_> {
+        let (mode, operation) = (self.ask.mode, self.ask.operation);
+        Binds::new(mode, operation, self.scope, &self.route.destination.config.host)
     }
 
     /// What the route's rule reads for each call.
@@ -107,14 +114,16 @@ impl Asking<'_> {
         caller: &Caller,
     ) -> Box<Question> {
         let mut headers = HeaderMap::new();
-        for name in bound_headers(self.route) {
+        let mut keep = |name: &HeaderName| {
             // Two members of the key may be said in one field.
             if !headers.contains_key(name) {
                 for value in self.head.headers.get_all(name) {
                     headers.append(name.clone(), value.clone());
                 }
             }
-        }
+        };
+        self.binds().each(&self.head.headers, &mut keep);
+        self.route.key.headers().for_each(keep);
         let fitting = self.ask.known.as_ref().map(|known| known.fitting).unwrap_or_default();
         Box::new(Question {
             operation: self.ask.operation,
@@ -132,6 +141,7 @@ impl Asking<'_> {
             version,
             scope: OwnedScope::of(self.scope, caller.user.as_ref()),
             tenant: caller.tenant.clone(),
+            credentials: caller.credentials,
             tags: tags::filled(self.route, self.ask, self.head, caller),
             headers,
             digest: *self.digest,
@@ -188,11 +198,6 @@ impl Question {
         matches!(self.scope, OwnedScope::Shared)
     }
 
-    /// The fields of the request that its key binds.
-    pub(super) fn bound_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        bound_headers(&self.route)
-    }
-
     /// The key under the version that the answer says.
     pub(super) fn key_under(&self, version: &Arc<str>) -> (CacheKey, Check) {
         if self.version.as_ref() == Some(version) {
@@ -214,7 +219,6 @@ impl Question {
         read: impl FnOnce(&KeyParts<'_>) -> T,
     ) -> T {
         let destination = &self.route.destination;
-        let tenant = self.tenant.as_str();
         let query = self.query.as_deref();
         let said = Said {
             by_content: self.mode == Mode::Content,
@@ -231,16 +235,27 @@ impl Question {
             model: &self.model,
             model_version: version,
             versions: &own_lines(&self.route, said, host),
-            scope: match &self.scope {
-                OwnedScope::Shared => Scope::Shared,
-                OwnedScope::Tenant => Scope::Tenant(tenant),
-                OwnedScope::User(user) => {
-                    Scope::User { tenant, user: user.to_str().unwrap_or_default() }
-                }
-            },
-            headers: &key_headers(&self.headers),
+            scope: self.scope(),
+            headers: &self.binds().lines(&self.headers),
             body: &self.digest,
         })
+    }
+
+    /// Which fields of the head its keys bind.
+    pub(super) fn binds(&self) -> Binds<'_> {
+        let host = &self.route.destination.config.host;
+        Binds::new(self.mode, self.operation, self.scope(), host)
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        let tenant = self.tenant.as_str();
+        match &self.scope {
+            OwnedScope::Shared => Scope::Shared,
+            OwnedScope::Tenant => Scope::Tenant(tenant),
+            OwnedScope::User(user) => {
+                Scope::User { tenant, user: user.to_str().unwrap_or_default() }
+            }
+        }
     }
 }
 
@@ -252,31 +267,4 @@ fn own_lines<'a>(
 ) -> SmallVec<[Line<'a>; 4]> {
     // No configured name is empty, so the host cannot be mistaken for a version.
     host.map(|host| ("", host)).into_iter().chain(route.key.lines(said)).collect()
-}
-
-/// Fields of a request that change what a provider answers.
-static KEY_HEADERS: [HeaderName; 6] = [
-    HeaderName::from_static("anthropic-version"),
-    HeaderName::from_static("anthropic-beta"),
-    HeaderName::from_static("openai-organization"),
-    HeaderName::from_static("openai-project"),
-    HeaderName::from_static("openai-beta"),
-    header::CONTENT_ENCODING,
-];
-
-fn bound_headers(route: &Route) -> impl Iterator<Item = &HeaderName> {
-    KEY_HEADERS.iter().chain(route.key.headers())
-}
-
-fn key_headers(headers: &HeaderMap) -> SmallVec<[Line<'_>; 4]> {
-    KEY_HEADERS.iter().flat_map(|name| lines(name.as_str(), headers, name)).collect()
-}
-
-/// Every line of a field: an upstream reads them all, so none may be left out of the key.
-fn lines<'a>(
-    name: &'a str,
-    headers: &'a HeaderMap,
-    header: &HeaderName,
-) -> impl Iterator<Item = Line<'a>> + use<'a> {
-    headers.get_all(header).into_iter().map(move |value| (name, value.as_bytes()))
 }

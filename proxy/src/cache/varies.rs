@@ -19,25 +19,25 @@ const NEVER_KEPT: [&str; 4] = [
 /// Google's services say these of every answer, and mean CORS.
 const SAID_BY_PROVIDERS: [&str; 2] = ["x-origin", "referer"];
 
-/// What a tenant is made of, unless the operator says who tenants are.
-const CREDENTIALS: [&str; 5] =
-    ["authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"];
-
 impl Question {
     /// The key binds whatever the answer with these headers says it depends on.
     pub(crate) fn binds_all(&self, headers: &HeaderMap) -> bool {
         let lines = headers.get_all(header::VARY).into_iter();
         let named = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-        named.map(<[u8]>::trim_ascii).filter(|name| !name.is_empty()).all(|name| self.binds(name))
+        named
+            .map(<[u8]>::trim_ascii)
+            .filter(|name| !name.is_empty())
+            .all(|name| self.tells_apart(name))
     }
 
-    fn binds(&self, name: &[u8]) -> bool {
+    fn tells_apart(&self, name: &[u8]) -> bool {
         // `*`, and what is no name of a field, can be bound by nothing.
         let Ok(name) = HeaderName::from_bytes(name) else { return false };
         let is_of = |names: &[&str]| names.contains(&name.as_str());
         is_of(&NEVER_KEPT)
             || (self.operation != Operation::Other && is_of(&SAID_BY_PROVIDERS))
-            || (!self.is_for_all() && is_of(&CREDENTIALS))
-            || self.bound_headers().any(|bound| *bound == name)
+            || (!self.is_for_all() && self.credentials.contains(&name))
+            || self.binds().has(&name)
+            || self.route.key.headers().any(|bound| *bound == name)
     }
 }

@@ -4,7 +4,6 @@
 //! ledger that nobody keeps, so that what is explained is what would be done.
 
 mod page;
-mod request;
 #[cfg(test)]
 mod tests;
 
@@ -12,29 +11,19 @@ use super::{
     Failure, block_on, scratch::Scratch, settings::ConfigFile, unreadable, warn_line, write_text,
 };
 use crate::{
-    app::{self, Parts, Snapshot, with_causes},
-    cache::{self, Ask, Consulted, Explained},
-    exchange::{ExchangeError, say_scheme},
-    head,
-    identity::Caller,
-    inspect::{self, AskBody, Held, InspectError},
-    listener::Peer,
-    meter::unix_ms,
+    app::{self, with_causes},
+    explain::{From, request, walk},
     respond,
-    route::{self, Route},
 };
 use bytes::Bytes;
-use http::{HeaderValue, header, request as http_request};
+use http::request as http_request;
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
-use tokio::time::Instant;
 use tollgate_config::{Config, UpstreamTls, WarningKind};
-use tollgate_core::class::ClassId;
 
 /// The longest request that is read.
 const REQUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -98,12 +87,6 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Who asks, and of which version of the model.
-struct From {
-    peer: IpAddr,
-    version: String,
-}
-
 async fn explain(
     config: Config,
     request: Option<(http_request::Parts, Bytes)>,
@@ -132,148 +115,4 @@ async fn explain(
         }
     };
     Ok(text)
-}
-
-/// What each stage of the exchange said.
-struct Way {
-    route: Arc<Route>,
-    caller: Caller,
-    is_trusted: bool,
-    class: ClassId,
-    ask: Ask,
-    stream: bool,
-    /// Until nobody waits for the answer.
-    deadline: Duration,
-    cache: Cached,
-    price: Option<Price>,
-}
-
-/// What the cache would do.
-enum Cached {
-    Bypass(&'static str),
-    Keyed(Keyed),
-}
-
-struct Keyed {
-    explained: Explained,
-    tags: Vec<String>,
-    /// No answer has said which version it is of.
-    version_unknown: bool,
-    /// Only what is stored already would be answered.
-    only_if_cached: bool,
-}
-
-struct Price {
-    model: String,
-    provider: String,
-    charge: Charge,
-}
-
-/// In dollars.
-enum Charge {
-    Request(String),
-    /// Per million.
-    Tokens {
-        input: String,
-        output: String,
-    },
-}
-
-/// The way of `exchange`, up to where something would be sent.
-async fn walk(
-    parts: &Parts,
-    snapshot: &Arc<Snapshot>,
-    mut head: http_request::Parts,
-    body: Bytes,
-    from: &From,
-) -> Result<Way, ExchangeError> {
-    let peer = Peer::unconnected(from.peer, 0);
-    head::check(&mut head, snapshot.headers_max(&peer))?;
-    head::strip_hop_by_hop(&mut head.headers);
-    let is_trusted = snapshot.trusts(&peer);
-    if !is_trusted {
-        snapshot.sources.strip_claims(&mut head.headers);
-    }
-    say_scheme(&mut head.headers, false);
-    let path: Arc<str> = Arc::from(&*route::normal_path(&head)?);
-    let route = snapshot.routes.choose(&head, &path)?;
-    let operation = route.operation(&head.method, &path);
-    let caller = snapshot.sources.read(&head.headers, &head.uri)?;
-    let class = route.class(&head.headers, &caller);
-    let now = Instant::now();
-    let total = route.destination.upstream.timeouts.total;
-    let deadline = inspect::deadline(&head.headers, now, total).saturating_duration_since(now);
-
-    let limits = snapshot.body_limits(&peer, route);
-    let len = crate::body::len_u64(body.len());
-    if limits.refuse_above_bytes.is_some_and(|max| len > max) {
-        return Err(InspectError::TooLarge.into());
-    }
-    let is_read = cache::reads_body(route, operation, &head.method);
-    let is_held = is_read && len <= limits.hold_bytes_max;
-    let body = AskBody::Whole(body, Held::default());
-    let ask = cache::ask(parts, route, operation, &path, &head, body);
-    let cache = if is_read && !is_held {
-        Cached::Bypass("body-too-large")
-    } else {
-        consult(parts, route, &ask, &mut head, &caller, from).await
-    };
-    let price = ask.model().and_then(|model| price(parts, model));
-    let stream = ask.framing().is_stream();
-    let route = route.clone();
-    Ok(Way { route, caller, is_trusted, class, ask, stream, deadline, cache, price })
-}
-
-async fn consult(
-    parts: &Parts,
-    route: &Arc<Route>,
-    ask: &Ask,
-    head: &mut http_request::Parts,
-    caller: &Caller,
-    from: &From,
-) -> Cached {
-    let mut consulted = cache::consult(parts, route, ask, head, caller).await;
-    let only_if_cached = matches!(consulted, Consulted::NotCached);
-    if only_if_cached {
-        // It names no key, so the same is asked without that word.
-        head.headers.remove(header::CACHE_CONTROL);
-        consulted = cache::consult(parts, route, ask, head, caller).await;
-    }
-    match consulted {
-        Consulted::Bypass(why) => Cached::Bypass(why),
-        // An empty cache has none; a miss is what is left.
-        Consulted::Hit(_) | Consulted::Given(_) | Consulted::Renewed(..) | Consulted::NotCached => {
-            Cached::Bypass("none")
-        }
-        Consulted::Miss(question) => {
-            let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
-            let version_unknown = question.version().is_none() && question.is_shared();
-            let version = question.version().map_or(&*from.version, |version| &**version);
-            Cached::Keyed(Keyed {
-                explained: question.explain(version, host),
-                tags: question.tags().iter().map(ToString::to_string).collect(),
-                version_unknown,
-                only_if_cached,
-            })
-        }
-    }
-}
-
-fn price(parts: &Parts, model: &str) -> Option<Price> {
-    use tollgate_core::usage::Usage;
-    const MILLION: u64 = 1_000_000;
-    let prices = parts.meter.prices.load();
-    let price = prices.resolve(model, unix_ms())?;
-    let of = |usage: Usage| price.cost(&usage).total().to_string();
-    Some(Price {
-        model: price.model().to_owned(),
-        provider: price.provider().to_owned(),
-        charge: match price.per_request() {
-            Some(fixed) => Charge::Request(fixed.to_string()),
-            None => Charge::Tokens {
-                input: of(Usage { input: MILLION, ..Usage::default() }),
-                output: of(Usage { output: MILLION, ..Usage::default() }),
-            },
-        },
-    })
 }

@@ -9,17 +9,17 @@ use tollgate_ledger::mint_id;
 
 /// Goes with all that is in it when it is dropped.
 #[derive(Debug)]
-pub(super) struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let unique = mint_id(u64::try_from(unix_ms()).unwrap_or(0)).simple();
         let dir = std::env::temp_dir().join(format!("tollgate-{unique}"));
         fs::create_dir(&dir)?;
         Ok(Self(dir))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }

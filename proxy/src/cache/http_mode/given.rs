@@ -64,6 +64,10 @@ impl Given {
         Self { status, headers, body, tier: held.tier, outcome, note: entry.note.clone() }
     }
 
+    pub(crate) fn body(&self) -> &Bytes {
+        &self.body
+    }
+
     /// The record, then the answer.
     pub(crate) fn serve(self, call: Call) -> Response<Body> {
         self.book(call);

@@ -1,7 +1,12 @@
 //! How an explanation is written down.
 
-use super::{Cached, Charge, Keyed, Price, Way};
-use crate::{app::Snapshot, identity::Tenant, respond::Verdict, route::Route};
+use crate::{
+    app::Snapshot,
+    explain::{Cached, Charge, Keyed, Price, Way},
+    identity::Tenant,
+    respond::Verdict,
+    route::Route,
+};
 use http::HeaderValue;
 use std::{fmt::Write as _, time::Duration};
 use tollgate_config::{CacheMode, PathRule, Trust, Writes};

@@ -5,6 +5,7 @@ use crate::{
     cli::admin::exchange,
     standin::{Options, StandIn},
 };
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_cache::{generations::Target, key::CacheKey};

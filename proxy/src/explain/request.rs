@@ -8,7 +8,7 @@ use http::{HeaderValue, Request, header, request};
 ///
 /// # Errors
 /// What is wrong with it, and where.
-pub(super) fn read(text: &[u8]) -> Result<(request::Parts, Bytes), String> {
+pub(crate) fn read(text: &[u8]) -> Result<(request::Parts, Bytes), String> {
     if text.trim_ascii_start().first() == Some(&b'{') { from_json(text) } else { from_http(text) }
 }
 
