@@ -240,7 +240,7 @@ impl DiskTier {
             counters.evicted_expired.add(self.disk.forget(key));
             return None;
         }
-        let Some(stamp) = self.disk.generations.admit(entry.stamp.fleet, &entry.subjects) else {
+        let Some(stamp) = self.disk.generations.admit(entry.stamp.fleet, entry.about()) else {
             counters.purged.add_one();
             counters.evicted_purged.add(self.disk.forget(key));
             return None;

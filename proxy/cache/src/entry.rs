@@ -6,7 +6,7 @@
 
 use crate::{
     freshness::Times,
-    generations::{CheckedAt, Stamp, Subject, Target},
+    generations::{About, CheckedAt, Stamp, Subject, Target},
     key::{CacheKey, Check},
     rfc9111::store::Stored,
 };
@@ -149,6 +149,11 @@ impl Entry {
         let tables = 4 * self.frame_ends.len() + 16 * self.subjects.len() + self.rule.weight();
         let all = OVERHEAD + self.body.len() + self.note.len() + headers + tags + names + tables;
         u64::try_from(all).unwrap_or(u64::MAX)
+    }
+
+    /// What a purge may be about, of this.
+    pub fn about(&self) -> About<'_> {
+        About { subjects: &self.subjects, tags: &self.tags }
     }
 
     /// How old the answer is. 0 if the clock went back.

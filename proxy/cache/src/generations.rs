@@ -23,8 +23,16 @@
 //! **Invariant:** the table holds at most [`SUBJECTS_MAX`] subjects. When it is full, the older half
 //! of them is forgotten, and everything that began before the newest of those is void.
 
-use crate::{clock::unix_ms, key::CacheKey};
-use smallvec::SmallVec;
+mod pattern;
+mod subject;
+
+pub use self::{
+    pattern::{BadGlob, Glob, PATTERN_BYTES_MAX, PATTERNS_MAX},
+    subject::{Subject, Target},
+};
+
+use self::pattern::Patterns;
+use crate::clock::unix_ms;
 use std::{
     collections::HashMap,
     sync::{
@@ -36,27 +44,20 @@ use std::{
 /// The most purged subjects that are told apart. 65,536 take some 4 MiB.
 pub const SUBJECTS_MAX: usize = 65_536;
 
-/// What a purge is aimed at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target<'a> {
-    Key(CacheKey),
-    Tag(&'a str),
-    Route(&'a str),
-    Model(&'a str),
-    Tenant(&'a str),
-    All,
-}
-
-/// A target as a 128-bit digest: fixed size, and no names in Redis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Subject([u8; 16]);
-
 /// A place in the fleet's order of purges. The default is no place: before Redis was ever heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FleetStamp {
     /// Never 0 once Redis was heard.
     pub epoch: u64,
     pub sequence: u64,
+}
+
+/// What of an entry a purge may be about (beside everything).
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    pub subjects: &'a [Subject],
+    /// For purges by a pattern.
+    pub tags: &'a [Box<str>],
 }
 
 /// When a fill began.
@@ -123,6 +124,7 @@ struct Newest {
 #[derive(Debug, Default)]
 struct Table {
     subjects: HashMap<Subject, Newest>,
+    patterns: Patterns,
     all: Newest,
     epoch: u64,
     /// The newest purge heard of. Stamps say this: that number n was given means that all below
@@ -146,64 +148,23 @@ impl Newest {
     fn now(local: u64, fleet: u64) -> Self {
         Self { local, fleet, heard_ms: unix_ms() }
     }
+
+    fn max(self, other: Self) -> Self {
+        Self {
+            local: self.local.max(other.local),
+            fleet: self.fleet.max(other.fleet),
+            heard_ms: self.heard_ms.max(other.heard_ms),
+        }
+    }
 }
 
 fn earliest(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     one.into_iter().chain(other).min()
 }
 
-/// The bit of a subject's first byte that tells soft purges from others.
-const SOFT: u8 = 0x80;
-
-fn join(first: u8, rest: [u8; 15]) -> [u8; 16] {
-    let mut bytes = [first; 16];
-    if let Some((_, tail)) = bytes.split_first_mut() {
-        tail.copy_from_slice(&rest);
-    }
-    bytes
-}
-
-impl Subject {
-    pub const ALL: Self = Self([0; 16]);
-
-    pub fn of(target: Target<'_>) -> Self {
-        let (kind, name) = match &target {
-            Target::Key(key) => (b'k', key.as_bytes().as_slice()),
-            Target::Tag(name) => (b't', name.as_bytes()),
-            Target::Route(name) => (b'r', name.as_bytes()),
-            Target::Model(name) => (b'm', name.as_bytes()),
-            Target::Tenant(name) => (b'n', name.as_bytes()),
-            Target::All => return Self::ALL,
-        };
-        // One kind byte in front of one name needs no lengths.
-        let mut buffer = SmallVec::<[u8; 256]>::new();
-        buffer.push(kind);
-        buffer.extend_from_slice(name);
-        let digest = blake3::hash(&buffer);
-        let Self([first, rest @ ..]) =
-            Self(digest.as_bytes().first_chunk().copied().unwrap_or_default());
-        Self(join(first & !SOFT, rest))
-    }
-
-    /// The same, purged softly.
-    #[must_use]
-    pub fn softly(self) -> Self {
-        let Self([first, rest @ ..]) = self;
-        Self(join(first | SOFT, rest))
-    }
-
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-
-    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-}
-
 impl CheckedAt {
-    fn is(&self, version: u64) -> bool {
-        self.0.load(Ordering::Relaxed) == version
+    fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 
     fn set(&self, version: u64) {
@@ -249,17 +210,20 @@ impl Generations {
 
     /// Whether an entry of this instance's memory may be served. Nearly always one load and one
     /// compare.
-    pub fn standing(&self, stamp: Stamp, subjects: &[Subject], checked: &CheckedAt) -> Standing {
+    pub fn standing(&self, stamp: Stamp, about: About<'_>, checked: &CheckedAt) -> Standing {
         // Before the table is read: a purge in between only makes us check again.
         let version = self.version.load(Ordering::Acquire);
-        if checked.is(version) {
+        let checked_at = checked.value();
+        if checked_at == version {
             return Standing::Valid;
         }
         let table = self.read();
-        if table.is_after(stamp.local, subjects, |newest| newest.local) {
+        // What it was found valid after needs no second look: patterns are held against it once.
+        let place = stamp.local.max(checked_at);
+        if table.is_after(place, about, |newest| newest.local) {
             return Standing::Void;
         }
-        let softly = table.softly_since(stamp.local, subjects, |newest| newest.local);
+        let softly = table.softly_since(place, about, |newest| newest.local);
         if let Some(since_ms) = earliest(stamp.soft_since_ms, softly) {
             return Standing::Soft { since_ms };
         }
@@ -271,20 +235,21 @@ impl Generations {
     pub fn purge_here(&self, subject: Subject) {
         let mut table = self.write();
         let local = self.next();
+        table.patterns.learn(subject);
         table.note(subject, Newest::now(local, 0), self.subjects_max);
     }
 
     /// The stamp under which an entry that another instance wrote may live in this one's memory;
     /// `None` if it is void.
-    pub(crate) fn admit(&self, stamp: FleetStamp, subjects: &[Subject]) -> Option<Stamp> {
+    pub(crate) fn admit(&self, stamp: FleetStamp, about: About<'_>) -> Option<Stamp> {
         let table = self.read();
         let void = stamp.epoch != table.epoch
             || table.epoch == 0
-            || table.awaits_number(subjects)
-            || table.is_after(stamp.sequence, subjects, |newest| newest.fleet);
+            || table.awaits_number(about)
+            || table.is_after(stamp.sequence, about, |newest| newest.fleet);
         let soft_since_ms = earliest(
-            table.softly_awaits_number_since(subjects),
-            table.softly_since(stamp.sequence, subjects, |newest| newest.fleet),
+            table.softly_awaits_number_since(about),
+            table.softly_since(stamp.sequence, about, |newest| newest.fleet),
         );
         let local = self.version.load(Ordering::Relaxed);
         (!void).then_some(Stamp { local, fleet: stamp, soft_since_ms })
@@ -322,6 +287,7 @@ impl Generations {
             return Heard::Known;
         }
         let local = self.next();
+        table.patterns.learn(subject);
         table.note(subject, Newest::now(local, at.sequence), self.subjects_max);
         table.newest = table.newest.max(at.sequence);
         if at.sequence != table.complete + 1 {
@@ -367,10 +333,12 @@ impl Generations {
         if table.epoch != fleet.at.epoch && table.epoch != 0 {
             // Purges may have been lost with the old epoch: everything before now is void.
             table.subjects.clear();
+            table.patterns = Patterns::default();
             table.all = Newest { local: self.next(), ..Newest::default() };
             table.newest = 0;
         }
         table.epoch = fleet.at.epoch;
+        table.patterns.learn_newest(&fleet.purges);
         let mut local = None;
         for (subject, sequence) in &fleet.purges {
             if table.newest_of(*subject).fleet < *sequence {
@@ -405,38 +373,44 @@ impl Table {
         self.subjects.get(&subject).copied().unwrap_or_default()
     }
 
-    /// Whether something of `subjects`, or everything, was purged after a place in one of the two
-    /// orders.
-    fn is_after(&self, place: u64, subjects: &[Subject], order: fn(&Newest) -> u64) -> bool {
+    /// Whether what is meant, or everything, was purged after a place in one of the two orders.
+    fn is_after(&self, place: u64, about: About<'_>, order: fn(&Newest) -> u64) -> bool {
         let newest = |subject| self.subjects.get(subject).map_or(0, order);
-        order(&self.all) > place || subjects.iter().any(|subject| newest(subject) > place)
+        order(&self.all) > place
+            || about.subjects.iter().any(|subject| newest(subject) > place)
+            || self.patterns.is_after(place, about.tags, order)
     }
 
-    /// When something of `subjects`, or everything, was first purged softly after a place in one of
-    /// the two orders, as far as that is remembered.
-    fn softly_since(
-        &self,
-        place: u64,
-        subjects: &[Subject],
-        order: fn(&Newest) -> u64,
-    ) -> Option<u64> {
+    /// When what is meant, or everything, was first purged softly after a place in one of the two
+    /// orders, as far as that is remembered.
+    fn softly_since(&self, place: u64, about: About<'_>, order: fn(&Newest) -> u64) -> Option<u64> {
         let softly = |subject: &Subject| self.subjects.get(&subject.softly());
-        let all = subjects.iter().chain([&Subject::ALL]).filter_map(softly);
+        let all = about.subjects.iter().chain([&Subject::ALL]).filter_map(softly);
+        let all = all.chain(self.patterns.softly(about.tags));
         all.filter(|newest| order(newest) > place).map(|newest| newest.heard_ms).min()
     }
 
-    fn awaits_number(&self, subjects: &[Subject]) -> bool {
+    fn awaits_number(&self, about: About<'_>) -> bool {
         let awaits = |subject| self.unnumbered.contains_key(subject);
-        !self.unnumbered.is_empty() && (awaits(&Subject::ALL) || subjects.iter().any(awaits))
+        !self.unnumbered.is_empty()
+            && (awaits(&Subject::ALL)
+                || about.subjects.iter().any(awaits)
+                || self.patterns_awaiting(about.tags).any(|subject| !subject.is_soft()))
     }
 
-    fn softly_awaits_number_since(&self, subjects: &[Subject]) -> Option<u64> {
+    fn softly_awaits_number_since(&self, about: About<'_>) -> Option<u64> {
         if self.unnumbered.is_empty() {
             return None;
         }
-        let all = subjects.iter().chain([&Subject::ALL]).map(|subject| subject.softly());
+        let all = about.subjects.iter().chain([&Subject::ALL]).map(|subject| subject.softly());
         let awaiting = all.filter(|subject| self.unnumbered.contains_key(subject));
-        awaiting.map(|subject| self.newest_of(subject).heard_ms).min()
+        let patterns = self.patterns_awaiting(about.tags).filter(|subject| subject.is_soft());
+        awaiting.chain(patterns).map(|subject| self.newest_of(subject).heard_ms).min()
+    }
+
+    /// Purges by patterns that fit, and have no number yet.
+    fn patterns_awaiting(&self, tags: &[Box<str>]) -> impl Iterator<Item = Subject> {
+        self.unnumbered.keys().copied().filter(|subject| self.patterns.is_about(*subject, tags))
     }
 
     fn note(&mut self, subject: Subject, purge: Newest, subjects_max: usize) {
@@ -445,12 +419,13 @@ impl Table {
         } else {
             self.subjects.entry(subject).or_default()
         };
-        place.local = place.local.max(purge.local);
-        place.fleet = place.fleet.max(purge.fleet);
-        place.heard_ms = place.heard_ms.max(purge.heard_ms);
+        *place = place.max(purge);
+        self.patterns.note(subject, purge);
         let all = self.all;
         if subject == Subject::ALL && purge.fleet > 0 {
-            self.subjects.retain(|_, newest| newest.local > all.local || newest.fleet > all.fleet);
+            let stays = |newest: &Newest| newest.local > all.local || newest.fleet > all.fleet;
+            self.subjects.retain(|_, newest| stays(newest));
+            self.patterns.retain(stays);
         }
         if self.subjects.len() > subjects_max {
             self.forget_older_half();

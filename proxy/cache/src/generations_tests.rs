@@ -11,8 +11,12 @@ fn at(epoch: u64, sequence: u64) -> FleetStamp {
     FleetStamp { epoch, sequence }
 }
 
+fn of(subjects: &[Subject]) -> About<'_> {
+    About { subjects, tags: &[] }
+}
+
 fn valid(generations: &Generations, stamp: Stamp, subjects: &[Subject]) -> bool {
-    generations.standing(stamp, subjects, &CheckedAt::default()) != Standing::Void
+    generations.standing(stamp, of(subjects), &CheckedAt::default()) != Standing::Void
 }
 
 #[test]
@@ -32,10 +36,10 @@ fn a_purge_voids_what_began_before_it_and_nothing_else() {
 fn an_entry_once_found_valid_is_still_voided_by_the_next_purge() {
     let generations = Generations::default();
     let (stamp, checked) = (generations.stamp(), CheckedAt::default());
-    assert_eq!(generations.standing(stamp, &[tag("a")], &checked), Standing::Valid);
-    assert_eq!(generations.standing(stamp, &[tag("a")], &checked), Standing::Valid);
+    assert_eq!(generations.standing(stamp, of(&[tag("a")]), &checked), Standing::Valid);
+    assert_eq!(generations.standing(stamp, of(&[tag("a")]), &checked), Standing::Valid);
     generations.purge_here(tag("a"));
-    assert_eq!(generations.standing(stamp, &[tag("a")], &checked), Standing::Void);
+    assert_eq!(generations.standing(stamp, of(&[tag("a")]), &checked), Standing::Void);
 }
 
 #[test]
@@ -77,13 +81,13 @@ fn a_purge_heard_from_the_fleet_voids_memory_and_what_others_wrote() {
     generations.adopt(&FleetTable { at: at(7, 3), purges: vec![] });
     let before = generations.stamp();
     assert_eq!(before.fleet, at(7, 3));
-    assert!(generations.admit(at(7, 3), &[tag("a")]).is_some());
+    assert!(generations.admit(at(7, 3), of(&[tag("a")])).is_some());
     assert_eq!(generations.hear(at(7, 4), tag("a")), Heard::Applied);
     assert_eq!(generations.hear(at(7, 4), tag("a")), Heard::Known);
     assert!(!valid(&generations, before, &[tag("a")]));
-    assert!(generations.admit(at(7, 3), &[tag("a")]).is_none());
-    assert!(generations.admit(at(7, 4), &[tag("a")]).is_some());
-    assert!(generations.admit(at(7, 3), &[tag("b")]).is_some());
+    assert!(generations.admit(at(7, 3), of(&[tag("a")])).is_none());
+    assert!(generations.admit(at(7, 4), of(&[tag("a")])).is_some());
+    assert!(generations.admit(at(7, 3), of(&[tag("b")])).is_some());
 }
 
 #[test]
@@ -110,8 +114,8 @@ fn another_epoch_voids_everything_older() {
     assert_eq!(generations.hear(at(8, 1), tag("a")), Heard::OtherEpoch);
     generations.adopt(&FleetTable { at: at(8, 0), purges: vec![] });
     assert!(!valid(&generations, before, &[]));
-    assert!(generations.admit(at(7, 3), &[]).is_none());
-    assert!(generations.admit(at(8, 0), &[]).is_some());
+    assert!(generations.admit(at(7, 3), of(&[])).is_none());
+    assert!(generations.admit(at(8, 0), of(&[])).is_some());
 }
 
 #[test]
@@ -126,7 +130,7 @@ fn a_redis_restored_from_an_older_state_is_noticed() {
 
 #[test]
 fn before_redis_was_heard_nothing_of_others_is_admitted() {
-    assert!(Generations::default().admit(FleetStamp::default(), &[]).is_none());
+    assert!(Generations::default().admit(FleetStamp::default(), of(&[])).is_none());
 }
 
 #[test]
@@ -151,7 +155,8 @@ fn a_soft_purge_makes_old_and_not_void_wherever_the_entry_comes_from() {
     let generations = Generations::default();
     generations.adopt(&FleetTable { at: at(7, 3), purges: vec![] });
     let before = generations.stamp();
-    let standing = |stamp, name| generations.standing(stamp, &[tag(name)], &CheckedAt::default());
+    let standing =
+        |stamp, name| generations.standing(stamp, of(&[tag(name)]), &CheckedAt::default());
     let is_soft = |standing| matches!(standing, Standing::Soft { since_ms } if since_ms > 0);
     assert_eq!(standing(before, "a"), Standing::Valid);
     generations.hear(at(7, 4), tag("a").softly());
@@ -159,10 +164,10 @@ fn a_soft_purge_makes_old_and_not_void_wherever_the_entry_comes_from() {
     assert_eq!(standing(before, "b"), Standing::Valid);
     assert_eq!(standing(generations.stamp(), "a"), Standing::Valid);
     // What another instance wrote before it is as old, and stays so here.
-    let admitted = generations.admit(at(7, 3), &[tag("a")]).unwrap();
+    let admitted = generations.admit(at(7, 3), of(&[tag("a")])).unwrap();
     assert!(admitted.soft_since_ms.is_some_and(|since_ms| since_ms > 0));
     assert!(is_soft(standing(admitted, "a")));
-    assert_eq!(generations.admit(at(7, 4), &[tag("a")]).unwrap().soft_since_ms, None);
+    assert_eq!(generations.admit(at(7, 4), of(&[tag("a")])).unwrap().soft_since_ms, None);
 
     generations.hear(at(7, 5), Subject::ALL.softly());
     assert!(is_soft(standing(before, "b")));
@@ -176,9 +181,9 @@ fn a_soft_purge_that_was_heard_of_late_counts_as_long_ago() {
     generations.adopt(&FleetTable { at: at(7, 3), purges: vec![] });
     let before = generations.stamp();
     generations.adopt(&FleetTable { at: at(7, 4), purges: vec![(tag("a").softly(), 4)] });
-    let standing = generations.standing(before, &[tag("a")], &CheckedAt::default());
+    let standing = generations.standing(before, of(&[tag("a")]), &CheckedAt::default());
     assert_eq!(standing, Standing::Soft { since_ms: 0 });
-    assert_eq!(generations.admit(at(7, 3), &[tag("a")]).unwrap().soft_since_ms, Some(0));
+    assert_eq!(generations.admit(at(7, 3), of(&[tag("a")])).unwrap().soft_since_ms, Some(0));
 }
 
 #[derive(Clone, Debug)]
@@ -222,7 +227,7 @@ proptest! {
             }
             for (name, stamp, exact_stamp, expected, checked) in &entries {
                 let subjects = [tag(&name.to_string())];
-                let served = generations.standing(*stamp, &subjects, checked) != Standing::Void;
+                let served = generations.standing(*stamp, of(&subjects), checked) != Standing::Void;
                 prop_assert!(*expected || !served);
                 prop_assert_eq!(valid(&exact, *exact_stamp, &subjects), *expected);
             }
@@ -236,7 +241,7 @@ fn a_purge_without_a_number_holds_against_what_other_stores_have() {
     let generations = Generations::default();
     generations.adopt(&FleetTable { at: at(7, 3), purges: vec![] });
     let admitted = |subject| {
-        generations.admit(at(7, 3), &[subject]).map(|stamp| stamp.soft_since_ms.is_some())
+        generations.admit(at(7, 3), of(&[subject])).map(|stamp| stamp.soft_since_ms.is_some())
     };
     generations.purge_here(tag("hard"));
     generations.await_number(tag("hard"));
@@ -250,11 +255,11 @@ fn a_purge_without_a_number_holds_against_what_other_stores_have() {
     generations.await_number(tag("hard"));
     generations.hear(at(7, 4), tag("hard"));
     generations.number_came(tag("hard"));
-    assert!(generations.admit(at(7, 4), &[tag("hard")]).is_none());
+    assert!(generations.admit(at(7, 4), of(&[tag("hard")])).is_none());
     generations.hear(at(7, 5), tag("hard"));
     generations.number_came(tag("hard"));
-    assert!(generations.admit(at(7, 4), &[tag("hard")]).is_none(), "by its number now");
-    assert!(generations.admit(at(7, 5), &[tag("hard")]).is_some());
+    assert!(generations.admit(at(7, 4), of(&[tag("hard")])).is_none(), "by its number now");
+    assert!(generations.admit(at(7, 5), of(&[tag("hard")])).is_some());
     generations.await_number(Subject::ALL);
     assert_eq!(admitted(tag("other")), None);
 }

@@ -83,10 +83,16 @@ impl Journal {
         Ok(Self { inner: Arc::new(Inner { dir, generations, waiting, book: Mutex::new(book) }) })
     }
 
-    /// Notes a purge. Whether it is on disk.
-    pub async fn purge(&self, subject: Subject) -> bool {
+    /// Notes a purge ([`Subject::told`]). Whether it is on disk.
+    pub async fn purge(&self, subjects: &[Subject]) -> bool {
         let (noted, heard) = oneshot::channel();
-        self.inner.put(Waiting { subject, noted: Some(noted) });
+        let mut noted = Some(noted);
+        // The last stands for those before it: they are written with it, or sooner.
+        for (place, subject) in subjects.iter().enumerate() {
+            let is_last = place + 1 == subjects.len();
+            let noted = if is_last { noted.take() } else { None };
+            self.inner.put(Waiting { subject: *subject, noted });
+        }
         let inner = self.inner.clone();
         // It goes on though its asker leaves; who comes meanwhile is written with the next.
         task::spawn_blocking(move || inner.write());
@@ -308,7 +314,7 @@ fn parse(bytes: &[u8]) -> Option<(u64, Vec<(u64, Subject)>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generations::Target;
+    use crate::generations::{About, Target};
     use proptest::prelude::*;
     use tempfile::TempDir;
 
@@ -322,7 +328,7 @@ mod tests {
     }
 
     fn is_void(generations: &Generations, stamp: FleetStamp, name: &str) -> bool {
-        generations.admit(stamp, &[tag(name)]).is_none()
+        generations.admit(stamp, About { subjects: &[tag(name)], tags: &[] }).is_none()
     }
 
     #[tokio::test]
@@ -332,7 +338,7 @@ mod tests {
         let before = generations.stamp().fleet;
         assert!(!is_void(&generations, before, "a"));
         generations.purge_here(tag("a"));
-        assert!(journal.purge(tag("a")).await);
+        assert!(journal.purge(&[tag("a")]).await);
         let after = generations.stamp().fleet;
         assert!(is_void(&generations, before, "a") && !is_void(&generations, after, "a"));
         drop(journal);
@@ -353,13 +359,13 @@ mod tests {
         lock(&journal.inner.book).is_torn = true;
         fs::create_dir(dir.path().join(FILE_NEW)).unwrap();
         generations.purge_here(tag("a"));
-        assert!(!journal.purge(tag("a")).await);
+        assert!(!journal.purge(&[tag("a")]).await);
         assert_eq!((journal.pending(), generations.stamp().fleet), (1, before));
         assert!(is_void(&generations, before, "a"), "in force all the same");
         assert!(!is_void(&generations, before, "b"));
 
         fs::remove_dir(dir.path().join(FILE_NEW)).unwrap();
-        assert!(journal.purge(tag("b")).await);
+        assert!(journal.purge(&[tag("b")]).await);
         assert_eq!(journal.pending(), 0);
         drop(journal);
         let (_journal, generations) = open(&dir);
@@ -386,7 +392,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let (journal, generations) = open(&dir);
         let before = generations.stamp().fleet;
-        assert!(journal.purge(tag("a")).await && journal.purge(tag("b")).await);
+        assert!(journal.purge(&[tag("a")]).await && journal.purge(&[tag("b")]).await);
         drop(journal);
         let path = dir.path().join(FILE);
         let whole = fs::read(&path).unwrap();
@@ -396,7 +402,7 @@ mod tests {
             assert!(is_void(&generations, before, "a"), "{len}");
             assert!(!is_void(&generations, before, "b"), "{len}");
             // And it goes on from there.
-            assert!(journal.purge(tag("c")).await);
+            assert!(journal.purge(&[tag("c")]).await);
             let (_journal, generations) = open(&dir);
             assert!(is_void(&generations, before, "c"), "{len}");
         }
@@ -411,7 +417,7 @@ mod tests {
         let journal = Arc::new(journal);
         for n in 0..500 {
             let journal = journal.clone();
-            purges.spawn(async move { journal.purge(tag(&n.to_string())).await });
+            purges.spawn(async move { journal.purge(&[tag(&n.to_string())]).await });
         }
         assert!(purges.join_all().await.into_iter().all(|kept| kept));
         drop(journal);

@@ -288,11 +288,11 @@ impl MemcachedTier {
         }
     }
 
-    /// Of the keeper: writes a purge that was applied here where everybody looks. Whether it is
-    /// written; if not, it is kept until it can be. The others see it within their
+    /// Of the keeper: writes a purge that was applied here ([`Subject::told`]) where everybody looks.
+    /// Whether it is written; if not, it is kept until it can be. The others see it within their
     /// `probe_interval`.
-    pub async fn purge(&self, subject: Subject) -> bool {
-        let numbered = self.cluster.unnumbered.push(subject);
+    pub async fn purge(&self, subjects: &[Subject]) -> bool {
+        let numbered = self.cluster.unnumbered.push_all(subjects);
         matches!(time::timeout(self.cluster.limits.probe_timeout, numbered).await, Ok(Ok(())))
     }
 

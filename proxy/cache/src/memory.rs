@@ -140,7 +140,7 @@ impl MemoryTier {
             return Err(&counters.expired);
         }
         let entry = &slot.entry;
-        let standing = generations.standing(entry.stamp, &entry.subjects, &entry.checked);
+        let standing = generations.standing(entry.stamp, entry.about(), &entry.checked);
         if standing == Standing::Void {
             counters.evicted_purged.add(self.remove_slot(key, &slot));
             return Err(&counters.purged);
@@ -201,7 +201,7 @@ impl MemoryTier {
                 counters.evicted_expired.add_one();
                 return false;
             }
-            let standing = generations.standing(entry.stamp, &entry.subjects, &entry.checked);
+            let standing = generations.standing(entry.stamp, entry.about(), &entry.checked);
             if standing == Standing::Void {
                 counters.evicted_purged.add_one();
             }

@@ -133,7 +133,7 @@ impl Values {
             counters.expired.add_one();
             return None;
         }
-        let Some(stamp) = self.generations.admit(entry.stamp.fleet, &entry.subjects) else {
+        let Some(stamp) = self.generations.admit(entry.stamp.fleet, entry.about()) else {
             counters.purged.add_one();
             return None;
         };

@@ -189,10 +189,10 @@ impl RedisTier {
         }
     }
 
-    /// Sends a purge that was applied here to everybody. Whether Redis has it; if not, it is kept
+    /// Sends a purge that was applied here ([`Subject::told`]) to everybody. Whether Redis has it; if not, it is kept
     /// and sent when Redis is back.
-    pub async fn purge(&self, subject: Subject) -> bool {
-        let numbered = self.link.unnumbered.push(subject);
+    pub async fn purge(&self, subjects: &[Subject]) -> bool {
+        let numbered = self.link.unnumbered.push_all(subjects);
         if !self.is_up() {
             return false;
         }

@@ -22,6 +22,7 @@ use crate::{
     shared::{Lease, RedisTier},
     versions::Versions,
 };
+use smallvec::SmallVec;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -167,10 +168,10 @@ impl Outer {
     }
 
     /// Of the keeper: tells everybody of a purge that was applied here. Whether it is numbered.
-    async fn purge(&self, subject: Subject) -> bool {
+    async fn purge(&self, subjects: &[Subject]) -> bool {
         match self {
-            Self::Redis(redis) => redis.purge(subject).await,
-            Self::Memcached(memcached) => memcached.purge(subject).await,
+            Self::Redis(redis) => redis.purge(subjects).await,
+            Self::Memcached(memcached) => memcached.purge(subjects).await,
             // It keeps no purges: see [`Tiers::keeper`].
             Self::Disk(_) => false,
         }
@@ -287,7 +288,7 @@ impl Tiers {
         lease: Option<&Arc<Lease>>,
     ) -> Stored {
         let Some(fresh_for_ms) = entry.fresh_for_ms(now_ms) else { return Stored::Not };
-        let standing = self.generations.standing(entry.stamp, &entry.subjects, &entry.checked);
+        let standing = self.generations.standing(entry.stamp, entry.about(), &entry.checked);
         if standing == Standing::Void {
             return Stored::Not;
         }
@@ -331,8 +332,7 @@ impl Tiers {
     /// Voids every entry about `target`: here before this returns, elsewhere as far as the answer
     /// says.
     pub async fn purge(&self, target: Target<'_>) -> Purged {
-        let subject = Subject::of(target);
-        self.generations.purge_here(subject);
+        let told = self.purge_here(target, false);
         // Void they are already; these two also give their bytes back at once.
         match target {
             Target::Key(key) => {
@@ -343,34 +343,53 @@ impl Tiers {
                 self.memory.clear();
                 self.disk().inspect(|disk| disk.clear());
             }
-            Target::Tag(_) | Target::Route(_) | Target::Model(_) | Target::Tenant(_) => {}
+            Target::Tag(_)
+            | Target::Pattern(_)
+            | Target::Route(_)
+            | Target::Model(_)
+            | Target::Tenant(_) => {}
         }
-        self.tell(subject).await
+        self.tell(&told).await
     }
 
     /// As [`Self::purge`], but what it is about is only past its time: it is renewed when it is
     /// asked for, and given meanwhile where a stale answer may be.
     pub async fn purge_softly(&self, target: Target<'_>) -> Purged {
-        let subject = Subject::of(target).softly();
-        self.generations.purge_here(subject);
-        self.tell(subject).await
+        let told = self.purge_here(target, true);
+        self.tell(&told).await
+    }
+
+    fn purge_here(&self, target: Target<'_>, softly: bool) -> SmallVec<[Subject; 1]> {
+        let told = Subject::told(target, softly);
+        for subject in &told {
+            self.generations.purge_here(*subject);
+        }
+        told
     }
 
     /// How many entries in memory a purge would be about.
     pub fn count(&self, target: Target<'_>) -> usize {
         let subject = Subject::of(target);
-        self.memory.count(|entry| subject == Subject::ALL || entry.subjects.contains(&subject))
+        self.memory.count(|entry| match target {
+            Target::All => true,
+            Target::Pattern(glob) => entry.tags.iter().any(|tag| glob.matches(tag)),
+            Target::Key(_)
+            | Target::Tag(_)
+            | Target::Route(_)
+            | Target::Model(_)
+            | Target::Tenant(_) => entry.subjects.contains(&subject),
+        })
     }
 
-    async fn tell(&self, subject: Subject) -> Purged {
+    async fn tell(&self, subjects: &[Subject]) -> Purged {
         if let Some(journal) = &self.journal {
-            let is_kept = journal.purge(subject).await;
+            let is_kept = journal.purge(subjects).await;
             return Purged { reach: Reach::Instance, pending: !is_kept };
         }
         let Some(keeper) = self.keeper() else {
             return Purged { reach: Reach::Instance, pending: false };
         };
-        if keeper.purge(subject).await {
+        if keeper.purge(subjects).await {
             Purged { reach: Reach::Fleet, pending: false }
         } else {
             Purged { reach: Reach::Instance, pending: true }
@@ -423,71 +442,4 @@ impl Tiers {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::entry::tests::{entry, key};
-
-    fn plan() -> Plan {
-        Plan::new([TierUse::new(TierName::Memory, 10_000), TierUse::new(TierName::Redis, 60_000)])
-    }
-
-    /// An entry that fits everywhere.
-    pub(super) fn small() -> Entry {
-        entry(key(1), b"{}")
-    }
-
-    fn with_one() -> (Tiers, Arc<Entry>) {
-        let memory = MemoryTier::new(1 << 20);
-        let tiers = Tiers::new(memory, Vec::new(), Arc::default(), Arc::default());
-        let entry = Arc::new(Entry { stamp: tiers.stamp(), ..small() });
-        assert!(tiers.store(key(1), entry.clone(), &plan(), 2_000).is_kept());
-        (tiers, entry)
-    }
-
-    #[test]
-    fn memory_keeps_an_entry_for_the_lesser_of_its_time_and_the_tiers() {
-        let (tiers, entry) = with_one();
-        let there = |now_ms| tiers.look_up_now(&key(1), &entry.check, now_ms).is_some();
-        assert!(there(11_999));
-        assert!(!there(12_000));
-        assert!(
-            !tiers.store(key(1), entry.clone(), &plan(), 61_000).is_kept(),
-            "past its own time"
-        );
-        assert!(tiers.store(key(1), entry.clone(), &plan(), 60_000).is_kept());
-        assert!(there(60_999));
-        assert!(!there(61_000));
-    }
-
-    #[test]
-    fn a_route_that_does_not_use_memory_is_not_kept_there() {
-        let (tiers, entry) = with_one();
-        tiers.sweep(u64::MAX);
-        assert!(tiers.store(key(1), entry, &Plan::default(), 2_000).is_kept());
-        assert_eq!(tiers.memory().entries(), 0);
-    }
-
-    #[test]
-    fn a_tier_keeps_nothing_larger_than_the_route_lets_it() {
-        let (tiers, entry) = with_one();
-        tiers.sweep(u64::MAX);
-        let memory = TierUse::new(TierName::Memory, 10_000);
-        let bounded = TierUse { entry_bytes_max: entry.weight() - 1, ..memory };
-        tiers.store(key(1), entry.clone(), &Plan::new([bounded]), 2_000);
-        assert_eq!(tiers.memory().entries(), 0);
-        let bounded = TierUse { entry_bytes_max: entry.weight(), ..memory };
-        tiers.store(key(1), entry, &Plan::new([bounded]), 2_000);
-        assert_eq!(tiers.memory().entries(), 1);
-    }
-
-    #[tokio::test]
-    async fn without_redis_a_purge_reaches_this_instance_and_waits_for_nothing() {
-        let alone = Purged { reach: Reach::Instance, pending: false };
-        for target in [Target::Key(key(1)), Target::Tag("kb:7"), Target::All] {
-            let (tiers, entry) = with_one();
-            assert_eq!(tiers.purge(target).await, alone);
-            assert!(tiers.look_up_now(&key(1), &entry.check, 2_000).is_none(), "{target:?}");
-            assert_eq!(tiers.memory().bytes(), 0, "{target:?}");
-        }
-    }
-}
+mod tests;

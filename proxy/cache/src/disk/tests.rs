@@ -94,7 +94,7 @@ async fn a_purge_holds_over_a_restart_and_gives_the_room_back() {
     let run = Run::of(&dir).await;
     let subject = Subject::of(Target::Tag("kb:7"));
     run.generations.purge_here(subject);
-    assert!(run.journal.purge(subject).await);
+    assert!(run.journal.purge(&[subject]).await);
     run.end().await;
 
     let run = Run::of(&dir).await;

@@ -44,7 +44,7 @@ impl Disk {
         let Write { key, entry, ttl_ms, .. } = write;
         let counters = &self.counters;
         // Purged while it was queued, or begun before purges were known: void to everybody.
-        if self.generations.admit(entry.stamp.fleet, &entry.subjects).is_none() {
+        if self.generations.admit(entry.stamp.fleet, entry.about()).is_none() {
             counters.dropped_void.add_one();
             return;
         }

@@ -165,6 +165,6 @@ impl Instance {
 
     /// As the tiers do it.
     pub(super) async fn purge(&self, target: Target<'_>) -> bool {
-        self.tier.purge(purge_here(&self.generations, target)).await
+        self.tier.purge(&[purge_here(&self.generations, target)]).await
     }
 }

@@ -156,8 +156,8 @@ fn pack_now(values: &Values, wrapper: &mut Wrapper, writes: Vec<Write>) -> Vec<P
     let mut packed = Vec::with_capacity(writes.len());
     for write in writes {
         // Purged while it was queued, or begun before the keeper was heard: void to everybody.
-        let (stamp, subjects) = (write.entry.stamp.fleet, &write.entry.subjects);
-        if values.generations.admit(stamp, subjects).is_none() {
+        let stamp = write.entry.stamp.fleet;
+        if values.generations.admit(stamp, write.entry.about()).is_none() {
             values.counters.dropped_void.add_one();
             continue;
         }

@@ -82,7 +82,7 @@ pub(crate) fn purge_here(generations: &Generations, target: Target<'_>) -> Subje
 }
 
 pub(crate) fn is_valid(generations: &Generations, entry: &Entry) -> bool {
-    generations.standing(entry.stamp, &entry.subjects, &entry.checked) != Standing::Void
+    generations.standing(entry.stamp, entry.about(), &entry.checked) != Standing::Void
 }
 
 /// A line to a server's socket, which can be cut and mended.

@@ -55,6 +55,16 @@ impl Unnumbered {
         heard
     }
 
+    /// Puts a purge, and before it what goes with it, on its way, as [`Self::push`] does.
+    pub(crate) fn push_all(&self, subjects: &[Subject]) -> oneshot::Receiver<()> {
+        // The keeper numbers them in their order: the last stands for all.
+        subjects
+            .iter()
+            .map(|subject| self.push(*subject))
+            .last()
+            .unwrap_or_else(|| oneshot::channel().1)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.waiting().len()
     }
