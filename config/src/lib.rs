@@ -25,6 +25,7 @@ mod raw_upstream;
 mod raw_cache;
 mod raw_route;
 mod raw_warm;
+mod purge;
 mod raw;
 mod shape;
 mod environment;
@@ -45,6 +46,7 @@ pub use cache_policy::{
 pub use environment::{Environment, ProcessEnvironment, memory_limit};
 pub use load::{assert_never_panics, load, schema, text_from};
 pub use problem::{Problem, Problems, Warning, WarningKind};
+pub use purge::PurgeKind;
 pub use redact::redacted;
 pub use reload::{keep_what_needs_a_restart, needs_restart};
 pub use route::{

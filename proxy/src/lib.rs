@@ -30,6 +30,7 @@ mod gather;
 mod head;
 pub mod isolation;
 pub mod metrics;
+mod purge;
 pub mod scaling;
 mod shutdown;
 pub mod standin;

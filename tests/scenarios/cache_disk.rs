@@ -15,7 +15,7 @@ use tollgate_tests::{Client, Process, Settings, World, standin::Options, until};
 
 /// A provider (with a proxy of its own that nobody calls) and the configuration of processes that
 /// keep answers on a disk.
-async fn house(disk: Value) -> (World, Settings) {
+pub(crate) async fn house(disk: Value) -> (World, Settings) {
     let world = World::builder().standin(Options::default()).start().await;
     let mut settings = Settings::new(&world.standin.url(), &world.dir().join("process-data"));
     let cache =
@@ -25,20 +25,20 @@ async fn house(disk: Value) -> (World, Settings) {
 }
 
 /// A process whose disk tier is up.
-async fn process(world: &World, settings: &Settings) -> (Process, Client) {
+pub(crate) async fn process(world: &World, settings: &Settings) -> (Process, Client) {
     let process = Process::start(world.dir(), settings).await;
     process.says("the disk tier is up").await;
     let client = Client::new(process.addr);
     (process, client)
 }
 
-async fn end(mut process: Process) {
+pub(crate) async fn end(mut process: Process) {
     process.signal(Signal::TERM);
     assert!(process.gone().await.success(), "{:#?}", process.log());
 }
 
 /// The files of entries, wherever they lie.
-fn entries(world: &World) -> Vec<PathBuf> {
+pub(crate) fn entries(world: &World) -> Vec<PathBuf> {
     let within = |dir: &Path| -> Vec<PathBuf> {
         fs::read_dir(dir).unwrap().map(|found| found.unwrap().path()).collect()
     };
@@ -46,7 +46,7 @@ fn entries(world: &World) -> Vec<PathBuf> {
     dirs.iter().filter(|dir| dir.is_dir()).flat_map(|dir| within(dir)).collect()
 }
 
-async fn purge(process: &Process, what: Value) -> Value {
+pub(crate) async fn purge(process: &Process, what: Value) -> Value {
     let reply = Client::new(process.admin).post("/api/cache/purge", &what).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     reply.json()

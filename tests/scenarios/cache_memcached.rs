@@ -22,13 +22,13 @@ use tollgate_tests::{Reply, World, standin::Options, until};
 
 const UP: &str = "tollgate_store_up{store=\"memcached\"}";
 
-struct Server {
+pub(crate) struct Server {
     dir: TempDir,
     child: Child,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = TempDir::new().unwrap();
         let child = Self::spawn(&dir);
         let server = Self { dir, child };
@@ -47,7 +47,7 @@ impl Server {
             .expect("memcached is installed (Debian: apt-get install memcached)")
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("memcached.sock")
     }
 
@@ -118,7 +118,7 @@ impl Server {
     }
 }
 
-async fn member(line: &Line, upstream: &str, timeout: &'static str) -> World {
+pub(crate) async fn member(line: &Line, upstream: &str, timeout: &'static str) -> World {
     let cache = json!({ "tiers": ["memory", "memcached"], "tags": ["kb:{header.x-kb}"] });
     member_with(vec![line.addr.to_string()], upstream, timeout, cache, Value::Null).await
 }
@@ -152,7 +152,7 @@ fn look_ups(world: &World, wanted: &str) -> f64 {
 }
 
 /// Which version of the model there is, an instance learns from its own first answer.
-async fn learn_version(world: &World) {
+pub(crate) async fn learn_version(world: &World) {
     assert_eq!(world.client.post(CHAT, &chat("which version")).await.status, 200);
 }
 

@@ -151,7 +151,7 @@ impl Line {
 }
 
 /// A proxy of the fleet, once it has found Redis.
-async fn member(line: &Line, upstream: &str) -> World {
+pub(crate) async fn member(line: &Line, upstream: &str) -> World {
     let world = member_at_once(line, upstream, "2s").await;
     world.metric_when(UP, 1.0).await;
     world

@@ -29,6 +29,7 @@ mod cache_keys;
 mod cache_lease;
 mod cache_lease_cluster;
 mod cache_memcached;
+mod cache_pattern;
 mod cache_purge;
 mod redis_sets;
 mod cache_redis;

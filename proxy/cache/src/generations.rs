@@ -18,6 +18,8 @@
 //! meanwhile where a stale answer may be. It is a subject of its own ([`Subject::softly`]), so that
 //! whatever carries and keeps purges carries and keeps both.
 //!
+//! A purge by a *pattern* over tags is a subject, too, and brings its text along (`generations/pattern.rs`).
+//!
 //! **Invariant:** an entry is served only if no subject of it was purged after its stamp, as far as
 //! this instance has heard.
 //! **Invariant:** the table holds at most [`SUBJECTS_MAX`] subjects. When it is full, the older half

@@ -1,38 +1,35 @@
 //! `POST /api/cache/purge`: voids what is stored about one thing.
 
 use super::Problem;
-use crate::app::Parts;
+use crate::{app::Parts, purge::Aim};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tollgate_cache::{
-    generations::Target,
-    key::CacheKey,
-    tiers::{Purged, Reach},
-};
+use tollgate_cache::tiers::{Purged, Reach};
+use tollgate_config::PurgeKind;
 
-/// What is sent. Members of the contract that this version lacks are named here, so
-/// that they are refused by name.
+/// What is sent.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Order {
     key: Option<String>,
     tag: Option<String>,
+    pattern: Option<String>,
     route: Option<String>,
     model: Option<String>,
     tenant: Option<String>,
     all: Option<bool>,
-    pattern: Option<Value>,
     soft: bool,
     dry_run: bool,
 }
 
-const TARGETS: &str = "key, tag, route, model, tenant or all";
+const TARGETS: &str = "key, tag, pattern, route, model, tenant or all";
 
 /// Purges, here at once and elsewhere as far as the answer says.
 pub(super) async fn purge(parts: &Parts, body: &Bytes) -> Result<Value, Problem> {
     let order = Order::read(body)?;
-    let (kind, name, target) = order.target()?;
+    let aim = order.aim()?;
+    let target = aim.target();
     let tiers = &parts.cache.tiers;
     if order.dry_run {
         // Of this instance's memory: what the other tiers hold is not searched.
@@ -47,8 +44,8 @@ pub(super) async fn purge(parts: &Parts, body: &Bytes) -> Result<Value, Problem>
     };
     let soft = order.soft;
     tracing::info!(
-        by = kind,
-        name,
+        by = %aim.kind(),
+        name = %aim,
         soft,
         reach,
         pending,
@@ -66,44 +63,30 @@ impl Order {
         serde_json::from_slice(body).map_err(|error| Problem::bad(format!("body: {error}")))
     }
 
-    /// The kind, the name and the target of the purge: exactly one.
-    fn target(&self) -> Result<(&'static str, &str, Target<'_>), Problem> {
-        if self.pattern.is_some() {
-            return Err(Problem::bad("pattern: not in this version"));
-        }
+    /// What is to be purged: exactly one thing.
+    fn aim(&self) -> Result<Aim, Problem> {
         let named = [
-            ("key", &self.key),
-            ("tag", &self.tag),
-            ("route", &self.route),
-            ("model", &self.model),
-            ("tenant", &self.tenant),
+            (PurgeKind::Key, &self.key),
+            (PurgeKind::Tag, &self.tag),
+            (PurgeKind::Pattern, &self.pattern),
+            (PurgeKind::Route, &self.route),
+            (PurgeKind::Model, &self.model),
+            (PurgeKind::Tenant, &self.tenant),
         ];
         let mut targets = named.iter().filter_map(|(kind, name)| Some((*kind, name.as_deref()?)));
         let (first, second) = (targets.next(), targets.next());
         let (kind, name) = match (first, second, self.all) {
             (Some(target), None, None) => target,
-            (None, None, Some(true)) => return Ok(("all", "", Target::All)),
+            (None, None, Some(true)) => (PurgeKind::All, ""),
             (None, None, Some(false)) => return Err(Problem::bad("all: false purges nothing")),
             (None, ..) => return Err(Problem::bad(format!("name what to purge: {TARGETS}"))),
             (Some((first, _)), second, _) => {
-                let second = second.map_or("all", |(kind, _)| kind);
+                let second = second.map_or(PurgeKind::All, |(kind, _)| kind);
                 let detail = format!("{first} and {second}: a purge has one target, {TARGETS}");
                 return Err(Problem::bad(detail));
             }
         };
-        if name.is_empty() {
-            return Err(Problem::bad(format!("{kind}: empty")));
-        }
-        let target = match kind {
-            "key" => Target::Key(CacheKey::from_hex(name).ok_or_else(|| {
-                Problem::bad("key: not the 64 hexadecimal digits that explain shows")
-            })?),
-            "tag" => Target::Tag(name),
-            "route" => Target::Route(name),
-            "model" => Target::Model(name),
-            _ => Target::Tenant(name),
-        };
-        Ok((kind, name, target))
+        Aim::new(kind, name).map_err(Problem::bad)
     }
 }
 
@@ -115,11 +98,11 @@ mod tests {
     fn check(body: &str, expected: Result<&str, &str>) {
         let order: Result<Order, _> = serde_json::from_str(body);
         let found = match &order {
-            Ok(order) => order.target().map(|(kind, ..)| kind).map_err(|problem| problem.detail),
+            Ok(order) => order.aim().map(|aim| aim.kind()).map_err(|problem| problem.detail),
             Err(error) => Err(error.to_string()),
         };
         match (&found, expected) {
-            (Ok(kind), Ok(expected)) => assert_eq!(*kind, expected, "{body}"),
+            (Ok(kind), Ok(expected)) => assert_eq!(kind.to_string(), expected, "{body}"),
             (Err(detail), Err(part)) => assert!(detail.contains(part), "{body}: {detail}"),
             _ => panic!("{body}: {found:?}"),
         }
@@ -148,11 +131,14 @@ mod tests {
         check(r#"{"tag":"a","all":true}"#, Err("tag and all"));
         check(r#"{"tag":""}"#, Err("tag: empty"));
         check(r#"{"key":"xyz"}"#, Err("key:"));
+        check(r#"{"pattern":"kb:*"}"#, Ok("pattern"));
+        check(r#"{"pattern":""}"#, Err("pattern: empty"));
+        check(r#"{"pattern":"a\n"}"#, Err("pattern: has a control character"));
+        check(&format!(r#"{{"pattern":"{}"}}"#, "a".repeat(129)), Err("longer than 128"));
     }
 
     #[test]
-    fn what_this_version_lacks_is_refused_by_name_and_what_is_unknown_too() {
-        check(r#"{"pattern":"kb:*"}"#, Err("pattern: not in this version"));
+    fn what_is_unknown_is_refused() {
         check(r#"{"tagg":"a"}"#, Err("tagg"));
         check(r#"{"tag":"a","tag":"b"}"#, Err("duplicate"));
         check(r#"{"tag":7}"#, Err("line 1 column"));

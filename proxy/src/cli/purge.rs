@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     tollgate purge --tag kb:7\n  \
+    tollgate purge --pattern 'kb:7:*' --soft\n  \
     tollgate purge --tag kb:7 --dry-run\n  \
     tollgate purge --all --admin http://127.0.0.1:9900 --token-file admin.token")]
 pub(super) struct Purge {
@@ -32,6 +33,9 @@ struct Target {
     /// Answers that carry a tag
     #[arg(long)]
     tag: Option<String>,
+    /// Answers that carry a tag which this fits: * is any text, ? one character, \ takes the next as it is
+    #[arg(long, value_name = "GLOB")]
+    pattern: Option<String>,
     /// Answers of a route
     #[arg(long)]
     route: Option<String>,
@@ -73,6 +77,7 @@ impl Target {
         let named = [
             ("key", &self.key),
             ("tag", &self.tag),
+            ("pattern", &self.pattern),
             ("route", &self.route),
             ("model", &self.model),
             ("tenant", &self.tenant),
@@ -121,6 +126,7 @@ mod tests {
     #[test]
     fn a_purge_has_exactly_one_target() {
         check(&["--tag", "kb:7"], Some(json!({ "tag": "kb:7" })));
+        check(&["--pattern", "kb:*"], Some(json!({ "pattern": "kb:*" })));
         check(&["--key", "ab"], Some(json!({ "key": "ab" })));
         check(&["--route", "r"], Some(json!({ "route": "r" })));
         check(&["--model", "m"], Some(json!({ "model": "m" })));

@@ -86,6 +86,11 @@ impl Glob {
         }
     }
 
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether `tag` as a whole is what the pattern says. Time: their lengths multiplied.
     pub fn matches(&self, tag: &str) -> bool {
         let (mut glob, mut tag) = (self.0.chars(), tag.chars());

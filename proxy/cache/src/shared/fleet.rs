@@ -17,7 +17,7 @@
 //! the table and the message cannot disagree. Messages may be lost; the sequence shows it.
 //!
 //! **Invariant:** neither content nor a credential is in a key, a field or a message; subjects and
-//! models are digests.
+//! models are digests. (But for the pieces of patterns that were purged, which an administrator wrote.)
 
 use super::news::News as LeaseNews;
 use crate::{
