@@ -112,6 +112,24 @@ pub struct TtlRule {
     pub ttl: Duration,
 }
 
+/// Whose items are answered one by one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Items {
+    Off,
+    /// Those of the dialects' embeddings.
+    #[default]
+    Embeddings,
+    /// And the documents that are to be ranked.
+    Auto,
+    /// Of a plain JSON service. Paths are JSON pointers (RFC 6901) through objects; the empty one
+    /// is the whole document.
+    Named {
+        list: String,
+        answers: String,
+        index: Option<String>,
+    },
+}
+
 /// So many fit into the bits that are remembered of a body.
 pub const TTL_RULES_MAX: usize = 32;
 

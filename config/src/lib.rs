@@ -41,7 +41,8 @@ mod reload;
 mod redact;
 
 pub use cache_policy::{
-    KeyPart, KeyPolicy, KeyVersion, Lifetime, Stale, TTL_RULES_MAX, Test, TtlRule, Wants, When,
+    Items, KeyPart, KeyPolicy, KeyVersion, Lifetime, Stale, TTL_RULES_MAX, Test, TtlRule, Wants,
+    When,
 };
 pub use environment::{Environment, ProcessEnvironment, memory_limit};
 pub use load::{assert_never_panics, load, schema, text_from};

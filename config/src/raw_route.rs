@@ -125,6 +125,10 @@ pub(crate) struct RawCachePolicy {
     /// Who may be answered from whose entry. Default: tenant.
     pub(crate) scope: Option<RawScope>,
     pub(crate) key: Option<RawKey>,
+    /// Calls with a list of items are answered item by item: what is known is not asked again.
+    /// embeddings: those of dialects' embeddings. auto: documents to be ranked, too. off (or
+    /// false): whole calls only. Or where a JSON service has its list. Default: embeddings.
+    pub(crate) items: Option<RawItemsRule>,
     /// Text with {header.N} {query.N} {path.N} {body./json/pointer} {tenant} {user} {project} {model}.
     #[schemars(length(max = 16))]
     pub(crate) tags: Option<Vec<String>>,
@@ -139,6 +143,36 @@ pub(crate) struct RawCachePolicy {
     pub(crate) set_cookie: Option<RawSetCookie>,
     /// What of the query tells answers apart in mode http. What is sent upstream stays as it is.
     pub(crate) query: Option<RawQuery>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum RawItemsRule {
+    Bool(bool),
+    Word(RawItemsWord),
+    Lists(RawItems),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawItemsWord {
+    Off,
+    Embeddings,
+    Auto,
+}
+
+/// One answer for each item, which depends on that item alone.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawItems {
+    /// JSON pointer to the list in the request, through objects.
+    #[schemars(required)]
+    pub(crate) list: Option<String>,
+    /// JSON pointer to the list in the answer, with one element for each item.
+    #[schemars(required)]
+    pub(crate) answers: Option<String>,
+    /// Member of an answer that says which item it is of, from 0. Absent: they are in order.
+    pub(crate) index: Option<String>,
 }
 
 /// How long past its time an answer may be given; in mode http, where its own headers do not say

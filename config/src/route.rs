@@ -7,7 +7,7 @@
 //! validation refuses it.
 
 use crate::{
-    cache_policy::{KeyPolicy, Lifetime, Stale, When},
+    cache_policy::{Items, KeyPolicy, Lifetime, Stale, When},
     defaults,
     upstream::UpstreamId,
 };
@@ -88,6 +88,8 @@ pub struct CachePolicy {
     pub scope: Scope,
     /// In content mode.
     pub key: KeyPolicy,
+    /// In content mode.
+    pub items: Items,
     pub tags: Vec<TagTemplate>,
     /// `None`: nobody's word that an answer is bad is heard.
     pub vote_out: Option<VoteOut>,

@@ -10,6 +10,7 @@ mod explain;
 mod fill;
 mod held;
 mod http_mode;
+mod items;
 mod known;
 mod note;
 mod question;
@@ -21,9 +22,10 @@ mod vote;
 pub(crate) use self::{
     answer::Hit,
     explain::Explained,
-    fill::{Arrival, Fill, keep_shareable},
+    fill::{Arrival, Completed, Fill, keep_shareable},
     held::{Instead, Spare},
     http_mode::{Asked, Given, Holds, Next, after, posted},
+    items::{ANSWER_BYTES_MAX, wrong_for_parts},
     known::Known,
     note::{decode_bill, encode_bill},
     question::Question,
@@ -81,6 +83,12 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
+    /// The same question in another body.
+    pub(crate) fn with_body(&self, body: AskBody) -> Self {
+        let (path, known) = (self.path.clone(), self.known.clone());
+        Self { operation: self.operation, path, body, known, mode: self.mode }
+    }
+
     pub(crate) fn model(&self) -> Option<&Arc<str>> {
         self.known.as_ref()?.model.as_ref()
     }
@@ -259,10 +267,13 @@ async fn content(
             Use::Nothing => {}
         }
     }
+    let mut question = asking.question(key, check, version, caller);
+    if let Some(hit) = items::consult(parts, &asking, &mut question, &wish).await {
+        return Consulted::Hit(hit);
+    }
     if wish.only_if_cached {
         return Consulted::NotCached;
     }
-    let mut question = asking.question(key, check, version, caller);
     question.held = held.map(|found| {
         let (route, wanted) = (route.clone(), Wanted::of(ask));
         Arc::new(Held { route, found, wanted, wish })
@@ -348,7 +359,10 @@ pub(crate) fn label(tier: TierName) -> TierLabel {
 }
 
 /// Looks in memory once more: for a caller that has just become the leader.
-pub(crate) fn consult_now(fetch: &Fetch, question: Box<Question>) -> Result<Hit, Box<Question>> {
+pub(crate) fn consult_now(
+    fetch: &Fetch,
+    mut question: Box<Question>,
+) -> Result<Hit, Box<Question>> {
     let unknown = question.mode != Mode::Content || question.version.is_none();
     if !fetch.route.plan.begins_in_memory() || question.fresh || unknown {
         return Err(question);
@@ -358,7 +372,9 @@ pub(crate) fn consult_now(fetch: &Fetch, question: Box<Question>) -> Result<Hit,
     let wish = wishes(&fetch.head.headers);
     let looking = looking(&fetch.route, &fetch.ask, &wish);
     let looking = Looking { only_new: true, ..looking };
-    found.and_then(|found| looking.at(found).given()).ok_or(question)
+    let hit = found.and_then(|found| looking.at(found).given());
+    let hit = hit.or_else(|| items::look_again(&fetch.parts, &mut question, looking));
+    hit.ok_or(question)
 }
 
 /// A call's turn to fill what no tier holds, where its route shares answers with a fleet.
@@ -387,7 +403,13 @@ pub(crate) async fn look_again(
     let wish = wishes(&head.headers);
     let looking = Looking { only_new: true, ..looking(route, ask, &wish) };
     let found = look_up(parts, looking, &route.plan, &question.key, &question.check).await;
-    found.given().ok_or(question)
+    let hit = match found.given() {
+        None if question.items.is_some() => {
+            Box::pin(items::look_everywhere(parts, &mut question, looking)).await
+        }
+        hit => hit,
+    };
+    hit.ok_or(question)
 }
 
 /// Looks in the tiers that other instances write to for what is newer than what was found.

@@ -11,6 +11,7 @@ mod instead;
 mod lease;
 mod mark;
 mod own;
+mod partial;
 mod refresh;
 mod served;
 mod unread;
@@ -84,6 +85,7 @@ impl ExchangeError {
                 UpstreamError::Unreachable { .. }
                 | UpstreamError::ConnectTimeout { .. }
                 | UpstreamError::Reset { .. }
+                | UpstreamError::Cut { .. }
                 | UpstreamError::Protocol { .. }
                 | UpstreamError::Unasked { .. }
                 | UpstreamError::FirstByteTimeout { .. } => false,
@@ -100,6 +102,7 @@ impl ExchangeError {
                 UpstreamError::Unreachable { .. }
                 | UpstreamError::ConnectTimeout { .. }
                 | UpstreamError::Reset { .. }
+                | UpstreamError::Cut { .. }
                 | UpstreamError::Protocol { .. }
                 | UpstreamError::FirstByteTimeout { .. } => true,
                 UpstreamError::Deadline { .. }
@@ -385,7 +388,7 @@ async fn lead(
     let deadline = fetch.deadline + LEADER_GRACE;
     let late = deadline_passed(&fetch);
     let seat = call.seat();
-    let fetching = Box::pin(fetch.ask(call.hand_over(), marks.clone()));
+    let fetching = partial::fetching(fetch, call.hand_over(), marks.clone());
     let Some(mut listener) = lead.start(fetching) else {
         return Err(failed(ExchangeError::Internal));
     };
@@ -455,7 +458,10 @@ async fn listened(
     }
     let filter = shape.hides_usage && head.shared.framing == Framing::Events;
     let follows = call.is_some();
-    let status = respond::miss_status(follows, shape.forwarded);
+    let status = match head.shared.partial.filter(|_| !follows) {
+        Some(partial) => respond::partial_status(partial),
+        None => respond::miss_status(follows, shape.forwarded),
+    };
     let code = head.shared.status.as_u16();
     let body = Listened::new(listener, seat, call, code, head.shared.len, filter);
     let mut response =

@@ -60,17 +60,38 @@ pub(crate) enum AskBody {
 }
 
 /// A share of `limits.held`; dropped, it is free again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Held {
     bytes: u64,
+    /// Of all shares.
+    bytes_max: u64,
     total: Arc<AtomicU64>,
 }
 
 impl Held {
-    fn grow(&mut self, bytes: u64, max: u64) -> bool {
+    /// Takes so many bytes more. `false`: all of them together are beyond the limit.
+    pub(crate) fn grow(&mut self, bytes: u64) -> bool {
         let before = self.total.fetch_add(bytes, Ordering::Relaxed);
         self.bytes = self.bytes.saturating_add(bytes);
-        before.saturating_add(bytes) <= max
+        before.saturating_add(bytes) <= self.bytes_max
+    }
+
+    /// Takes as many bytes more as make it so many.
+    pub(crate) fn grow_to(&mut self, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        more == 0 || self.grow(more)
+    }
+
+    /// Another share, of nothing yet, for what is held because of the same call.
+    pub(crate) fn beside(&self) -> Self {
+        Self { bytes: 0, bytes_max: self.bytes_max, total: self.total.clone() }
+    }
+}
+
+/// Of what is bounded where it comes from.
+impl Default for Held {
+    fn default() -> Self {
+        Self { bytes: 0, bytes_max: u64::MAX, total: Arc::default() }
     }
 }
 
@@ -108,7 +129,7 @@ pub(crate) async fn read(
         Carried::Caller(body) => body,
         Carried::Own(bytes) => return own(bytes, limits),
     };
-    let mut held = Held { bytes: 0, total: total.clone() };
+    let mut held = Held { bytes: 0, bytes_max: limits.held_bytes_max, total: total.clone() };
     let announced = body.size_hint().lower();
     refuse_too_large(announced, limits)?;
     if announced > limits.hold_bytes_max {
@@ -124,7 +145,7 @@ pub(crate) async fn read(
             Err(_elapsed) => return Err(InspectError::Timeout),
         };
         let Ok(data) = frame.into_data() else { continue };
-        let fits = held.grow(len_u64(data.len()), limits.held_bytes_max);
+        let fits = held.grow(len_u64(data.len()));
         if first.is_empty() && more.is_empty() {
             first = data;
         } else {

@@ -7,6 +7,7 @@
 
 mod draft;
 mod holder;
+mod partly;
 mod record;
 mod seat;
 
@@ -16,6 +17,7 @@ pub(crate) use self::{
 };
 
 use self::{
+    partly::Partly,
     record::{ledger_cost, ledger_outcome, log_disbelieved},
     seat::Left,
 };
@@ -105,6 +107,10 @@ struct Draft {
     passed_in: Option<Arc<AtomicU64>>,
     /// What became of its caller, if that is known elsewhere.
     left: Option<Arc<OnceLock<Left>>>,
+    /// More than one upstream call, or less, was needed for its items.
+    partly: Option<Box<Partly>>,
+    /// Some of its items came from the cache.
+    is_partial: bool,
 }
 
 /// What an answer cost and used: kept with the entry, told to followers.
@@ -141,11 +147,16 @@ impl From<Quality> for BillQuality {
 impl Meter {
     /// What `reading` costs: by the model that answered, else by the one that was asked.
     pub(crate) fn bill(&self, reading: Reading, call: &Call) -> Bill {
+        self.bill_of(reading, call, call.bytes_in())
+    }
+
+    /// The same, of a call of which only `bytes_in` were sent upstream.
+    pub(crate) fn bill_of(&self, reading: Reading, call: &Call, bytes_in: u64) -> Bill {
         let (asked, at_ms) = (call.model(), call.started_ms());
         if reading.disbelieved {
             log_disbelieved(call);
         }
-        let reading = reading.fill_gaps(call.bytes_in());
+        let reading = reading.fill_gaps(bytes_in);
         // Nearly always the name that was asked for, whose price was looked up then.
         let answered: Option<Arc<str>> = match (reading.model, asked) {
             (Some(name), Some(asked)) if *name == **asked => Some(asked.clone()),
@@ -189,6 +200,8 @@ impl Call {
             owes: false,
             passed_in: None,
             left: None,
+            partly: None,
+            is_partial: false,
         })))
     }
 
@@ -373,7 +386,7 @@ impl Call {
         draft.record.status = end.status;
         draft.record.bytes_out = end.bytes_out;
         draft.reason = end.reason;
-        draft.bill(end.bill, false);
+        draft.bill_with_parts(end.bill);
         draft.write();
     }
 

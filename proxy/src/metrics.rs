@@ -21,8 +21,8 @@ mod route;
 mod text;
 
 pub use labels::{
-    CacheOutcome, CostCategory, OwnOutcome, OwnPurpose, QueueOutcome, REASONS, SavedHow, TierLabel,
-    TokenKind, VoteOutcome,
+    CacheOutcome, CostCategory, ItemOutcome, OwnOutcome, OwnPurpose, QueueOutcome, REASONS,
+    SavedHow, TierLabel, TokenKind, VoteOutcome,
 };
 pub use model::{FOREIGN_MAX, MODELS_MAX, ModelMetrics, Naming, Spending};
 pub use rates::{HitRatio, Rates, RouteRates};
@@ -121,6 +121,7 @@ struct Families {
     rejected: IntCounterVec,
     dispatched: IntCounterVec,
     cache_requests: IntCounterVec,
+    cache_items: IntCounterVec,
     memory_lookup: Arc<Histogram>,
     redis_lookup: Arc<Histogram>,
     memcached_lookup: Arc<Histogram>,
@@ -393,6 +394,7 @@ impl Families {
             rejected: counter(&names::REJECTED)?,
             dispatched: counter(&names::DISPATCHED)?,
             cache_requests: counter(&names::CACHE_REQUESTS)?,
+            cache_items: counter(&names::CACHE_ITEMS)?,
             memory_lookup: lookup(TierLabel::Memory),
             redis_lookup: lookup(TierLabel::Redis),
             memcached_lookup: lookup(TierLabel::Memcached),

@@ -8,9 +8,11 @@
 
 mod decode;
 mod listened;
+mod made;
 mod replay;
 
-pub(crate) use self::{decode::Counter, listened::Listened, replay::Replay};
+use self::made::Inflow;
+pub(crate) use self::{decode::Counter, listened::Listened, made::Gathered, replay::Replay};
 
 use crate::{
     admission::Permit,
@@ -43,7 +45,7 @@ use tollgate_core::{
 
 /// An answer on its way from the upstream, with everything the call still owes.
 pub(crate) struct Answer {
-    incoming: Incoming,
+    incoming: Inflow,
     debts: Option<Debts>,
     status: u16,
     bytes_out: u64,
@@ -105,6 +107,8 @@ pub(crate) struct SharedHead {
     /// How much of it may be recorded for storing; `None`: it is not to be stored.
     pub(crate) recorded_bytes_max: Option<usize>,
     pub(crate) timing: Timing,
+    /// How many of a call's items came from the cache, and of how many.
+    pub(crate) partial: Option<(usize, usize)>,
 }
 
 impl Patience {
@@ -140,12 +144,19 @@ impl Debts {
 
 impl Answer {
     pub(crate) fn new(incoming: Incoming, status: u16, debts: Debts, patience: Patience) -> Self {
+        let incoming = Inflow::Upstream(incoming);
         Self { incoming, debts: Some(debts), status, bytes_out: 0, patience }
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, BodyError>> {
         loop {
-            let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
+            let incoming = match &mut self.incoming {
+                Inflow::Upstream(incoming) => incoming,
+                Inflow::Made(body, _) => {
+                    return Poll::Ready(Ok(body.take().map_or(Next::End, Next::Last)));
+                }
+            };
+            let frame = match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Pending => return self.patience.poll(cx).map(Err),
                 Poll::Ready(None) => return Poll::Ready(Ok(Next::End)),
                 Poll::Ready(Some(Err(error))) => {
@@ -163,14 +174,14 @@ impl Answer {
                     counter.push(&piece);
                 }
             }
-            let last = self.incoming.is_end_stream();
+            let last = incoming.is_end_stream();
             return Poll::Ready(Ok(if last { Next::Last(piece) } else { Next::Piece(piece) }));
         }
     }
 
     /// Pays what is owed, once. `recording`: the whole answer, if it was recorded.
     fn settle(&mut self, ended: Ended, recording: Option<Recording>) -> Settled {
-        let Some(debts) = self.debts.take() else { return Settled::default() };
+        let Some(debts) = self.debts.take() else { return self.incoming.settled() };
         let Debts { meter, call, lease, permit, counter, fill } = debts;
         let complete = ended == Ended::Complete;
         if complete {
@@ -220,6 +231,7 @@ impl Answer {
 
     /// An answer whose debts are paid elsewhere: the head of an upgraded connection.
     pub(crate) fn elsewhere(incoming: Incoming, status: u16, patience: Patience) -> Self {
+        let incoming = Inflow::Upstream(incoming);
         Self { incoming, debts: None, status, bytes_out: 0, patience }
     }
 

@@ -106,7 +106,8 @@ pub(crate) fn verdict(error: &ExchangeError) -> Verdict {
         E::Shed(Shed::Draining)                  => (UNAVAILABLE,        Proxy,      "draining",             SOON,    "this instance is going down; ask another"),
         E::Upstream(U::Unreachable { .. } | U::ConnectTimeout { .. })
                                                  => (BAD_GATEWAY,        Upstream,   "upstream_unreachable", Perhaps, "the upstream cannot be reached"),
-        E::Upstream(U::Reset { .. })             => (BAD_GATEWAY,        Upstream,   "upstream_reset",       Perhaps, "the upstream closed the connection before it answered"),
+        E::Upstream(U::Reset { .. } | U::Cut { .. })
+                                                 => (BAD_GATEWAY,        Upstream,   "upstream_reset",       Perhaps, "the upstream closed the connection before it answered"),
         E::Upstream(U::Protocol { .. } | U::Unasked { .. })
                                                  => (BAD_GATEWAY,        Upstream,   "upstream_protocol",    Perhaps, "the upstream's answer is not HTTP"),
         E::Upstream(U::FirstByteTimeout { .. } | U::Deadline { .. })
@@ -304,6 +305,13 @@ pub(crate) fn bypass_status(why: &'static str) -> HeaderValue {
         why => HeaderValue::from_str(&format!("tollgate; fwd=bypass; detail={why}"))
             .unwrap_or(HeaderValue::from_static("tollgate; fwd=bypass")),
     }
+}
+
+/// `tollgate; fwd=partial; detail="93/100"`: so many of the call's items were known (RFC 9211
+/// §2.2).
+pub(crate) fn partial_status((known, all): (usize, usize)) -> HeaderValue {
+    HeaderValue::from_str(&format!("tollgate; fwd=partial; detail=\"{known}/{all}\""))
+        .unwrap_or(HeaderValue::from_static("tollgate; fwd=partial"))
 }
 
 /// The status of an answer that the cache did not have. Not `stored`: that is only known

@@ -28,6 +28,7 @@ use tollgate_config as config;
 use tollgate_core::{
     class::ClassId,
     dialect::{Dialect, Operation},
+    items::Layout,
     scheduler::Classes,
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct Route {
     pub(crate) conditions: Conditions,
     pub(crate) freshness: Freshness,
     class_header: Option<HeaderName>,
+    /// Where a plain service has its items.
+    items: Option<Layout>,
 }
 
 /// What holds for a route's `mode: http`.
@@ -115,6 +118,7 @@ impl Route {
             plan(&config.cache, |used| used.ttl_written.filter(lesser).map_or(u64::MAX, millis));
         let http = HttpRules::new(&config.cache);
         let name = Arc::from(&*config.name);
+        let items = named_items(&config.cache.items);
         Self {
             config,
             name,
@@ -127,6 +131,18 @@ impl Route {
             freshness,
             classes,
             class_header,
+            items,
+        }
+    }
+
+    /// Where calls may have several items that are answered apart.
+    pub(crate) fn layouts(&self, operation: Operation) -> &[Layout] {
+        let own = Layout::of(operation);
+        match &self.config.cache.items {
+            config::Items::Off => &[],
+            config::Items::Embeddings if own.iter().any(Layout::is_ranked) => &[],
+            config::Items::Embeddings | config::Items::Auto => own,
+            config::Items::Named { .. } => self.items.as_slice(),
         }
     }
 
@@ -156,6 +172,15 @@ impl Route {
     pub(crate) fn dialect(&self, operation: Operation) -> Dialect {
         self.config.dialect.unwrap_or_else(|| operation.dialect())
     }
+}
+
+fn named_items(items: &config::Items) -> Option<Layout> {
+    let config::Items::Named { list, answers, index } = items else { return None };
+    let steps = |pointer: &str| -> Vec<String> {
+        let names = pointer.split('/').skip(1);
+        names.map(|name| name.replace("~1", "/").replace("~0", "~")).collect()
+    };
+    Some(Layout::named(steps(list), steps(answers), index.clone()))
 }
 
 impl HttpRules {

@@ -16,7 +16,7 @@
 //! | `POST /v1beta/models/{model}:generateContent`, `:streamGenerateContent` (`?alt=sse`) | Gemini, also under `/v1` |
 //! | `POST /v1beta/models/{model}:countTokens`, `:embedContent`, `:batchEmbedContents` | Gemini |
 //! | `POST /api/chat`, `/api/generate`, `/api/embed` | Ollama, in lines unless `stream` is false |
-//! | `POST /v2/chat`, `/v2/embed`, `/v2/rerank` | Cohere, chat whole or streamed |
+//! | `POST /v2/chat`, `/v2/embed`, `/v2/rerank` (and `/v1/rerank`) | Cohere, chat whole or streamed |
 //! | `POST /generate`, `/generate_stream`, `/` | TGI |
 //! | `GET /v1/models`, `/v1/models/{id}` | Anthropic's list where `anthropic-version` is sent, else OpenAI's |
 //! | `GET /static/{name}?status=…&bytes=…&{header}={value}…` | a page with the headers of the query; obeys `if-none-match` |

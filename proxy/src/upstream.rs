@@ -42,6 +42,8 @@ pub(crate) enum UpstreamError {
     ConnectTimeout { endpoint: Arc<str> },
     #[error("{endpoint} closed the connection before it answered")]
     Reset { endpoint: Arc<str>, source: Arc<hyper::Error> },
+    #[error("{endpoint} cut its answer")]
+    Cut { endpoint: Arc<str> },
     #[error("{endpoint} answered with something that is not HTTP/1.1")]
     Protocol { endpoint: Arc<str>, source: Arc<hyper::Error> },
     #[error("{endpoint} switched protocols without having been asked to")]

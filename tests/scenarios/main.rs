@@ -25,6 +25,7 @@ mod cache_flight;
 mod cache_forms;
 mod cache_http;
 mod cache_isolation;
+mod cache_items;
 mod cache_keys;
 mod cache_lease;
 mod cache_lease_cluster;

@@ -424,7 +424,7 @@ async fn the_metrics_agree_with_the_ledger() {
     for (place, kind) in tollgate_ledger::TOKEN_KINDS.iter().enumerate() {
         // What was used upstream: a hit used nothing.
         let used = counted(&|r| match r.record.outcome {
-            CacheOutcome::Miss | CacheOutcome::Bypass => {
+            CacheOutcome::Miss | CacheOutcome::Partial | CacheOutcome::Bypass => {
                 i128::from(r.record.tokens.as_array()[place])
             }
             CacheOutcome::Hit | CacheOutcome::Stale | CacheOutcome::Collapsed => 0,

@@ -1,7 +1,7 @@
 //! What a route's cache rule says about keys and times, and an upstream's about its model, written back.
 
 use crate::{
-    KeyPart, KeyPolicy, ModelVersion, Stale, Test, Trust, TtlRule, VoteOut, Wants, When,
+    Items, KeyPart, KeyPolicy, ModelVersion, Stale, Test, Trust, TtlRule, VoteOut, Wants, When,
     text::{show_duration, show_size},
 };
 use serde_json::{Map, Value, json};
@@ -25,6 +25,17 @@ pub(super) fn key(one: &KeyPolicy) -> Value {
         }
     }
     shown
+}
+
+pub(super) fn items(one: &Items) -> Value {
+    match one {
+        Items::Off => "off".into(),
+        Items::Embeddings => "embeddings".into(),
+        Items::Auto => "auto".into(),
+        Items::Named { list, answers, index } => {
+            json!({ "list": list, "answers": answers, "index": index })
+        }
+    }
 }
 
 pub(super) fn when(one: &When) -> Value {

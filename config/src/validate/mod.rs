@@ -8,6 +8,7 @@ mod edge;
 mod endpoint;
 mod freshness;
 mod http;
+mod items;
 mod key;
 mod redis;
 mod route;

@@ -1,6 +1,8 @@
 //! The routing table.
 
-use super::{endpoint::is_host, freshness, http, key, no_such, tag, upstream::is_on, vote, when};
+use super::{
+    endpoint::is_host, freshness, http, items, key, no_such, tag, upstream::is_on, vote, when,
+};
 use crate::{
     CacheMode, CachePolicy, Class, ClassRule, Match, PathRule, Route, Scope, Tier, TierUse, Trust,
     Upstream, UpstreamId, Writes,
@@ -76,6 +78,7 @@ fn route(review: &mut Review<'_>, path: &str, raw: RawRoute, known: &Known<'_>) 
         when::only_of_plain_calls(review, &cache_path, &route.cache);
     }
     when::idle(review, &cache_path, &route.cache, is_plain);
+    items::idle(review, &format!("{cache_path}.items"), &route.cache.items, is_plain);
     route
 }
 
@@ -208,6 +211,7 @@ fn of_content_only(review: &mut Review<'_>, path: &str, raw: &RawCachePolicy) {
         ("ttl_rules", raw.ttl_rules.is_some()),
         ("upstream_ttl", raw.upstream_ttl.is_some()),
         ("jitter_percent", raw.jitter_percent.is_some()),
+        ("items", raw.items.is_some()),
     ];
     for (key, _) in written.iter().filter(|(_, is_written)| *is_written) {
         review.report(
@@ -268,6 +272,7 @@ fn cache(
         },
         promotes: raw.promote.unwrap_or(true),
         scope,
+        items: items::items(review, &format!("{path}.items"), raw.items, &key),
         key,
         tags: tag::templates(review, &format!("{path}.tags"), &raw.tags.unwrap_or_default()),
         vote_out: raw.vote_out.map(|raw| vote::out(review, path, raw, (mode, scope))),

@@ -74,7 +74,7 @@ fn the_full_example_says_the_defaults_it_claims() {
 #[test]
 fn the_full_example_means_what_it_says() {
     let (config, _) = load(FULL, &full_table()).unwrap();
-    let [chat, _, rest] = config.routes.as_slice() else { unreachable!("three routes") };
+    let [chat, .., rest] = config.routes.as_slice() else { unreachable!("several routes") };
     assert_eq!(chat.matches.path, PathRule::Exact("/v1/chat/completions".into()));
     assert_eq!(config.upstream(chat.upstream).unwrap().name, "model");
     assert_eq!(chat.body_bytes_max, Some(8 << 20));

@@ -1,7 +1,7 @@
 //! What a cache rule may say about keys, conditions and times.
 
 use super::*;
-use tollgate_config::{CachePolicy, KeyPart, redacted};
+use tollgate_config::{CachePolicy, Items, KeyPart, redacted};
 
 fn file(rule: &str) -> String {
     SMALLEST.replace("upstream: model", &format!("upstream: model, cache: {rule}"))
@@ -133,6 +133,33 @@ fn mistakes_in_conditions_and_times_are_told_apart() {
     routes[0].cache.upstream_ttl: has no meaning in mode http, where the answer's headers decide
     routes[0].cache.jitter_percent: has no meaning in mode http, where the answer's headers decide
     "#);
+}
+
+#[test]
+fn whose_items_are_told_apart_means_what_it_says() {
+    let plain =
+        |rule: &str| file(rule).replace("upstream: model,", "upstream: model, dialect: http,");
+    let items = |items: &str| policy(&format!("{{ mode: content, items: {items} }}")).items;
+    assert_eq!(policy("{ mode: content }").items, Items::Embeddings);
+    assert_eq!((items("off"), items("false")), (Items::Off, Items::Off));
+    assert_eq!((items("embeddings"), items("auto")), (Items::Embeddings, Items::Auto));
+    for list in ["{ list: /a/b, answers: '', index: place }", "{ list: '', answers: /labels }"] {
+        let config = valid(&plain(&format!("{{ mode: content, items: {list} }}")));
+        assert!(matches!(config.routes[0].cache.items, Items::Named { .. }));
+        assert_eq!(valid(&redacted(&config).to_string()).routes, config.routes);
+    }
+    let said = |text: String| problems(&text).replace("routes[0].cache.", "");
+    let rule = "{ mode: content, key: { ignore: [/texts/*/id] }, items: { list: /texts, answers: 'a*', index: '' } }";
+    insta::assert_snapshot!(said(plain(rule)), @r#"
+    items.answers: must be a JSON pointer like /metadata/topic, of at most 32 steps, with ~ as ~0 and / in a name as ~1, without *, not "a*"
+    items.index: must be the name of a member
+    items.list: cannot be told apart by the key of this route: it names parts of the body, or ignores what is in the list
+    "#);
+    insta::assert_snapshot!(said(plain("{ mode: content, items: { list: /a } }")), @"items.answers: missing");
+    insta::assert_snapshot!(said(plain("{ mode: content, items: auto }")), @"items: has no meaning with dialect: http: name the list and its answers");
+    insta::assert_snapshot!(said(file("{ items: { list: /a, answers: /b } }")), @"items: needs dialect: http: where calls of a dialect have their lists is known");
+    insta::assert_snapshot!(said(file("{ items: true }")), @"items: must be off, embeddings, auto or a list and its answers, not true");
+    insta::assert_snapshot!(said(file("{ mode: http, items: auto }")), @"items: has no meaning in mode http, where the answer's headers decide");
 }
 
 #[test]

@@ -24,7 +24,7 @@ const RULE_CHECK_KEY: &[u8; 32] = b"tollgate rule check digest   v1 ";
 
 /// The body of a call, digested twice: the canonical form of a JSON body, or what a
 /// [`Share`](crate::share::Share) made of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BodyDigest {
     first: [u8; 32],
     second: [u8; 16],

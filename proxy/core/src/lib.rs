@@ -6,6 +6,7 @@
 pub mod class;
 pub mod dialect;
 pub mod form;
+pub mod items;
 pub mod money;
 pub mod price;
 pub mod scheduler;

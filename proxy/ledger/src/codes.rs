@@ -41,6 +41,8 @@ codes! {
         Miss = 3 "miss",
         /// The cache was not asked.
         Bypass = 4 "bypass",
+        /// Some of its items were answered from the cache, the rest by the upstream.
+        Partial = 5 "partial",
     }
 }
 
@@ -49,7 +51,7 @@ impl CacheOutcome {
     pub const fn is_hit(self) -> bool {
         match self {
             Self::Hit | Self::Stale | Self::Collapsed => true,
-            Self::Miss | Self::Bypass => false,
+            Self::Miss | Self::Bypass | Self::Partial => false,
         }
     }
 }

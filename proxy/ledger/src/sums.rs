@@ -204,8 +204,9 @@ pub(crate) mod tests {
     /// Records with few words and wide numbers.
     pub(crate) fn any_record() -> impl Strategy<Value = UsageRecord> {
         let wide = 0..(1u64 << 48);
+        let outcomes = 0..CacheOutcome::ALL.len();
         let codes =
-            (0..Reason::ALL.len(), 0..5usize, 0..3usize, 0..5usize, any::<bool>(), any::<bool>());
+            (0..Reason::ALL.len(), outcomes, 0..3usize, 0..5usize, any::<bool>(), any::<bool>());
         let numbers = (any::<[u32; 8]>(), any::<[i64; 5]>(), any::<i64>(), any::<u16>());
         let times = [wide.clone(), wide.clone(), wide.clone(), wide.clone(), wide.clone(), wide];
         let who = (any::<u128>(), 0..10_000_000i64, prop::array::uniform9(0..4u32));

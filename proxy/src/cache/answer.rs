@@ -21,19 +21,19 @@ use tollgate_core::{
 /// An entry that this caller may be given, in the form it wants.
 #[derive(Clone, Debug)]
 pub(crate) struct Hit {
-    entry: Arc<Entry>,
-    tier: TierName,
-    age_ms: u64,
+    pub(super) entry: Arc<Entry>,
+    pub(super) tier: TierName,
+    pub(super) age_ms: u64,
     /// Of its time; below 0 for one that is past it.
-    left_ms: i64,
-    how: How,
-    form: Served,
-    wanted: Framing,
-    hides_usage: bool,
+    pub(super) left_ms: i64,
+    pub(super) how: How,
+    pub(super) form: Served,
+    pub(super) wanted: Framing,
+    pub(super) hides_usage: bool,
 }
 
 #[derive(Clone, Debug)]
-enum Served {
+pub(super) enum Served {
     AsRecorded,
     /// A recorded stream, as the whole answer it amounts to.
     Whole(Bytes),

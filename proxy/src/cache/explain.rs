@@ -26,6 +26,9 @@ impl Question {
                 Mode::Content => {
                     let mut lines = self.route.conditions.explain(self.fitting);
                     lines.extend(self.route.freshness.explain());
+                    if !self.route.layouts(self.operation).is_empty() {
+                        lines.push("each item of its list by itself, if it has several".to_owned());
+                    }
                     lines
                 }
                 Mode::Http | Mode::Off => Vec::new(),

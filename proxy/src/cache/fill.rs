@@ -1,27 +1,27 @@
 //! Stores what an upstream answered, if it may be stored, under the key it belongs to.
 
+mod arrival;
+mod items;
+
+pub(crate) use self::{arrival::Arrival, items::Completed};
+
 use super::{
     Asked, Hit, Holds, Mode, Next, Question, Spare, encode_bill,
     http_mode::{self, Kept},
     version::{self, OfHead},
 };
-use crate::{
-    app::Parts,
-    exchange::framing_of,
-    listener::Own,
-    meter::{Bill, unix_ms},
-    route::Life,
-};
+use crate::{app::Parts, exchange::framing_of, listener::Own, meter::Bill, route::Life};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, header, response};
-use std::{pin::Pin, sync::Arc, time::Duration};
+use smallvec::smallvec;
+use std::{sync::Arc, time::Duration};
 use tollgate_cache::{
     entry::{Entry, FieldNames, Form, Hits, Rule, is_storable, storable_headers, subjects},
     flight::Recording,
     generations::{CheckedAt, Stamp, Target},
     key::{CacheKey, Check},
     shared::Lease,
-    tiers::{Arriving, Stored},
+    tiers::Stored,
 };
 use tollgate_core::dialect::Framing;
 
@@ -38,13 +38,6 @@ pub(crate) struct Fill {
     lease: Option<Arc<Lease>>,
     /// The call of our own that asks, and wants to know whether the answer was kept.
     own: Option<Arc<Own>>,
-}
-
-/// An answer on its way to tiers that its callers wait for.
-#[derive(Clone, Debug)]
-pub(crate) struct Arrival {
-    arriving: Arriving,
-    timeout: Duration,
 }
 
 /// What the answer's head decided.
@@ -248,11 +241,11 @@ impl Fill {
 
     /// How many bytes of the answer are worth recording for it.
     pub(crate) fn recorded_bytes_max(&self) -> usize {
-        self.parts.cache.entry_bytes_max.min(match self.question.mode {
-            // Its version is at its end, however long it is.
-            Mode::Content if self.question.route.destination.version_body.is_none() => {
-                self.question.route.conditions.body_bytes_max()
-            }
+        let question = &self.question;
+        // Its version is at its end, however long it is; of items, each is as long as it is.
+        let is_read = question.route.destination.version_body.is_some() || question.items.is_some();
+        self.parts.cache.entry_bytes_max.min(match question.mode {
+            Mode::Content if !is_read => question.route.conditions.body_bytes_max(),
             Mode::Content | Mode::Http | Mode::Off => usize::MAX,
         })
     }
@@ -264,7 +257,7 @@ impl Fill {
         bill: &Bill,
         took: Duration,
     ) -> Option<Arrival> {
-        let Self { parts, question, stamp, under, lease, own } = self;
+        let Self { parts, mut question, stamp, under, lease, own } = self;
         if let Some(lease) = &lease {
             // Unless Redis takes it.
             lease.unshared();
@@ -272,53 +265,40 @@ impl Fill {
         let mut under = *under?;
         let body = recording.body.freeze();
         under.learn_version(&parts, &question, &body)?;
-        let frame_ends = match under.form {
-            Form::Whole => Box::default(),
-            Form::Stream => recording.ends.into(),
-        };
-        let (ttl_ms, rule) = match under.life {
-            None => (under.ttl_ms, under.rule),
-            Some(_) if body.is_empty() && under.status == StatusCode::OK.as_u16() => return None,
-            Some(life) => {
-                let (conditions, answer) = (&question.route.conditions, (under.form, &*body));
-                let fresh_ms = conditions.of_body(life, question.operation, answer, &under.key)?;
-                question.route.freshness.of_entry(fresh_ms)
-            }
-        };
-        let now_ms = u64::try_from(unix_ms()).unwrap_or(0);
-        let tenant = question.tenant.as_str();
-        let route = &question.route;
-        let plan = match question.mode {
-            Mode::Http => &route.http.plan,
-            Mode::Content | Mode::Off => &route.plan,
-        };
-        let mut tags = question.tags;
-        tags.extend(under.tags);
-        let about = if question.mode == Mode::Http { question.key } else { under.key };
+        // Of items, each has its own times.
+        let times = under.times(&question, &body);
+        if times.is_none() && question.items.is_none() {
+            return None;
+        }
+        let (key, life, lists, has_times) =
+            (under.key, under.life, under.lists.take(), times.is_some());
+        let now_ms = super::now_ms();
+        let worth = worth(bill, took);
         let entry = Entry {
-            status: under.status,
-            headers: under.headers,
-            body,
-            frame_ends,
-            form: under.form,
-            check: under.check,
-            stored_at_ms: under.made_at_ms.unwrap_or(now_ms),
-            ttl_ms,
-            rule,
-            model: (&*question.model).into(),
-            model_version: (&*under.version).into(),
-            tenant: tenant.into(),
-            route: (&*route.name).into(),
-            subjects: subjects(about, &route.name, &question.model, tenant, &tags),
-            tags,
+            frame_ends: under.frame_ends(recording.ends),
             note: encode_bill(bill),
-            worth: worth(bill, took),
+            worth,
             stamp,
-            checked: CheckedAt::default(),
-            hits: Hits::default(),
+            ..under.entry(&mut question, body, times.unwrap_or((0, Rule::Ttl)), now_ms)
         };
         let tiers = &parts.cache.tiers;
-        if let Some(lists) = under.lists {
+        if let Some(items) = question.items.take() {
+            let keeping =
+                items::Keeping { parts: &parts, question: &question, life, lease: &lease };
+            match keeping.keep(&items, &entry, bill) {
+                Ok(stored) => {
+                    own.filter(|_| stored.is_kept).inspect(|own| own.keep());
+                    return stored.arrival;
+                }
+                Err(items::NotApart { is_whole }) if is_whole && has_times => {}
+                Err(items::NotApart { .. }) => return None,
+            }
+        }
+        let plan = match question.mode {
+            Mode::Http => &question.route.http.plan,
+            Mode::Content | Mode::Off => &question.route.plan,
+        };
+        if let Some(lists) = lists {
             // First, so that whoever finds the list may look for the answer.
             let list = Entry {
                 headers: Vec::new(),
@@ -332,16 +312,75 @@ impl Fill {
             let _kept = tiers.store(question.key, Arc::new(list), plan, now_ms);
         }
         let entry = Arc::new(entry);
-        let stored = tiers.store_leased(under.key, entry, plan, now_ms, lease.as_ref());
+        let stored = tiers.store_leased(key, entry, plan, now_ms, lease.as_ref());
         own.filter(|_| stored.is_kept()).inspect(|own| own.keep());
         match stored {
-            Stored::Arriving(arriving) => Some(Arrival { arriving, timeout: tiers.timeout(plan) }),
+            Stored::Arriving(arriving) => {
+                Some(Arrival::of(smallvec![arriving], tiers.timeout(plan)))
+            }
             Stored::Kept | Stored::Not => None,
         }
     }
 }
 
 impl Under {
+    /// For how long the answer may be of use, and what decides about it until then; `None`: it is
+    /// not to be kept.
+    fn times(&mut self, question: &Question, body: &[u8]) -> Option<(u64, Rule)> {
+        let Some(life) = self.life else {
+            return Some((self.ttl_ms, std::mem::replace(&mut self.rule, Rule::Ttl)));
+        };
+        if body.is_empty() && self.status == StatusCode::OK.as_u16() {
+            return None;
+        }
+        let (conditions, answer) = (&question.route.conditions, (self.form, body));
+        let fresh_ms = conditions.of_body(life, question.operation, answer, &self.key)?;
+        Some(question.route.freshness.of_entry(fresh_ms))
+    }
+
+    fn frame_ends(&self, ends: Vec<u32>) -> Box<[u32]> {
+        match self.form {
+            Form::Whole => Box::default(),
+            Form::Stream => ends.into(),
+        }
+    }
+
+    /// The answer as it is kept, without what it cost.
+    fn entry(
+        self,
+        question: &mut Question,
+        body: Bytes,
+        (ttl_ms, rule): (u64, Rule),
+        now_ms: u64,
+    ) -> Entry {
+        let mut tags = std::mem::take(&mut question.tags);
+        tags.extend(self.tags);
+        let about = if question.mode == Mode::Http { question.key } else { self.key };
+        let (tenant, route) = (question.tenant.as_str(), &*question.route.name);
+        Entry {
+            status: self.status,
+            headers: self.headers,
+            body,
+            frame_ends: Box::default(),
+            form: self.form,
+            check: self.check,
+            stored_at_ms: self.made_at_ms.unwrap_or(now_ms),
+            ttl_ms,
+            rule,
+            model: (&*question.model).into(),
+            model_version: (&*self.version).into(),
+            tenant: tenant.into(),
+            route: route.into(),
+            subjects: subjects(about, route, &question.model, tenant, &tags),
+            tags,
+            note: Bytes::new(),
+            worth: 0,
+            stamp: Stamp::default(),
+            checked: CheckedAt::default(),
+            hits: Hits::default(),
+        }
+    }
+
     /// The version that the whole answer turned out to be of; `None` if it is not to be kept.
     fn learn_version(&mut self, parts: &Parts, question: &Question, body: &Bytes) -> Option<()> {
         if self.version_later {
@@ -351,13 +390,6 @@ impl Under {
             version::still(parts, question)?;
         }
         Some(())
-    }
-}
-
-impl Arrival {
-    /// Until it has come everywhere, and no longer than the slowest tier may take.
-    pub(crate) fn wait(self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        self.arriving.wait(self.timeout)
     }
 }
 

@@ -12,6 +12,7 @@ use tollgate_cache::{key::BodyDigest, memo::RawDigest, share::NoShare};
 use tollgate_core::{
     dialect::{Framing, Operation},
     form::{self, RequestFacts},
+    items::bare_as_list,
 };
 
 /// What a body was found to ask.
@@ -157,6 +158,7 @@ impl Asked<'_> {
         let own = [u8::from(is_stream), u8::from(facts.include_usage)];
         let own = if operation.has_converter() { &[][..] } else { &own };
         let omit = rule.without(operation.form_members());
+        let bytes = &*bare_as_list(operation, bytes);
         let digest = rule.share.of_json(bytes, &omit, own);
         address.read(digest.map_err(NoShare::reason), &facts).held_against(self, &facts)
     }

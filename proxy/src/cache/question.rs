@@ -1,7 +1,7 @@
 //! What makes a key: borrowed from the call while it is looked up, owned once it is a
 //! miss, because only the answer says which version of the model it is of.
 
-use super::{Ask, Mode, bound::Binds, held::Held, http_mode::Asked, now_ms, tags};
+use super::{Ask, Mode, bound::Binds, held::Held, http_mode::Asked, items::Items, now_ms, tags};
 use crate::{
     app::Parts,
     identity::{Caller, Tenant},
@@ -49,6 +49,8 @@ pub(crate) struct Question {
     pub(super) held: Option<Arc<Held>>,
     /// Its answer is for nobody but the cache.
     pub(super) renews: bool,
+    /// Where it asks about several things that are answered apart.
+    pub(super) items: Option<Box<Items>>,
 }
 
 #[derive(Debug)]
@@ -151,6 +153,7 @@ impl Asking<'_> {
             http: None,
             held: None,
             renews: false,
+            items: None,
         })
     }
 }
@@ -209,6 +212,11 @@ impl Question {
     /// The key under another version than was looked for.
     pub(super) fn key_of(&self, version: &str) -> (CacheKey, Check) {
         self.with_parts(version, None, |parts| parts.key())
+    }
+
+    /// The key of a call about one of its items alone.
+    pub(super) fn item_key(&self, digest: &BodyDigest, version: &str) -> (CacheKey, Check) {
+        self.with_parts(version, None, |parts| KeyParts { body: digest, ..*parts }.key())
     }
 
     /// What the key is made of; `host` where the URL is the question.

@@ -433,5 +433,6 @@ fn shared_head(
         recorded_bytes_max: fill.map(Fill::recorded_bytes_max),
         headers,
         timing,
+        partial: None,
     }
 }

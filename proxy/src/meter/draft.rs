@@ -29,7 +29,7 @@ impl Draft {
         let usage = self.asked_for();
         let cost = self.price.as_ref().map(|price| price.cost(&usage));
         let (quality, model) = (BillQuality::Estimated, self.model.clone());
-        self.bill(&Bill { usage, quality, cost, model }, false);
+        self.bill_with_parts(&Bill { usage, quality, cost, model });
     }
 
     /// Who was cut by the drain did not leave.
@@ -95,9 +95,15 @@ impl Draft {
             cost: if spared { Cost::default() } else { cost },
             compute: PicoUsd::ZERO,
             saved: (spared && !self.record.own).then(|| (how, cost.total())),
-            unpriced: self.record.unpriced,
+            // What a partial answer spared is counted after what it spent.
+            unpriced: self.record.unpriced && !self.is_partial,
             estimated: bill.quality == BillQuality::Estimated,
         });
+    }
+
+    /// Of a call that has been billed.
+    pub(super) fn count_spared(&self, bill: &Bill) {
+        self.count(bill, true);
     }
 
     fn naming(&self, model: &str) -> Naming {
@@ -117,6 +123,8 @@ impl Draft {
         self.blame();
         if self.owes {
             self.estimate();
+        } else {
+            self.bill_in_vain();
         }
         self.record.bytes_in = self.bytes_in();
         let now = Instant::now();
@@ -135,7 +143,10 @@ impl Draft {
         record.times.queue_us = waited.map_or(0, us);
         record.times.upstream_us = upstream.map_or(0, us);
         record.times.first_byte_us = first_byte.map_or(0, us);
-        record.outcome = ledger_outcome(self.cache);
+        record.outcome = match self.is_partial {
+            true => ledger::CacheOutcome::Partial,
+            false => ledger_outcome(self.cache),
+        };
         record.tier = match self.tier {
             TierLabel::None => CacheTier::None,
             TierLabel::Memory => CacheTier::Memory,

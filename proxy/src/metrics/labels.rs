@@ -84,6 +84,19 @@ closed! {
 }
 
 closed! {
+    /// How an item of a call with many was answered.
+    ItemOutcome {
+        /// From the cache, or by the same item of its own call.
+        Hit = "hit",
+        /// By the upstream.
+        Miss = "miss",
+        /// By the upstream, which was asked for the whole call after its answers to the items that
+        /// were missing did not fit those that were there.
+        Unfit = "unfit",
+    }
+}
+
+closed! {
     /// How a call's wait in the queue ended.
     QueueOutcome {
         Served = "served",

@@ -80,6 +80,8 @@ families! {
     // Cache.
     CACHE_REQUESTS = Counter, "tollgate_cache_requests_total", ["route", "tier", "outcome"],
         "Calls by how the cache answered them; each call counts in exactly one series.";
+    CACHE_ITEMS = Counter, "tollgate_cache_items_total", ["route", "outcome"],
+        "Items of calls that ask about several, by how each was answered; unfit = asked again with the whole call.";
     CACHE_LOOKUPS = Counter, "tollgate_cache_lookups_total", ["tier", "outcome"],
         "Look-ups in each tier.";
     CACHE_LEASES = Counter, "tollgate_cache_leases_total", ["outcome"],

@@ -5,8 +5,8 @@ use super::histogram::Histogram;
 use super::{
     Families, MetricsError,
     labels::{
-        CODE_PLACES, CacheOutcome, QueueOutcome, REASONS, TierLabel, code_label, code_place,
-        reason_place,
+        CODE_PLACES, CacheOutcome, ItemOutcome, QueueOutcome, REASONS, TierLabel, code_label,
+        code_place, reason_place,
     },
     model::{ModelMetrics, Models, Naming, RouteModels},
     rates::Traffic,
@@ -57,6 +57,8 @@ pub struct RouteMetrics {
     upstream: Arc<Histogram>,
     first_byte: Arc<Histogram>,
     cache: LazyCounters,
+    /// In the order of [`ItemOutcome::ALL`].
+    items: Box<[IntCounter]>,
     /// The windows this route's calls count in: everybody's, its own, and those of aliases.
     windows: Vec<Arc<Window>>,
     traffic: Arc<Traffic>,
@@ -104,7 +106,11 @@ impl RouteMetrics {
                 ])?;
             }
         }
+        let items = ItemOutcome::ALL.iter().map(|outcome| {
+            families.cache_items.get_metric_with_label_values(&[route, outcome.label()])
+        });
         Ok(Self {
+            items: items.collect::<Result<_, _>>()?,
             route: route.to_owned(),
             start: parts.start,
             classes,
@@ -143,6 +149,13 @@ impl RouteMetrics {
         let now_ms = ms_since(self.start, call.at);
         self.traffic.count(now_ms, call.tier, call.cache);
         self.scale(now_ms, call);
+    }
+
+    /// Items of a call that asked about several.
+    pub fn items(&self, outcome: ItemOutcome, count: usize) {
+        if let Some(counter) = self.items.get(outcome.place()) {
+            counter.inc_by(u64::try_from(count).unwrap_or(0));
+        }
     }
 
     /// The handles of `model` on this route. `naming`, asked for a name that is new, says

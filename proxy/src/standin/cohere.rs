@@ -131,11 +131,23 @@ pub(super) fn embeddings(question: &Question, id: &str) -> Piece {
     Piece { billed: tokens, told: tokens, ..Piece::new(body) }
 }
 
-/// Every document, in the order in which they came. It is billed by searches.
+/// The documents by their scores, each of which comes from it and the query alone. It is billed by
+/// searches.
 pub(super) fn rerank(question: &Question, id: &str) -> Piece {
     let documents = question.inputs.len();
-    let results: Vec<String> = (0..documents)
-        .map(|index| format!(r#"{{"index":{index},"relevance_score":0.5}}"#))
+    let score = |document: &blake3::Hash| {
+        let both = blake3::Hasher::new()
+            .update(question.query.as_bytes())
+            .update(document.as_bytes())
+            .finalize();
+        u16::from_le_bytes(both.as_bytes().first_chunk().copied().unwrap_or_default())
+    };
+    let mut ranked: Vec<(usize, u16)> = question.inputs.iter().map(score).enumerate().collect();
+    ranked.sort_by_key(|(index, score)| (std::cmp::Reverse(*score), *index));
+    let results: Vec<String> = ranked
+        .iter()
+        .take(question.top_n)
+        .map(|(index, score)| format!(r#"{{"index":{index},"relevance_score":0.{score:05}}}"#))
         .collect();
     let searches = documents.div_ceil(SEARCH_DOCUMENTS).max(1);
     Piece::new(format!(

@@ -74,7 +74,7 @@ impl Api {
             "/api/embed" => Self::OllamaEmbed,
             "/v2/chat" => Self::CohereChat,
             "/v2/embed" => Self::CohereEmbed,
-            "/v2/rerank" => Self::CohereRerank,
+            "/v1/rerank" | "/v2/rerank" => Self::CohereRerank,
             "/generate" => Self::TgiGenerate,
             "/generate_stream" => Self::TgiStream,
             "/" => Self::TgiRoot,
@@ -186,6 +186,10 @@ pub(super) struct Question {
     pub(super) inputs: Vec<blake3::Hash>,
     pub(super) base64: bool,
     pub(super) dimensions: usize,
+    /// What documents are held against.
+    pub(super) query: blake3::Hash,
+    /// How many of the documents are wanted.
+    pub(super) top_n: usize,
 }
 
 /// Why a request is no question.
@@ -236,7 +240,12 @@ impl Question {
         for name in ["system", "systemInstruction", "instructions", "query", api.subject()] {
             bytes += absorb(body.get(name).unwrap_or(&Value::Null), &mut asked);
         }
+        let mut query = blake3::Hasher::new();
+        absorb(body.get("query").unwrap_or(&Value::Null), &mut query);
+        let top_n = number("top_n").and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
         Ok(Self {
+            query: query.finalize(),
+            top_n,
             api,
             model,
             stream: shape != Shape::Whole,
