@@ -99,6 +99,23 @@ pub struct Stale {
     pub degrade: Duration,
 }
 
+/// What is done by itself for what is kept by content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Upkeep {
+    pub hot: Option<Hot>,
+}
+
+/// What is asked for often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hot {
+    /// Never 0: from how many hits in one instance's memory an answer is hot.
+    pub hits: u32,
+    /// Never longer than the policy's ttl. Zero only where `refresh_ahead_ppm` is not.
+    pub extend: Duration,
+    /// In the last millionths of its time it is renewed beside a hit; below 1,000,000.
+    pub refresh_ahead_ppm: u32,
+}
+
 /// All of it must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TtlRule {

@@ -14,7 +14,6 @@ const KEYS: &[(&str, &[&str])] = &[
     ("upstreams.*.balance", &["hash"]),
     ("upstreams.*.concurrency", &["adaptive"]),
     ("identity.tenant", &["jwt", "mtls"]),
-    ("routes[].cache", &["hot"]),
     ("cache.warm", &["restore_hot"]),
 ];
 

@@ -23,6 +23,7 @@ mod problem;
 mod yaml;
 mod raw_upstream;
 mod raw_cache;
+mod raw_upkeep;
 mod raw_route;
 mod raw_warm;
 mod purge;
@@ -41,8 +42,8 @@ mod reload;
 mod redact;
 
 pub use cache_policy::{
-    Items, KeyPart, KeyPolicy, KeyVersion, Lifetime, Stale, TTL_RULES_MAX, Test, TtlRule, Wants,
-    When,
+    Hot, Items, KeyPart, KeyPolicy, KeyVersion, Lifetime, Stale, TTL_RULES_MAX, Test, TtlRule,
+    Upkeep, Wants, When,
 };
 pub use environment::{Environment, ProcessEnvironment, memory_limit};
 pub use load::{assert_never_panics, load, schema, text_from};
@@ -55,7 +56,7 @@ pub use route::{
     Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, Trust, VoteOut, Writes,
 };
 pub use secret::{EncryptionKey, RedisUrl, Secret, SecretSource};
-pub use text::show_duration;
+pub use text::{show_duration, show_ppm};
 pub use upstream::{
     Balance, Certificate, Endpoint, HostHeader, InjectUsage, ModelVersion, Scheme, Timeouts,
     Upstream, UpstreamId, UpstreamTls, VersionList, VersionPoll,

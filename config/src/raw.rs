@@ -450,6 +450,7 @@ pub(crate) enum RawResourceKind {
 
 pub(crate) use crate::raw_cache::*;
 pub(crate) use crate::raw_route::*;
+pub(crate) use crate::raw_upkeep::*;
 pub(crate) use crate::raw_upstream::*;
 pub(crate) use crate::raw_warm::*;
 use crate::text::{DurationText, SizeText};

@@ -1,7 +1,7 @@
 //! The shape of `routes`; see `raw`.
 
 use crate::{
-    raw::{RawKey, RawTtlRule, RawVoteOut, RawWhen},
+    raw::{RawHot, RawKey, RawTtlRule, RawVoteOut, RawWhen},
     text::{DurationText, SizeText},
 };
 use schemars::JsonSchema;
@@ -135,6 +135,7 @@ pub(crate) struct RawCachePolicy {
     /// Absent: nobody may.
     pub(crate) vote_out: Option<RawVoteOut>,
     pub(crate) stale: Option<RawStale>,
+    pub(crate) hot: Option<RawHot>,
     /// Of RFC 9111 §4.2.2: how long an answer is good that only says when it was last changed.
     /// off (or false): not at all. Default: 10 percent of the time since then.
     pub(crate) heuristic: Option<RawHeuristicRule>,

@@ -4,6 +4,7 @@
 //! written out: an operator can see what a short file means and begin a longer one with it.
 
 mod rules;
+mod upkeep;
 mod warm;
 
 use crate::{
@@ -377,7 +378,7 @@ fn cache(one: &CachePolicy) -> Value {
         "only": http.query.only,
     });
     let set_cookie = http.set_cookie.name();
-    match one.mode {
+    let shown = match one.mode {
         CacheMode::Off => "off".into(),
         // Freshness and scope are in the answer's headers.
         CacheMode::Http => json!({
@@ -428,7 +429,8 @@ fn cache(one: &CachePolicy) -> Value {
             "set_cookie": set_cookie,
             "query": query,
         }),
-    }
+    };
+    upkeep::with(shown, &one.upkeep)
 }
 
 fn heuristic(http: &HttpPolicy) -> Value {

@@ -11,7 +11,7 @@ use crate::{
     problem::{PROBLEMS_MAX, Problem, quoted},
     raw::RawSecret,
     shape::SECRET_IS,
-    text::{self, DURATION_IS, DurationText, SIZE_IS, SizeText},
+    text::{self, DURATION_IS, DurationText, PERCENT_IS, PercentText, SIZE_IS, SizeText},
 };
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -106,6 +106,26 @@ impl Review<'_> {
             Some(bytes) if range.contains(&bytes) => return bytes,
             Some(_) => {
                 let (min, max) = (text::show_size(*range.start()), text::show_size(*range.end()));
+                self.report(path, format!("must be {min} to {max}, not {written}"));
+            }
+        }
+        default
+    }
+
+    /// In millionths.
+    pub(crate) fn ppm_within(
+        &mut self,
+        path: String,
+        raw: Option<&PercentText>,
+        default: u32,
+        range: RangeInclusive<u32>,
+    ) -> u32 {
+        let Some(PercentText(written)) = raw else { return default };
+        match text::ppm(written) {
+            None => self.report(path, format!("must be {PERCENT_IS}, not {}", quoted(written))),
+            Some(ppm) if range.contains(&ppm) => return ppm,
+            Some(_) => {
+                let (min, max) = (text::show_ppm(*range.start()), text::show_ppm(*range.end()));
                 self.report(path, format!("must be {min} to {max}, not {written}"));
             }
         }

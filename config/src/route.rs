@@ -7,7 +7,7 @@
 //! validation refuses it.
 
 use crate::{
-    cache_policy::{Items, KeyPolicy, Lifetime, Stale, When},
+    cache_policy::{Items, KeyPolicy, Lifetime, Stale, Upkeep, When},
     defaults,
     upstream::UpstreamId,
 };
@@ -79,6 +79,8 @@ pub struct CachePolicy {
     pub ttl: Duration,
     pub lifetime: Lifetime,
     pub stale: Stale,
+    /// In content mode.
+    pub upkeep: Upkeep,
     pub when: When,
     /// In the order in which they are asked; never empty unless `mode` is off; none twice.
     pub tiers: Vec<TierUse>,

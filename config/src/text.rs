@@ -22,12 +22,19 @@ pub(crate) struct SizeText(pub(crate) String);
 #[serde(transparent)]
 pub(crate) struct RateText(pub(crate) String);
 
+/// A part of something, not yet parsed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct PercentText(pub(crate) String);
+
 /// What `DurationText` should have been, for messages and for the schema.
 pub(crate) const DURATION_IS: &str = "a duration like 10ms, 5s, 2m, 1h or 7d";
 /// What `SizeText` should have been.
 pub(crate) const SIZE_IS: &str = "a size like 64KiB or 32MiB";
 /// What `RateText` should have been.
 pub(crate) const RATE_IS: &str = "a rate like 5/s, 100/m or 20/h";
+/// What `PercentText` should have been.
+pub(crate) const PERCENT_IS: &str = "a part like 10% or 0.5%, with at most 4 decimal places";
 const MONEY_IS: &str = "an amount like \"2.50\" with at most 12 decimal places";
 
 const DURATION_UNITS_MS: [(&str, u64); 5] =
@@ -35,6 +42,9 @@ const DURATION_UNITS_MS: [(&str, u64); 5] =
 const SIZE_UNITS: [(&str, u64); 5] =
     [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("B", 1)];
 const RATE_UNITS: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 3_600)];
+/// One percent in millionths, and its decimal places.
+const PPM_PER_PERCENT: u32 = 10_000;
+const PERCENT_PLACES: usize = 4;
 /// One US dollar in pico-USD, and its decimal places.
 const PICO_PER_USD: i128 = 1_000_000_000_000;
 const PICO_PLACES: usize = 12;
@@ -68,6 +78,26 @@ pub(crate) fn show_rate(interval: Duration) -> String {
     });
     let mut same = rates.filter(|(_, unit, count)| unit.checked_div(*count) == Some(interval));
     same.next().map(|(name, _, count)| format!("{count}/{name}")).unwrap_or_default()
+}
+
+/// Exactly; in millionths of the whole.
+pub(crate) fn ppm(text: &str) -> Option<u32> {
+    let number = text.strip_suffix('%')?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    if !is_number(whole) || !is_number(fraction) || fraction.len() > PERCENT_PLACES {
+        return None;
+    }
+    let padded = format!("{fraction:0<PERCENT_PLACES$}");
+    let fraction: u32 = padded.parse().ok()?;
+    whole.parse::<u32>().ok()?.checked_mul(PPM_PER_PERCENT)?.checked_add(fraction)
+}
+
+/// The shortest text that reads back as the same part.
+pub fn show_ppm(ppm: u32) -> String {
+    let (whole, fraction) = (ppm / PPM_PER_PERCENT, ppm % PPM_PER_PERCENT);
+    let digits = format!("{fraction:0PERCENT_PLACES$}");
+    let digits = digits.trim_end_matches('0');
+    if digits.is_empty() { format!("{whole}%") } else { format!("{whole}.{digits}%") }
 }
 
 /// Exactly; in pico-USD.
@@ -146,6 +176,24 @@ impl JsonSchema for RateText {
     }
 }
 
+impl JsonSchema for PercentText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Percent".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "title": PERCENT_IS,
+            "pattern": "^[0-9]+(\\.[0-9]{1,4})?%$",
+        })
+    }
+}
+
 impl JsonSchema for DurationText {
     fn inline_schema() -> bool {
         true
@@ -212,6 +260,16 @@ mod tests {
     }
 
     #[test]
+    fn a_part_is_exact_to_the_millionth() {
+        assert_eq!(ppm("10%"), Some(100_000));
+        assert_eq!(ppm("0.5%"), Some(5_000));
+        assert_eq!(ppm("0.0001%"), Some(1));
+        for wrong in ["", "%", "10", ".5%", "1.%", "-1%", "1e1%", "0.00001%", "99999999999%"] {
+            assert_eq!(ppm(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn money_is_exact_to_the_pico_dollar() {
         assert_eq!(usd("2.50"), Ok(2_500_000_000_000));
         assert_eq!(usd("0.000000000001"), Ok(1));
@@ -223,7 +281,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_back(n in any::<u64>(), ms in 0..u64::MAX, pico in 0..i128::from(u64::MAX)) {
+        fn what_is_shown_reads_back(
+            n in any::<u64>(), ms in 0..u64::MAX, pico in 0..i128::from(u64::MAX), part in any::<u32>(),
+        ) {
+            prop_assert_eq!(ppm(&show_ppm(part)), Some(part));
             prop_assert_eq!(size(&show_size(n)), Some(n));
             let length = Duration::from_millis(ms);
             prop_assert_eq!(duration(&show_duration(length)), Some(length));

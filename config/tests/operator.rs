@@ -28,6 +28,8 @@ mod refused;
 mod schema;
 #[path = "operator/secrets.rs"]
 mod secrets;
+#[path = "operator/upkeep.rs"]
+mod upkeep;
 #[path = "operator/warned.rs"]
 mod warned;
 

@@ -8,6 +8,7 @@ mod answer;
 mod bound;
 mod explain;
 mod fill;
+mod heat;
 mod held;
 mod http_mode;
 mod items;
@@ -188,7 +189,7 @@ pub(crate) fn ask(
 
 /// Asks the tiers.
 pub(crate) async fn consult(
-    parts: &Parts,
+    parts: &Arc<Parts>,
     route: &Arc<Route>,
     ask: &Ask,
     head: &request::Parts,
@@ -209,7 +210,7 @@ pub(crate) async fn consult(
 }
 
 async fn content(
-    parts: &Parts,
+    parts: &Arc<Parts>,
     route: &Arc<Route>,
     ask: &Ask,
     head: &request::Parts,
@@ -257,10 +258,14 @@ async fn content(
     let mut held = None;
     if version.is_some() && !wish.no_cache {
         match look_up(parts, looking(route, ask, &wish), &route.plan, &key, &check).await {
-            Use::Given(hit) => return Consulted::Hit(hit),
+            Use::Given(hit) => {
+                heat::given(parts, route, &key, &hit);
+                return Consulted::Hit(hit);
+            }
             Use::Renewed(hit) => {
+                heat::given(parts, route, &key, &hit);
                 let mut question = asking.question(key, check, version, caller);
-                question.renews = true;
+                (question.renews, question.after_ms) = (true, hit.fresh_since_ms());
                 return Consulted::Renewed(Box::new(Instead::Hit(hit)), question);
             }
             Use::Held(found) => held = Some(found),
@@ -283,7 +288,7 @@ async fn content(
 
 fn looking<'a>(route: &'a Route, ask: &Ask, wish: &'a RequestControl) -> Looking<'a> {
     let (freshness, wanted) = (&route.freshness, Wanted::of(ask));
-    Looking { freshness, wanted, wish, only_new: false, now_ms: now_ms() }
+    Looking { freshness, wanted, wish, only_new: false, after_ms: None, now_ms: now_ms() }
 }
 
 /// The query as a key has it. A credential in it is left out where it is what the tenant was made
@@ -401,7 +406,8 @@ pub(crate) async fn look_again(
     }
     let Fetch { parts, route, ask, head, .. } = fetch;
     let wish = wishes(&head.headers);
-    let looking = Looking { only_new: true, ..looking(route, ask, &wish) };
+    let after_ms = question.after_ms;
+    let looking = Looking { only_new: true, after_ms, ..looking(route, ask, &wish) };
     let found = look_up(parts, looking, &route.plan, &question.key, &question.check).await;
     let hit = match found.given() {
         None if question.items.is_some() => {

@@ -123,7 +123,7 @@ pub(crate) fn arrive(
 
 /// And what the cache and the price book say.
 pub(crate) async fn walk(
-    parts: &Parts,
+    parts: &Arc<Parts>,
     snapshot: &Arc<Snapshot>,
     head: request_head::Parts,
     body: Bytes,
@@ -142,7 +142,7 @@ pub(crate) async fn walk(
 }
 
 async fn consult(
-    parts: &Parts,
+    parts: &Arc<Parts>,
     route: &Arc<Route>,
     ask: &Ask,
     head: &mut request_head::Parts,

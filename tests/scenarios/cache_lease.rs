@@ -69,11 +69,13 @@ impl Fleet {
 
     /// Waits until somebody waits for another instance's lease.
     pub(crate) async fn somebody_waits(&self) {
-        let look = || self.server.all_there_is();
-        let waits = |all: &String| {
-            all.lines().any(|line| line.starts_with("tollgate:l{") && line.ends_with('w'))
-        };
-        until("somebody who waits", look, waits).await;
+        until("somebody who waits", || self.has_waiter(), |waits| *waits).await;
+    }
+
+    /// Whether somebody waits for another instance's lease.
+    pub(crate) async fn has_waiter(&self) -> bool {
+        let all = self.server.all_there_is().await;
+        all.lines().any(|line| line.starts_with("tollgate:l{") && line.ends_with('w'))
     }
 }
 

@@ -16,7 +16,7 @@ async fn post(world: &World, path: &str, body: Value) -> Reply {
 }
 
 /// A service that answers every POST with this.
-async fn service(policy: Value, head: &str, body: &str) -> World {
+pub(crate) async fn service(policy: Value, head: &str, body: &str) -> World {
     let len = body.len();
     let answer = format!("HTTP/1.1 {head}\r\ncontent-length: {len}\r\n\r\n{body}");
     plain(policy).upstream(Scripted::always(answer).await.url()).start().await

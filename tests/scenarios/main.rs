@@ -23,6 +23,7 @@ mod cache_disk;
 mod cache_epoch;
 mod cache_flight;
 mod cache_forms;
+mod cache_hot;
 mod cache_http;
 mod cache_isolation;
 mod cache_items;

@@ -14,6 +14,7 @@ mod redis;
 mod route;
 mod store;
 mod tag;
+mod upkeep;
 mod upstream;
 mod version;
 mod vote;

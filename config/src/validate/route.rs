@@ -1,11 +1,12 @@
 //! The routing table.
 
 use super::{
-    endpoint::is_host, freshness, http, items, key, no_such, tag, upstream::is_on, vote, when,
+    endpoint::is_host, freshness, http, items, key, no_such, tag, upkeep, upstream::is_on, vote,
+    when,
 };
 use crate::{
     CacheMode, CachePolicy, Class, ClassRule, Match, PathRule, Route, Scope, Tier, TierUse, Trust,
-    Upstream, UpstreamId, Writes,
+    Upkeep, Upstream, UpstreamId, Writes,
     defaults::{self, DURATION_MAX},
     problem::{member, quoted},
     raw::{
@@ -258,11 +259,13 @@ fn cache(
         Some(RawScope::Shared) => Scope::Shared,
         Some(RawScope::Tenant) | None => Scope::Tenant,
     };
-    CachePolicy {
+    let raw_upkeep = upkeep::Written { hot: raw.hot };
+    let mut policy = CachePolicy {
         mode,
         ttl,
         lifetime,
         stale,
+        upkeep: Upkeep::default(),
         when: when::when(review, &format!("{path}.when"), raw.when.unwrap_or_default()),
         tiers: tiers(review, &format!("{path}.tiers"), raw.tiers, (ttl_longest, ttl_max), known),
         writes: match raw.writes {
@@ -286,7 +289,9 @@ fn cache(
                 query: raw.query,
             },
         ),
-    }
+    };
+    policy.upkeep = upkeep::upkeep(review, path, &policy, raw_upkeep);
+    policy
 }
 
 fn mode(review: &mut Review<'_>, path: String, raw: Option<RawCacheMode>) -> CacheMode {

@@ -8,40 +8,15 @@
 //! **Invariant:** nothing is given past its time for longer than the longest of the route's
 //! windows, and nothing at all to a caller that wants it newer.
 
-use crate::{
-    cache_control::RequestControl,
-    entry::{Entry, Rule},
-};
-use std::sync::atomic::{AtomicU64, Ordering};
+mod times;
 
-/// An entry is renewed no more often than this beside its hits: where the upstream fails, callers
+pub use times::{Given, Hot, Left, Terms, Times};
+
+use crate::{cache_control::RequestControl, entry::Entry};
+
+/// An entry past its time is renewed no more often than this beside its hits: where the upstream fails, callers
 /// would else make a call each.
 pub const RENEWAL_PAUSE_MS: u64 = 1_000;
-
-/// The times of an entry that lies in the tiers for longer than it is fresh.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Times {
-    pub fresh_ms: u64,
-    pub given: Given,
-}
-
-/// What happened to an entry in this process's memory: no part of its meaning.
-#[derive(Debug, Default)]
-pub struct Given {
-    renewed_at_ms: AtomicU64,
-}
-
-/// What is left of an entry's time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
-    /// Never for 0.
-    Fresh {
-        for_ms: u64,
-    },
-    Stale {
-        by_ms: u64,
-    },
-}
 
 /// For how long past its time an entry may be given, in milliseconds; 0: not at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,22 +54,6 @@ pub enum Trouble {
 }
 
 impl Entry {
-    /// What is left of its time, which a soft purge may have ended.
-    pub fn left(&self, soft_since_ms: Option<u64>, now_ms: u64) -> Left {
-        let fresh_ms = match &self.rule {
-            Rule::Timed(times) => times.fresh_ms,
-            Rule::Ttl | Rule::Http(_) | Rule::Variants(_) => self.ttl_ms,
-        };
-        let until_ms = self.stored_at_ms.saturating_add(fresh_ms);
-        let until_ms = until_ms.min(soft_since_ms.unwrap_or(u64::MAX));
-        // A clock that went back makes nothing younger than it was when it came.
-        let now_ms = now_ms.max(self.stored_at_ms);
-        match until_ms.checked_sub(now_ms) {
-            Some(for_ms) if for_ms > 0 => Left::Fresh { for_ms },
-            Some(_) | None => Left::Stale { by_ms: now_ms.saturating_sub(until_ms) },
-        }
-    }
-
     /// Whether the caller is given it now.
     pub fn judge(
         &self,
@@ -105,7 +64,7 @@ impl Entry {
     ) -> Verdict {
         let age_ms = self.age_ms(now_ms);
         match left {
-            Left::Fresh { for_ms } if wish.accepts(age_ms, for_ms) => Verdict::Fresh { for_ms },
+            Left::Fresh { for_ms, .. } if wish.accepts(age_ms, for_ms) => Verdict::Fresh { for_ms },
             Left::Fresh { .. } => Verdict::Held,
             Left::Stale { by_ms } if !takes_old(wish, age_ms) || by_ms >= windows.longest_ms() => {
                 Verdict::Held
@@ -156,47 +115,23 @@ impl Windows {
     }
 }
 
-impl Given {
-    /// Whether it is this caller who begins to renew it: one in [`RENEWAL_PAUSE_MS`].
-    pub fn renews(&self, now_ms: u64) -> bool {
-        let before = self.renewed_at_ms.load(Ordering::Relaxed);
-        let is_due = before == 0 || now_ms.abs_diff(before) >= RENEWAL_PAUSE_MS;
-        is_due
-            && self
-                .renewed_at_ms
-                .compare_exchange(before, now_ms, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-    }
-}
-
-/// A copy has not been given.
-impl Clone for Given {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-/// It is a memory, not a part of an entry's meaning.
-impl PartialEq for Given {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Given {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::tests::{entry, key};
+    use crate::entry::{
+        Rule,
+        tests::{entry, key},
+    };
     use proptest::prelude::*;
 
     const WINDOWS: Windows =
         Windows { while_revalidate_ms: 10_000, if_error_ms: 60_000, degrade_ms: 30_000 };
 
+    const TERMS: Terms = Terms { hot: Hot { hits: 0, extend_ms: 0, ahead_ppm: 0 } };
+
     /// Stored at second 1, fresh for 60 s.
     fn kept() -> Entry {
-        let times = Times { fresh_ms: 60_000, ..Times::default() };
+        let times = Times::new(60_000);
         Entry { ttl_ms: 200_000, rule: Rule::Timed(Box::new(times)), ..entry(key(1), b"{}") }
     }
 
@@ -208,7 +143,7 @@ mod tests {
     #[track_caller]
     fn check(control: &str, late_s: u64, expected: &str) {
         let (kept, now_ms) = (kept(), 61_000 + late_s * 1_000);
-        let left = kept.left(None, now_ms);
+        let left = kept.left(None, &TERMS, now_ms);
         let stands_in = |trouble| kept.stands_in(left, &wish(control), WINDOWS, trouble, now_ms);
         let found = match kept.judge(left, &wish(control), WINDOWS, now_ms) {
             Verdict::Fresh { .. } => "fresh",
@@ -250,22 +185,15 @@ mod tests {
     #[test]
     fn a_soft_purge_ends_its_time_when_it_came() {
         let kept = kept();
-        let left = |now_ms| kept.left(Some(31_000), now_ms);
-        assert_eq!(left(30_999), Left::Fresh { for_ms: 1 });
+        let left = |now_ms| kept.left(Some(31_000), &TERMS, now_ms);
+        assert_eq!(left(30_999), Left::Fresh { for_ms: 1, is_ending: false });
         assert_eq!(left(33_000), Left::Stale { by_ms: 2_000 });
-        assert_eq!(kept.left(Some(u64::MAX), 61_000), Left::Stale { by_ms: 0 });
-        let long_ago = kept.left(Some(0), 33_000);
+        assert_eq!(kept.left(Some(u64::MAX), &TERMS, 61_000), Left::Stale { by_ms: 0 });
+        let long_ago = kept.left(Some(0), &TERMS, 33_000);
         assert_eq!(
             kept.judge(long_ago, &wish("max-stale"), Windows::default(), 33_000),
             Verdict::Held
         );
-    }
-
-    #[test]
-    fn it_is_renewed_by_one_caller_at_a_time() {
-        let given = Given::default();
-        assert!(given.renews(5_000) && !given.renews(5_000) && !given.renews(5_999));
-        assert!(given.renews(6_000));
     }
 
     fn controls() -> impl Strategy<Value = RequestControl> {
@@ -299,7 +227,7 @@ mod tests {
         ) {
             let windows = Windows { while_revalidate_ms, if_error_ms, degrade_ms };
             let kept = kept();
-            let left = kept.left(soft, now_ms);
+            let left = kept.left(soft, &TERMS, now_ms);
             let given = match kept.judge(left, &control, windows, now_ms) {
                 Verdict::Fresh { .. } | Verdict::Stale { .. } => true,
                 Verdict::Held => [Trouble::Upstream, Trouble::Shed].into_iter().any(|trouble| {

@@ -109,7 +109,7 @@ impl MemoryTier {
         let found = self.find(key, check, now_ms, generations);
         let count = found.as_ref().map_or_else(|why| *why, |_| &self.counters.hits);
         count.add_one();
-        found.ok()
+        found.ok().inspect(|kept| kept.entry.hits.add_one())
     }
 
     /// A second look for one call, whose first has been counted: only what it finds counts.
@@ -122,6 +122,7 @@ impl MemoryTier {
     ) -> Option<Kept> {
         let found = self.find(key, check, now_ms, generations).ok()?;
         self.counters.hits.add_one();
+        found.entry.hits.add_one();
         Some(found)
     }
 
@@ -152,7 +153,6 @@ impl MemoryTier {
             Standing::Soft { since_ms } => Some(since_ms),
             Standing::Valid | Standing::Void => None,
         };
-        entry.hits.add_one();
         Ok(Kept { entry: slot.entry, soft_since_ms })
     }
 

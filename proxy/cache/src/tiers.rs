@@ -5,6 +5,7 @@
 //! copied to the nearer ones; what is new is written as the route's [`Plan`] says.
 
 mod ack;
+mod hot;
 mod plan;
 
 pub use ack::{Ack, Arriving, Owed};

@@ -93,7 +93,7 @@ impl Hit {
         let Found { entry, tier, .. } = found;
         let form = served(entry, operation, framing)?;
         let left_ms = match left {
-            Left::Fresh { for_ms } => i64::try_from(for_ms).unwrap_or(i64::MAX),
+            Left::Fresh { for_ms, .. } => i64::try_from(for_ms).unwrap_or(i64::MAX),
             Left::Stale { by_ms } => i64::try_from(by_ms).map_or(i64::MIN, |by_ms| -by_ms),
         };
         let age_ms = entry.age_ms(now_ms);
@@ -145,6 +145,11 @@ impl Hit {
         respond::append_cache_status(headers, status);
         *response.body_mut() = body(entry, form, hides_usage);
         response
+    }
+
+    /// When the answer was stored, if its time is not over.
+    pub(super) fn fresh_since_ms(&self) -> Option<u64> {
+        (self.how == How::Hit).then_some(self.entry.stored_at_ms)
     }
 
     /// It stands in for what every caller of the same would have got, and not for its own caller's

@@ -335,7 +335,7 @@ impl Under {
         }
         let (conditions, answer) = (&question.route.conditions, (self.form, body));
         let fresh_ms = conditions.of_body(life, question.operation, answer, &self.key)?;
-        Some(question.route.freshness.of_entry(fresh_ms))
+        Some(question.route.freshness.of_entry(fresh_ms, life.cap_ms))
     }
 
     fn frame_ends(&self, ends: Vec<u32>) -> Box<[u32]> {

@@ -16,8 +16,8 @@ use http::{Response, StatusCode};
 use std::sync::Arc;
 use tollgate_cache::{
     cache_control::RequestControl,
-    entry::Rule,
-    freshness::{Left, Trouble, Verdict},
+    entry::{Entry, Rule},
+    freshness::{Left, RENEWAL_PAUSE_MS, Trouble, Verdict},
     rfc9111::reuse::Failure,
     tiers::Found,
 };
@@ -30,6 +30,8 @@ pub(super) struct Looking<'a> {
     pub(super) wish: &'a RequestControl,
     /// What would be renewed is not wanted.
     pub(super) only_new: bool,
+    /// Nor what was stored then or before.
+    pub(super) after_ms: Option<u64>,
     pub(super) now_ms: u64,
 }
 
@@ -54,12 +56,15 @@ impl Use {
 impl Looking<'_> {
     pub(super) fn at(&self, found: Found) -> Use {
         let Found { ref entry, soft_since_ms, .. } = found;
-        let left = entry.left(soft_since_ms, self.now_ms);
+        if self.after_ms.is_some_and(|after_ms| entry.stored_at_ms <= after_ms) {
+            return Use::Nothing;
+        }
+        let left = entry.left(soft_since_ms, &self.freshness.terms, self.now_ms);
         let (how, renews) = match entry.judge(left, self.wish, self.freshness.windows, self.now_ms)
         {
-            Verdict::Fresh { .. } => (How::Hit, false),
+            Verdict::Fresh { .. } => (How::Hit, !self.only_new && self.begins_ahead(entry, left)),
             Verdict::Stale { renew, .. } if !(renew && self.only_new) => {
-                (How::Stale, renew && self.begins(&entry.rule))
+                (How::Stale, renew && self.begins(entry, RENEWAL_PAUSE_MS))
             }
             Verdict::Held if matches!(left, Left::Fresh { .. }) => return Use::Nothing,
             Verdict::Held if self.freshness.windows.longest_ms() == 0 => return Use::Nothing,
@@ -72,9 +77,19 @@ impl Looking<'_> {
         }
     }
 
-    fn begins(&self, rule: &Rule) -> bool {
-        match rule {
-            Rule::Timed(times) => times.given.renews(self.now_ms),
+    /// Tries that fail become more frequent as the end comes nearer.
+    fn begins_ahead(&self, entry: &Entry, left: Left) -> bool {
+        match left {
+            Left::Fresh { for_ms, is_ending: true } => {
+                self.begins(entry, RENEWAL_PAUSE_MS.max(for_ms / 4))
+            }
+            Left::Fresh { .. } | Left::Stale { .. } => false,
+        }
+    }
+
+    fn begins(&self, entry: &Entry, pause_ms: u64) -> bool {
+        match &entry.rule {
+            Rule::Timed(times) => times.given.renews(pause_ms, self.now_ms),
             // It was purged softly before its route had any windows.
             Rule::Ttl | Rule::Http(_) | Rule::Variants(_) => true,
         }
@@ -95,7 +110,7 @@ impl Held {
     pub(crate) fn instead(&self, trouble: Trouble, status: Option<StatusCode>) -> Option<Hit> {
         let now_ms = super::now_ms();
         let Self { route, found, wanted, wish } = self;
-        let left = found.entry.left(found.soft_since_ms, now_ms);
+        let left = found.entry.left(found.soft_since_ms, &route.freshness.terms, now_ms);
         let windows = route.freshness.windows;
         if !found.entry.stands_in(left, wish, windows, trouble, now_ms) {
             return None;

@@ -49,6 +49,8 @@ pub(crate) struct Question {
     pub(super) held: Option<Arc<Held>>,
     /// Its answer is for nobody but the cache.
     pub(super) renews: bool,
+    /// Whatever was stored then or before is what is to be renewed, though its time is not over.
+    pub(super) after_ms: Option<u64>,
     /// Where it asks about several things that are answered apart.
     pub(super) items: Option<Box<Items>>,
 }
@@ -153,6 +155,7 @@ impl Asking<'_> {
             http: None,
             held: None,
             renews: false,
+            after_ms: None,
             items: None,
         })
     }

@@ -103,7 +103,7 @@ async fn explain(
     }
     config.prices.files.retain(|file| file.exists());
     let parts = app::parts(Arc::new(config)).await;
-    let parts = parts.map_err(|error| Failure::Input(vec![with_causes(&error)]))?;
+    let parts = Arc::new(parts.map_err(|error| Failure::Input(vec![with_causes(&error)]))?);
     let snapshot = parts.snapshot.load_full();
     let Some((head, body)) = request else { return Ok(page::routes(&snapshot)) };
     let asked = format!("{} {}", head.method, head.uri);

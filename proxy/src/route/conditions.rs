@@ -93,7 +93,7 @@ pub(crate) enum Unmet {
 pub(crate) struct Life {
     fitting: Fitting,
     /// What the upstream allows.
-    cap_ms: Option<u64>,
+    pub(crate) cap_ms: Option<u64>,
 }
 
 impl Unmet {

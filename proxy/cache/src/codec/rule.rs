@@ -27,9 +27,13 @@ pub(super) fn put(out: &mut Vec<u8>, rule: &Rule) {
             }
         }
         Rule::Timed(times) => {
-            out.push(3);
-            let Times { fresh_ms, given: _ } = **times;
-            out.extend_from_slice(&fresh_ms.to_le_bytes());
+            // 3 was of another layout.
+            out.push(4);
+            let Times { fresh_ms, extend_max_ms, is_hot, given: _ } = **times;
+            out.push(u8::from(is_hot));
+            for number in [fresh_ms, extend_max_ms] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
         }
     }
 }
@@ -69,8 +73,9 @@ pub(super) fn take(input: &mut Input) -> Result<Rule, Foreign> {
             });
             Ok(Rule::Variants(lists?.into()))
         }
-        [3] => {
-            let times = Times { fresh_ms: input.u64()?, given: Given::default() };
+        [4] => {
+            let (is_hot, fresh_ms, extend_max_ms) = (flag(input)?, input.u64()?, input.u64()?);
+            let times = Times { fresh_ms, extend_max_ms, is_hot, given: Given::default() };
             Ok(Rule::Timed(Box::new(times)))
         }
         [_] => Err(Foreign),
@@ -129,8 +134,8 @@ pub(super) mod tests {
         });
         let name = "[a-z][a-z-]{0,8}".prop_map(|name| HeaderName::try_from(name).unwrap());
         let lists = vec(vec(name, 0..4).prop_map(FieldNames::from), 0..3);
-        let timed = any::<u64>().prop_map(|fresh_ms| {
-            Rule::Timed(Box::new(Times { fresh_ms, given: Given::default() }))
+        let timed = any::<(u64, u64, bool)>().prop_map(|(fresh_ms, extend_max_ms, is_hot)| {
+            Rule::Timed(Box::new(Times { extend_max_ms, is_hot, ..Times::new(fresh_ms) }))
         });
         prop_oneof![
             Just(Rule::Ttl),

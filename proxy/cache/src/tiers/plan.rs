@@ -57,6 +57,11 @@ impl Plan {
         self.uses.len() > usize::from(self.begins_in_memory())
     }
 
+    /// Whether an entry lies anywhere but in this process's memory.
+    pub fn leaves_memory(&self) -> bool {
+        self.uses.iter().any(|used| used.tier != TierName::Memory)
+    }
+
     /// The tiers after the first look in memory, each with those that were asked before it.
     pub(super) fn rest(&self) -> impl Iterator<Item = (&TierUse, &[TierUse])> {
         let skipped = usize::from(self.begins_in_memory());

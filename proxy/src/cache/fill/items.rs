@@ -200,8 +200,9 @@ impl Keeping<'_> {
         let (key, check) = question.item_key(&item.digest, &one.model_version);
         let said = (Form::Whole, &*one.body);
         let conditions = &question.route.conditions;
-        let fresh_ms = conditions.of_body((*life)?, question.operation, said, &key)?;
-        let (ttl_ms, rule) = question.route.freshness.of_entry(fresh_ms);
+        let life = (*life)?;
+        let fresh_ms = conditions.of_body(life, question.operation, said, &key)?;
+        let (ttl_ms, rule) = question.route.freshness.of_entry(fresh_ms, life.cap_ms);
         let subjects = subjects(key, &one.route, &one.model, &one.tenant, &one.tags);
         Some((key, Arc::new(Entry { check, ttl_ms, rule, subjects, ..one })))
     }

@@ -1,0 +1,26 @@
+//! What a route's cache rule says about answers that are looked after, written back.
+
+use crate::{
+    Upkeep,
+    text::{show_duration, show_ppm},
+};
+use serde_json::{Value, json};
+
+/// Adds what is there to a rule as it is shown: what is not written is not done.
+pub(super) fn with(mut rule: Value, one: &Upkeep) -> Value {
+    let shown = [(
+        "hot",
+        one.hot.map(|hot| {
+            json!({
+                "hits": hot.hits,
+                "extend": show_duration(hot.extend),
+                "refresh_ahead": show_ppm(hot.refresh_ahead_ppm),
+            })
+        }),
+    )];
+    if let Some(members) = rule.as_object_mut() {
+        let written = shown.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        members.extend(written);
+    }
+    rule
+}

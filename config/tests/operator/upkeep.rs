@@ -1,0 +1,85 @@
+//! What a cache rule may say about answers that are looked after by themselves.
+
+use super::*;
+use std::time::Duration;
+use tollgate_config::{Hot, Upkeep, redacted};
+
+fn file(rule: &str) -> String {
+    SMALLEST.replace("upstream: model", &format!("upstream: model, cache: {rule}"))
+}
+
+#[track_caller]
+fn upkeep(rule: &str) -> Upkeep {
+    valid(&file(rule)).routes.remove(0).cache.upkeep
+}
+
+fn without_path(rule: &str) -> String {
+    problems(&file(rule)).replace("routes[0].cache.", "")
+}
+
+#[test]
+fn what_is_said_of_hot_answers_holds() {
+    let hot = upkeep("{ hot: { hits: 20, extend: 30m, refresh_ahead: 10% } }").hot;
+    let extend = Duration::from_secs(1800);
+    assert_eq!(hot, Some(Hot { hits: 20, extend, refresh_ahead_ppm: 100_000 }));
+    let hot = upkeep("{ mode: content, hot: { hits: 1, refresh_ahead: 0.5% } }").hot;
+    let extend = Duration::ZERO;
+    assert_eq!(hot, Some(Hot { hits: 1, extend, refresh_ahead_ppm: 5_000 }));
+    assert_eq!(upkeep("{ mode: content }"), Upkeep::default());
+}
+
+#[test]
+fn every_mistake_about_hot_answers_has_its_path() {
+    insta::assert_snapshot!(without_path("{ hot: {} }"), @"hot.hits: missing");
+    insta::assert_snapshot!(without_path("{ hot: { hits: 3 } }"), @"hot: must say extend, refresh_ahead or both");
+    insta::assert_snapshot!(
+        without_path("{ ttl: 10m, hot: { hits: 0, extend: 11m, refresh_ahead: 100%, often: 1 } }"), @r"
+    hot.hits: must be 1 to 1000000
+    hot.often: unknown key; known here: extend, hits, refresh_ahead
+    hot.extend: must be 0s to 10m, not 11m
+    hot.refresh_ahead: must be 0% to 99%, not 100%
+    ");
+    insta::assert_snapshot!(without_path("{ hot: { hits: 3, extend: 30, refresh_ahead: 10 } }"), @r"
+    hot.extend: must be a duration like 10ms, 5s, 2m, 1h or 7d, not the number 30
+    hot.refresh_ahead: must be a part like 10% or 0.5%, with at most 4 decimal places, not the number 10
+    ");
+    insta::assert_snapshot!(without_path("{ hot: { hits: 3, refresh_ahead: ten% } }"), @r#"hot.refresh_ahead: must be a part like 10% or 0.5%, with at most 4 decimal places, not "ten%""#);
+    let disk = "{ tiers: [disk], hot: { hits: 3, extend: 1m } }";
+    let text = format!("cache: {{ disk: {{}} }}\n{}", file(disk));
+    insta::assert_snapshot!(problems(&text), @"routes[0].cache.hot: needs memory among the tiers: hits are counted there");
+}
+
+#[test]
+fn what_a_mode_has_no_use_for_is_refused_here_too() {
+    for mode in ["http", "off"] {
+        let rule = format!("{{ mode: {mode}, hot: {{ hits: 3, extend: 1m }} }}");
+        let problems = without_path(&rule);
+        assert!(
+            problems.starts_with(&format!("hot: has no meaning in mode {mode}, ")),
+            "{problems}"
+        );
+    }
+}
+
+#[test]
+fn what_is_shown_of_it_reads_back() {
+    for rule in [
+        "{ mode: content, hot: { hits: 3, extend: 1m, refresh_ahead: 12.5% } }",
+        "{ hot: { hits: 3, extend: 1m } }",
+    ] {
+        let config = valid(&file(rule));
+        let shown = redacted(&config).to_string();
+        assert_eq!(valid(&shown).routes[0].cache, config.routes[0].cache, "{shown}");
+    }
+}
+
+#[test]
+fn an_extension_that_a_shorter_rule_cuts_is_advised_of() {
+    let rule =
+        "{ ttl_rules: [{ headers: { x-kind: live }, ttl: 1m }], hot: { hits: 3, extend: 30m } }";
+    let (_, warnings) = load(&file(rule), &Table::default()).unwrap();
+    insta::assert_snapshot!(lines(&warnings), @r"
+    Advice routes[0].cache.hot.extend: less than 30m where a rule of ttl_rules says less: the time of an answer is at most doubled
+    Advice routes: sampled answers are reused, too: an equal question gets the first answer, whatever its temperature (on all)
+    ");
+}

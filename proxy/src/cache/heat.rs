@@ -1,0 +1,28 @@
+//! Tells where else an entry lies that it is hot, where a route looks after what is asked for often.
+
+use super::{answer::Hit, now_ms};
+use crate::{app::Parts, route::Route};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tollgate_cache::key::CacheKey;
+
+/// How many entries are written again as hot at a time. One for which there is no room is hot in
+/// this instance's memory alone.
+static TOLD: Semaphore = Semaphore::const_new(64);
+
+/// It was given. Neither waits nor locks; allocates once in an entry's life.
+pub(super) fn given(parts: &Arc<Parts>, route: &Arc<Route>, key: &CacheKey, hit: &Hit) {
+    let entry = hit.entry();
+    if !entry.becomes_hot(route.freshness.terms.hot) || !route.plan.leaves_memory() {
+        return;
+    }
+    let Ok(place) = TOLD.try_acquire() else { return };
+    let (parts, route, key, entry) = (parts.clone(), route.clone(), *key, entry.clone());
+    let (tasks, cut) = (parts.connections.clone(), parts.shutdown.cut.clone());
+    let told = async move {
+        let told = parts.cache.tiers.tell_hot(key, &entry, &route.plan, now_ms());
+        cut.run_until_cancelled(told).await;
+        drop(place);
+    };
+    tasks.spawn(told);
+}
