@@ -62,7 +62,7 @@ async fn an_answer_that_is_given_often_is_good_for_longer_once() {
 async fn no_answer_is_extended_past_what_its_upstream_allows() {
     let policy = json!({ "upstream_ttl": true, "ttl": "1h", "hot": { "hits": 1, "extend": "1h" } });
     let world = service(policy, "200 OK\r\ncache-control: max-age=600", "x").await;
-    let ask = || world.client.post("/", &json!({}));
+    let ask = || async { world.client.post("/", &json!({})).await };
     assert_miss(&ask().await);
     for _ in 0..3 {
         assert!(left_s(&ask().await) <= 600);
@@ -142,7 +142,7 @@ async fn who_wants_it_fresh_for_long_is_given_what_is_hot() {
     let hot = json!({ "hits": 2, "extend": "1h" });
     let world = content(json!({ "ttl": "1h", "hot": hot })).start().await;
     let long = [("cache-control", "min-fresh=5400, only-if-cached")];
-    let ask_long = || world.client.post_with(CHAT, &long, &chat("a"));
+    let ask_long = || async { world.client.post_with(CHAT, &long, &chat("a")).await };
     assert_miss(&ask(&world).await);
     // It counts as a look, too.
     assert_eq!(ask_long().await.refusal(), (504, "not_cached"));
