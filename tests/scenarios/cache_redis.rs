@@ -174,7 +174,9 @@ pub(crate) async fn member_with(
         .config(move |settings| {
             settings
                 .set("stores.redis", json!({ "urls": [url], "timeout": timeout }))
-                .set("cache.namespace", json!("fleet"));
+                .set("cache.namespace", json!("fleet"))
+                // The members of a fleet are called by one name, and these have a port each.
+                .set("upstreams.model.host", json!("upstream"));
         })
         .start()
         .await
