@@ -336,7 +336,7 @@ fn route(config: &Config, one: &Route) -> Value {
         "dialect": one.dialect.map(|dialect| dialect.name()),
         "class": class,
         "max_body": one.body_bytes_max.map(show_size),
-        "cache": cache(&one.cache),
+        "cache": upkeep::with(cache(&one.cache), &one.cache.upkeep),
     })
 }
 
@@ -378,7 +378,7 @@ fn cache(one: &CachePolicy) -> Value {
         "only": http.query.only,
     });
     let set_cookie = http.set_cookie.name();
-    let shown = match one.mode {
+    match one.mode {
         CacheMode::Off => "off".into(),
         // Freshness and scope are in the answer's headers.
         CacheMode::Http => json!({
@@ -429,8 +429,7 @@ fn cache(one: &CachePolicy) -> Value {
             "set_cookie": set_cookie,
             "query": query,
         }),
-    };
-    upkeep::with(shown, &one.upkeep)
+    }
 }
 
 fn heuristic(http: &HttpPolicy) -> Value {
