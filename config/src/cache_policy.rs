@@ -103,6 +103,18 @@ pub struct Stale {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Upkeep {
     pub hot: Option<Hot>,
+    /// In millionths of the hits: so many are checked against the upstream. 0: none.
+    pub shadow_ppm: u32,
+    pub adapt: Option<Adapt>,
+}
+
+/// How long an answer is good follows how often it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adapt {
+    /// Never zero, and not longer than the policy's ttl.
+    pub min: Duration,
+    /// Not shorter than the policy's ttl.
+    pub max: Duration,
 }
 
 /// What is asked for often.

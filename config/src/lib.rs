@@ -42,8 +42,8 @@ mod reload;
 mod redact;
 
 pub use cache_policy::{
-    Hot, Items, KeyPart, KeyPolicy, KeyVersion, Lifetime, Stale, TTL_RULES_MAX, Test, TtlRule,
-    Upkeep, Wants, When,
+    Adapt, Hot, Items, KeyPart, KeyPolicy, KeyVersion, Lifetime, Stale, TTL_RULES_MAX, Test,
+    TtlRule, Upkeep, Wants, When,
 };
 pub use environment::{Environment, ProcessEnvironment, memory_limit};
 pub use load::{assert_never_panics, load, schema, text_from};

@@ -1,7 +1,7 @@
 //! The shape of `routes`; see `raw`.
 
 use crate::{
-    raw::{RawHot, RawKey, RawTtlRule, RawVoteOut, RawWhen},
+    raw::{RawAdapt, RawHot, RawKey, RawShadow, RawTtlRule, RawVoteOut, RawWhen},
     text::{DurationText, SizeText},
 };
 use schemars::JsonSchema;
@@ -136,6 +136,8 @@ pub(crate) struct RawCachePolicy {
     pub(crate) vote_out: Option<RawVoteOut>,
     pub(crate) stale: Option<RawStale>,
     pub(crate) hot: Option<RawHot>,
+    pub(crate) shadow: Option<RawShadow>,
+    pub(crate) adapt: Option<RawAdapt>,
     /// Of RFC 9111 §4.2.2: how long an answer is good that only says when it was last changed.
     /// off (or false): not at all. Default: 10 percent of the time since then.
     pub(crate) heuristic: Option<RawHeuristicRule>,

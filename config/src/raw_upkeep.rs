@@ -18,3 +18,28 @@ pub(crate) struct RawHot {
     /// Default: 0%, not at all.
     pub(crate) refresh_ahead: Option<PercentText>,
 }
+
+/// A share of the hits on what is kept by content is asked for again beside, to see whether the
+/// upstream still says the same. Nobody waits for it, and nothing of it is kept unless adapt learns
+/// from it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawShadow {
+    /// Of hits, 0.0001% to 100%. Each is one more call to the upstream.
+    #[schemars(required)]
+    pub(crate) share: Option<PercentText>,
+}
+
+/// How long an answer is good follows how often it is seen to change, in what is kept by content:
+/// each new one that says the same is good for twice as long as the one before, each that does not
+/// for half as long.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawAdapt {
+    /// Never shorter, and where an answer begins that was purged. Not longer than ttl.
+    #[schemars(required)]
+    pub(crate) min: Option<DurationText>,
+    /// Never longer. Not shorter than ttl, with which an answer begins that nothing is known of.
+    #[schemars(required)]
+    pub(crate) max: Option<DurationText>,
+}

@@ -232,9 +232,10 @@ pub enum TagPart {
 }
 
 impl CachePolicy {
-    /// The time of an answer whose rule gives it the most.
+    /// The time of an answer whose rule, or what was learned of it, gives it the most.
     pub fn ttl_longest(&self) -> Duration {
-        self.lifetime.rules.iter().map(|rule| rule.ttl).fold(self.ttl, Duration::max)
+        let learned = self.upkeep.adapt.map_or(self.ttl, |adapt| adapt.max);
+        self.lifetime.rules.iter().map(|rule| rule.ttl).fold(learned, Duration::max)
     }
 }
 

@@ -4,6 +4,7 @@
 //! model, whether it streams) is remembered under that digest, so that a byte-identical
 //! repeat never parses JSON.
 
+mod alike;
 mod answer;
 mod bound;
 mod explain;
@@ -13,8 +14,10 @@ mod held;
 mod http_mode;
 mod items;
 mod known;
+mod learn;
 mod note;
 mod question;
+mod shadow;
 mod tags;
 mod varies;
 mod version;
@@ -46,7 +49,7 @@ use crate::{
     inspect::{self, AskBody},
     meter::unix_ms,
     metrics::TierLabel,
-    route::Route,
+    route::{Fitting, Route},
 };
 use http::{HeaderMap, Method, request};
 use std::{borrow::Cow, sync::Arc};
@@ -249,18 +252,25 @@ async fn content(
     if let Some(why) = route.key.lacks(asking.said()) {
         return Consulted::Bypass(why);
     }
-    if let Err(why) = route.conditions.of_head(known.fitting, &head.headers) {
-        return Consulted::Bypass(why.reason());
-    }
+    let fitting = match route.conditions.of_head(known.fitting, &head.headers) {
+        Ok(fitting) => fitting,
+        Err(why) => return Consulted::Bypass(why.reason()),
+    };
     let (key, check) = asking.key(version.as_deref().unwrap_or(VERSION_UNKNOWN));
     let about = vote::About { route, plan: &route.plan, key, check: &check };
     let voided = votes && Box::pin(vote::void(parts, caller, about)).await;
     let mut held = None;
     if version.is_some() && !wish.no_cache {
-        match look_up(parts, looking(route, ask, &wish), &route.plan, &key, &check).await {
+        let looking = looking(route, (ask, fitting), &wish);
+        match look_up(parts, looking, &route.plan, &key, &check).await {
             Use::Given(hit) => {
                 heat::given(parts, route, &key, &hit);
-                return Consulted::Hit(hit);
+                if !shadow::draws(route, &hit) {
+                    return Consulted::Hit(hit);
+                }
+                let mut question = asking.question(key, check, version, caller);
+                question.checks(&hit);
+                return Consulted::Renewed(Box::new(Instead::Hit(hit)), question);
             }
             Use::Renewed(hit) => {
                 heat::given(parts, route, &key, &hit);
@@ -281,14 +291,18 @@ async fn content(
     }
     question.held = held.map(|found| {
         let (route, wanted) = (route.clone(), Wanted::of(ask));
-        Arc::new(Held { route, found, wanted, wish })
+        Arc::new(Held { route, fitting, found, wanted, wish })
     });
     Consulted::Miss(question.after_vote(voided))
 }
 
-fn looking<'a>(route: &'a Route, ask: &Ask, wish: &'a RequestControl) -> Looking<'a> {
-    let (freshness, wanted) = (&route.freshness, Wanted::of(ask));
-    Looking { freshness, wanted, wish, only_new: false, after_ms: None, now_ms: now_ms() }
+fn looking<'a>(
+    route: &'a Route,
+    (ask, fitting): (&Ask, Fitting),
+    wish: &'a RequestControl,
+) -> Looking<'a> {
+    let wanted = Wanted::of(ask);
+    Looking { route, fitting, wanted, wish, only_new: false, after_ms: None, now_ms: now_ms() }
 }
 
 /// The query as a key has it. A credential in it is left out where it is what the tenant was made
@@ -375,7 +389,7 @@ pub(crate) fn consult_now(
     let now_ms = now_ms();
     let found = fetch.parts.cache.tiers.look_again(&question.key, &question.check, now_ms);
     let wish = wishes(&fetch.head.headers);
-    let looking = looking(&fetch.route, &fetch.ask, &wish);
+    let looking = looking(&fetch.route, (&fetch.ask, question.fitting), &wish);
     let looking = Looking { only_new: true, ..looking };
     let hit = found.and_then(|found| looking.at(found).given());
     let hit = hit.or_else(|| items::look_again(&fetch.parts, &mut question, looking));
@@ -407,7 +421,8 @@ pub(crate) async fn look_again(
     let Fetch { parts, route, ask, head, .. } = fetch;
     let wish = wishes(&head.headers);
     let after_ms = question.after_ms;
-    let looking = Looking { only_new: true, after_ms, ..looking(route, ask, &wish) };
+    let looking =
+        Looking { only_new: true, after_ms, ..looking(route, (ask, question.fitting), &wish) };
     let found = look_up(parts, looking, &route.plan, &question.key, &question.check).await;
     let hit = match found.given() {
         None if question.items.is_some() => {

@@ -32,6 +32,7 @@ pub mod isolation;
 pub mod metrics;
 mod purge;
 pub mod scaling;
+mod seldom;
 mod shutdown;
 pub mod standin;
 mod telemetry;

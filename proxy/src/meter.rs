@@ -207,9 +207,14 @@ impl Call {
 
     /// The same, if its peer is ourselves marked as a call of our own: in the ledger like any other,
     /// but no caller's in the numbers about callers.
-    pub(crate) fn of(mut self, peer: &Peer) -> Self {
+    pub(crate) fn of(self, peer: &Peer) -> Self {
+        if peer.own.is_some() { self.as_own() } else { self }
+    }
+
+    /// The same, marked as a call of our own.
+    pub(crate) fn as_own(mut self) -> Self {
         if let Some(draft) = &mut self.0 {
-            draft.record.own = peer.own.is_some();
+            draft.record.own = true;
         }
         self
     }

@@ -22,7 +22,7 @@ mod text;
 
 pub use labels::{
     CacheOutcome, CostCategory, ItemOutcome, OwnOutcome, OwnPurpose, QueueOutcome, REASONS,
-    SavedHow, TierLabel, TokenKind, VoteOutcome,
+    SavedHow, ShadowOutcome, TierLabel, TokenKind, VoteOutcome,
 };
 pub use model::{FOREIGN_MAX, MODELS_MAX, ModelMetrics, Naming, Spending};
 pub use rates::{HitRatio, Rates, RouteRates};
@@ -134,6 +134,7 @@ struct Families {
     reloads: IntCounterVec,
     own_calls: IntCounterVec,
     votes: IntCounterVec,
+    shadows: IntCounterVec,
 }
 
 impl Metrics {
@@ -407,6 +408,7 @@ impl Families {
             reloads: counter(&names::RELOADS)?,
             own_calls: counter(&names::OWN_CALLS)?,
             votes: counter(&names::CACHE_VOTES)?,
+            shadows: counter(&names::CACHE_SHADOWS)?,
         };
         for (purpose, outcome) in OwnPurpose::ALL
             .iter()

@@ -8,17 +8,12 @@ use crate::{
     head::BadHead,
     inspect::InspectError,
     relay::{AnswerHead, SharedHead},
+    seldom::Seldom,
     upstream::UpstreamError,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tollgate_core::dialect::Dialect;
 
@@ -331,10 +326,8 @@ pub(crate) fn miss_status(collapsed: bool, forwarded: &'static str) -> HeaderVal
 }
 
 /// How often refusals of one reason are logged, at most.
-const LOG_INTERVAL_MS: u64 = 1_000;
-
-/// When a refusal was logged last, by fault; what came in between was counted.
-static LOGGED: [(AtomicU64, AtomicU64); 3] = [const { (AtomicU64::new(0), AtomicU64::new(0)) }; 3];
+/// When a refusal was logged last, by fault.
+static LOGGED: [Seldom; 3] = [const { Seldom::new() }; 3];
 
 /// Logs a refusal or failure: the reason and the chain, once a second for each side's
 /// fault, with the number of those that were not logged.
@@ -344,16 +337,7 @@ pub(crate) fn log(verdict: &Verdict, error: &ExchangeError, request_id: &HeaderV
         Fault::Upstream => 1,
         Fault::Proxy => 2,
     };
-    let Some((last, skipped)) = LOGGED.get(place) else { return };
-    let now = u64::try_from(crate::meter::unix_ms()).unwrap_or(0);
-    let before = last.load(Ordering::Relaxed);
-    if now.saturating_sub(before) < LOG_INTERVAL_MS
-        || last.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
-    {
-        skipped.fetch_add(1, Ordering::Relaxed);
-        return;
-    }
-    let not_logged = skipped.swap(0, Ordering::Relaxed);
+    let Some(not_logged) = LOGGED.get(place).and_then(Seldom::now) else { return };
     let (status, reason) = (verdict.status.as_u16(), verdict.reason);
     let error = chain(error);
     let fault = verdict.fault;

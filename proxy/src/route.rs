@@ -9,7 +9,7 @@ mod freshness;
 mod key_rule;
 
 pub(crate) use self::{
-    conditions::{Conditions, Fitting, Life, Unmet},
+    conditions::{Conditions, Fitting, Life, Unmet, whole_form},
     freshness::Freshness,
     key_rule::{KeyRule, Said, decoded},
 };

@@ -5,7 +5,7 @@ use crate::cache_stage::{
     streamed, with,
 };
 use serde_json::{Value, json};
-use tollgate_tests::{Reply, Scripted, World, WorldBuilder};
+use tollgate_tests::{Reply, Scripted, World, WorldBuilder, until};
 
 fn plain(policy: Value) -> WorldBuilder {
     content(policy).set("routes.0.dialect", json!("http"))
@@ -240,4 +240,38 @@ async fn an_answer_kept_under_other_conditions_is_not_given_after_a_reload() {
     for _ in 0..2 {
         assert_miss(&post(&world, "/echo", json!({ "a": 1 })).await);
     }
+}
+
+#[tokio::test]
+async fn nobody_is_given_what_is_older_than_its_own_rule_allows() {
+    let by_header = json!([{ "headers": { "x-kind": "live" }, "ttl": "1ms" }]);
+    let by_member = json!([{ "request": { "/metadata/kind": "live" }, "ttl": "1ms" }]);
+    let live_body = with(&chat("a"), json!({ "metadata": { "kind": "live" } }));
+    for (policy, headers, live) in [
+        (json!({ "ttl_rules": by_header }), vec![("x-kind", "live")], chat("a")),
+        (
+            json!({ "ttl_rules": by_member, "key": { "ignore": ["/metadata"] } }),
+            Vec::new(),
+            live_body,
+        ),
+    ] {
+        let world = content(policy).start().await;
+        let old = world.client.post(CHAT, &chat("a")).await;
+        assert_miss(&old);
+        let ask = || async { world.client.post_with(CHAT, &headers, &live).await };
+        let new = until("an answer of its own", ask, |reply| reply.body != old.body).await;
+        assert!(!new.is_hit(), "{new:?}");
+        // Who wants it no newer is still answered.
+        let plain = world.client.post(CHAT, &chat("a")).await;
+        assert_eq!(plain.status, 200);
+    }
+    // Of what the key binds, both are of one rule, and nothing is cut.
+    let policy = json!({
+        "ttl_rules": [{ "headers": { "x-kind": "live" }, "ttl": "2h" }],
+        "key": { "include_headers": ["x-kind"] },
+    });
+    let world = content(policy).start().await;
+    let live = [("x-kind", "live")];
+    assert_miss(&world.client.post_with(CHAT, &live, &chat("a")).await);
+    assert_ttl(&world.client.post_with(CHAT, &live, &chat("a")).await, 7200);
 }

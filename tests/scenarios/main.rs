@@ -40,6 +40,7 @@ mod cache_renewal;
 mod cache_rules;
 mod cache_said;
 mod cache_scope;
+mod cache_shadow;
 mod cache_stage;
 mod cache_stale;
 mod cache_tiers;

@@ -8,16 +8,18 @@ use serde_json::{Value, json};
 
 /// Adds what is there to a rule as it is shown: what is not written is not done.
 pub(super) fn with(mut rule: Value, one: &Upkeep) -> Value {
-    let shown = [(
-        "hot",
-        one.hot.map(|hot| {
-            json!({
-                "hits": hot.hits,
-                "extend": show_duration(hot.extend),
-                "refresh_ahead": show_ppm(hot.refresh_ahead_ppm),
-            })
-        }),
-    )];
+    let hot = one.hot.map(|hot| {
+        json!({
+            "hits": hot.hits,
+            "extend": show_duration(hot.extend),
+            "refresh_ahead": show_ppm(hot.refresh_ahead_ppm),
+        })
+    });
+    let shadow = (one.shadow_ppm > 0).then(|| json!({ "share": show_ppm(one.shadow_ppm) }));
+    let adapt = one
+        .adapt
+        .map(|adapt| json!({ "min": show_duration(adapt.min), "max": show_duration(adapt.max) }));
+    let shown = [("hot", hot), ("shadow", shadow), ("adapt", adapt)];
     if let Some(members) = rule.as_object_mut() {
         let written = shown.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         members.extend(written);

@@ -259,7 +259,7 @@ fn cache(
         Some(RawScope::Shared) => Scope::Shared,
         Some(RawScope::Tenant) | None => Scope::Tenant,
     };
-    let raw_upkeep = upkeep::Written { hot: raw.hot };
+    let raw_upkeep = upkeep::Written { hot: raw.hot, shadow: raw.shadow, adapt: raw.adapt };
     let mut policy = CachePolicy {
         mode,
         ttl,

@@ -2,7 +2,7 @@
 
 use super::*;
 use std::time::Duration;
-use tollgate_config::{Hot, Upkeep, redacted};
+use tollgate_config::{Adapt, Hot, Upkeep, redacted};
 
 fn file(rule: &str) -> String {
     SMALLEST.replace("upstream: model", &format!("upstream: model, cache: {rule}"))
@@ -52,12 +52,15 @@ fn every_mistake_about_hot_answers_has_its_path() {
 #[test]
 fn what_a_mode_has_no_use_for_is_refused_here_too() {
     for mode in ["http", "off"] {
-        let rule = format!("{{ mode: {mode}, hot: {{ hits: 3, extend: 1m }} }}");
-        let problems = without_path(&rule);
-        assert!(
-            problems.starts_with(&format!("hot: has no meaning in mode {mode}, ")),
-            "{problems}"
-        );
+        for (key, rule) in [
+            ("hot", "{ hits: 3, extend: 1m }"),
+            ("shadow", "{ share: 1% }"),
+            ("adapt", "{ min: 1m, max: 1d }"),
+        ] {
+            let problems = without_path(&format!("{{ mode: {mode}, {key}: {rule} }}"));
+            let expected = format!("{key}: has no meaning in mode {mode}, ");
+            assert!(problems.starts_with(&expected), "{problems}");
+        }
     }
 }
 
@@ -66,6 +69,8 @@ fn what_is_shown_of_it_reads_back() {
     for rule in [
         "{ mode: content, hot: { hits: 3, extend: 1m, refresh_ahead: 12.5% } }",
         "{ hot: { hits: 3, extend: 1m } }",
+        "{ mode: content, shadow: { share: 0.5% } }",
+        "{ mode: content, ttl: 5m, adapt: { min: 10s, max: 1d } }",
     ] {
         let config = valid(&file(rule));
         let shown = redacted(&config).to_string();
@@ -81,5 +86,29 @@ fn an_extension_that_a_shorter_rule_cuts_is_advised_of() {
     insta::assert_snapshot!(lines(&warnings), @r"
     Advice routes[0].cache.hot.extend: less than 30m where a rule of ttl_rules says less: the time of an answer is at most doubled
     Advice routes: sampled answers are reused, too: an equal question gets the first answer, whatever its temperature (on all)
+    ");
+}
+
+#[test]
+fn a_share_of_the_hits_can_be_checked() {
+    assert_eq!(upkeep("{ shadow: { share: 1% } }").shadow_ppm, 10_000);
+    assert_eq!(upkeep("{ shadow: { share: 100% } }").shadow_ppm, 1_000_000);
+    insta::assert_snapshot!(without_path("{ shadow: {} }"), @"shadow.share: missing");
+    insta::assert_snapshot!(without_path("{ shadow: { share: 0% } }"), @"shadow.share: must be 0.0001% to 100%, not 0%");
+    insta::assert_snapshot!(without_path("{ shadow: { share: 101% } }"), @"shadow.share: must be 0.0001% to 100%, not 101%");
+}
+
+#[test]
+fn times_that_are_learned_lie_around_the_one_they_begin_with() {
+    let learned = upkeep("{ ttl: 5m, adapt: { min: 10s, max: 1d } }").adapt;
+    let (min, max) = (Duration::from_secs(10), Duration::from_secs(86_400));
+    assert_eq!(learned, Some(Adapt { min, max }));
+    insta::assert_snapshot!(without_path("{ adapt: {} }"), @r"
+    adapt.max: missing
+    adapt.min: missing
+    ");
+    insta::assert_snapshot!(without_path("{ ttl: 5m, adapt: { min: 6m, max: 4m } }"), @r"
+    adapt.max: must be 5m to 365d, not 4m
+    adapt.min: must be 1ms to 5m, not 6m
     ");
 }

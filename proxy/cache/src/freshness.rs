@@ -8,8 +8,10 @@
 //! **Invariant:** nothing is given past its time for longer than the longest of the route's
 //! windows, and nothing at all to a caller that wants it newer.
 
+mod adapt;
 mod times;
 
+pub use adapt::{Adapt, Change};
 pub use times::{Given, Hot, Left, Terms, Times};
 
 use crate::{cache_control::RequestControl, entry::Entry};
@@ -127,7 +129,8 @@ mod tests {
     const WINDOWS: Windows =
         Windows { while_revalidate_ms: 10_000, if_error_ms: 60_000, degrade_ms: 30_000 };
 
-    const TERMS: Terms = Terms { hot: Hot { hits: 0, extend_ms: 0, ahead_ppm: 0 } };
+    const TERMS: Terms =
+        Terms { hot: Hot { hits: 0, extend_ms: 0, ahead_ppm: 0 }, allowed_ms: u64::MAX };
 
     /// Stored at second 1, fresh for 60 s.
     fn kept() -> Entry {

@@ -233,6 +233,13 @@ impl Generations {
         Standing::Valid
     }
 
+    /// Whether a purge of one of `subjects` is remembered, however long ago. Not one of everything,
+    /// which says nothing of what it is about.
+    pub fn was_purged(&self, subjects: &[Subject]) -> bool {
+        let table = self.read();
+        subjects.iter().any(|subject| table.subjects.contains_key(subject))
+    }
+
     /// Voids, here, every entry about `subject` whose fill began before this call.
     pub fn purge_here(&self, subject: Subject) {
         let mut table = self.write();

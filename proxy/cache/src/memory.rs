@@ -126,6 +126,17 @@ impl MemoryTier {
         Some(found)
     }
 
+    /// What lies under `key` and may be of use, for who is no caller: nothing counts.
+    pub fn peek(
+        &self,
+        key: &CacheKey,
+        check: &Check,
+        now_ms: u64,
+        generations: &Generations,
+    ) -> Option<Kept> {
+        self.find(key, check, now_ms, generations).ok()
+    }
+
     /// The entry, or what its look-up counts as.
     fn find(
         &self,

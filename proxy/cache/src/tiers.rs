@@ -5,10 +5,12 @@
 //! copied to the nearer ones; what is new is written as the route's [`Plan`] says.
 
 mod ack;
+mod before;
 mod hot;
 mod plan;
 
 pub use ack::{Ack, Arriving, Owed};
+pub use before::Before;
 pub use plan::{Plan, TierUse, Writes};
 
 use crate::{

@@ -6,8 +6,11 @@ mod items;
 pub(crate) use self::{arrival::Arrival, items::Completed};
 
 use super::{
-    Asked, Hit, Holds, Mode, Next, Question, Spare, encode_bill,
+    Asked, Hit, Holds, Mode, Next, Question, Spare,
+    alike::Said,
+    encode_bill,
     http_mode::{self, Kept},
+    learn,
     version::{self, OfHead},
 };
 use crate::{app::Parts, exchange::framing_of, listener::Own, meter::Bill, route::Life};
@@ -18,6 +21,7 @@ use std::{sync::Arc, time::Duration};
 use tollgate_cache::{
     entry::{Entry, FieldNames, Form, Hits, Rule, is_storable, storable_headers, subjects},
     flight::Recording,
+    freshness::Change,
     generations::{CheckedAt, Stamp, Target},
     key::{CacheKey, Check},
     shared::Lease,
@@ -265,8 +269,15 @@ impl Fill {
         let mut under = *under?;
         let body = recording.body.freeze();
         under.learn_version(&parts, &question, &body)?;
+        let came = Said { status: under.status, form: under.form, body: &body };
+        let change = under
+            .life
+            .and_then(|_| learn::change(&parts, &question, came, &under.key, &under.check));
+        if question.ends_check(came) && !change.is_some_and(Change::teaches) {
+            return None;
+        }
         // Of items, each has its own times.
-        let times = under.times(&question, &body);
+        let times = under.times(&question, change, &body);
         if times.is_none() && question.items.is_none() {
             return None;
         }
@@ -300,16 +311,9 @@ impl Fill {
         };
         if let Some(lists) = lists {
             // First, so that whoever finds the list may look for the answer.
-            let list = Entry {
-                headers: Vec::new(),
-                body: Bytes::new(),
-                rule: Rule::Variants(lists),
-                check: question.check,
-                note: Bytes::new(),
-                ..entry.clone()
-            };
+            let list = Arc::new(list_of(lists, question.check, &entry));
             // Whoever waits for the answer waits for this too: both go the same way.
-            let _kept = tiers.store(question.key, Arc::new(list), plan, now_ms);
+            let _kept = tiers.store(question.key, list, plan, now_ms);
         }
         let entry = Arc::new(entry);
         let stored = tiers.store_leased(key, entry, plan, now_ms, lease.as_ref());
@@ -326,16 +330,19 @@ impl Fill {
 impl Under {
     /// For how long the answer may be of use, and what decides about it until then; `None`: it is
     /// not to be kept.
-    fn times(&mut self, question: &Question, body: &[u8]) -> Option<(u64, Rule)> {
+    fn times(
+        &mut self,
+        question: &Question,
+        change: Option<Change>,
+        body: &[u8],
+    ) -> Option<(u64, Rule)> {
         let Some(life) = self.life else {
-            return Some((self.ttl_ms, std::mem::replace(&mut self.rule, Rule::Ttl)));
+            return Some((self.ttl_ms, std::mem::take(&mut self.rule)));
         };
         if body.is_empty() && self.status == StatusCode::OK.as_u16() {
             return None;
         }
-        let (conditions, answer) = (&question.route.conditions, (self.form, body));
-        let fresh_ms = conditions.of_body(life, question.operation, answer, &self.key)?;
-        Some(question.route.freshness.of_entry(fresh_ms, life.cap_ms))
+        learn::times(question, life, (self.form, body), &self.key, change)
     }
 
     fn frame_ends(&self, ends: Vec<u32>) -> Box<[u32]> {
@@ -390,6 +397,18 @@ impl Under {
             version::still(parts, question)?;
         }
         Some(())
+    }
+}
+
+/// What lies under a URL's key, where its answers depend on fields of the request.
+fn list_of(lists: Box<[FieldNames]>, check: Check, answer: &Entry) -> Entry {
+    Entry {
+        headers: Vec::new(),
+        body: Bytes::new(),
+        rule: Rule::Variants(lists),
+        check,
+        note: Bytes::new(),
+        ..answer.clone()
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     body::Body,
     meter::Call,
-    route::{Freshness, Route},
+    route::{Fitting, Route},
 };
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tollgate_cache::{
     cache_control::RequestControl,
     entry::{Entry, Rule},
-    freshness::{Left, RENEWAL_PAUSE_MS, Trouble, Verdict},
+    freshness::{Left, RENEWAL_PAUSE_MS, Terms, Trouble, Verdict},
     rfc9111::reuse::Failure,
     tiers::Found,
 };
@@ -25,7 +25,8 @@ use tollgate_cache::{
 /// Who looks, and what for.
 #[derive(Clone, Copy)]
 pub(super) struct Looking<'a> {
-    pub(super) freshness: &'a Freshness,
+    pub(super) route: &'a Route,
+    pub(super) fitting: Fitting,
     pub(super) wanted: Wanted,
     pub(super) wish: &'a RequestControl,
     /// What would be renewed is not wanted.
@@ -59,15 +60,16 @@ impl Looking<'_> {
         if self.after_ms.is_some_and(|after_ms| entry.stored_at_ms <= after_ms) {
             return Use::Nothing;
         }
-        let left = entry.left(soft_since_ms, &self.freshness.terms, self.now_ms);
-        let (how, renews) = match entry.judge(left, self.wish, self.freshness.windows, self.now_ms)
-        {
+        let terms = terms(self.route, self.fitting, entry);
+        let left = entry.left(soft_since_ms, &terms, self.now_ms);
+        let windows = self.route.freshness.windows;
+        let (how, renews) = match entry.judge(left, self.wish, windows, self.now_ms) {
             Verdict::Fresh { .. } => (How::Hit, !self.only_new && self.begins_ahead(entry, left)),
             Verdict::Stale { renew, .. } if !(renew && self.only_new) => {
                 (How::Stale, renew && self.begins(entry, RENEWAL_PAUSE_MS))
             }
             Verdict::Held if matches!(left, Left::Fresh { .. }) => return Use::Nothing,
-            Verdict::Held if self.freshness.windows.longest_ms() == 0 => return Use::Nothing,
+            Verdict::Held if windows.longest_ms() == 0 => return Use::Nothing,
             Verdict::Stale { .. } | Verdict::Held => return Use::Held(found),
         };
         match Hit::of(&found, self.wanted, (how, left), self.now_ms) {
@@ -96,10 +98,17 @@ impl Looking<'_> {
     }
 }
 
+/// On what terms this caller is given an entry.
+fn terms(route: &Route, fitting: Fitting, entry: &Entry) -> Terms {
+    let allowed_ms = route.conditions.allowed_ms(fitting, entry.status);
+    Terms { allowed_ms, ..route.freshness.terms }
+}
+
 /// Something past its time, for a caller who may be given it if there is nothing else.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(super) route: Arc<Route>,
+    pub(super) fitting: Fitting,
     pub(super) found: Found,
     pub(super) wanted: Wanted,
     pub(super) wish: RequestControl,
@@ -109,8 +118,9 @@ impl Held {
     /// What is given in place of this status of the upstream, or of no answer.
     pub(crate) fn instead(&self, trouble: Trouble, status: Option<StatusCode>) -> Option<Hit> {
         let now_ms = super::now_ms();
-        let Self { route, found, wanted, wish } = self;
-        let left = found.entry.left(found.soft_since_ms, &route.freshness.terms, now_ms);
+        let Self { route, fitting, found, wanted, wish } = self;
+        let terms = terms(route, *fitting, &found.entry);
+        let left = found.entry.left(found.soft_since_ms, &terms, now_ms);
         let windows = route.freshness.windows;
         if !found.entry.stands_in(left, wish, windows, trouble, now_ms) {
             return None;

@@ -202,7 +202,7 @@ pub(super) async fn consult(
     if wish.no_cache || question.items.is_none() {
         return None;
     }
-    let looking = super::looking(asking.route, asking.ask, wish);
+    let looking = super::looking(asking.route, (asking.ask, question.fitting), wish);
     Box::pin(look_everywhere(parts, question, looking)).await
 }
 

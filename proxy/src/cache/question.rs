@@ -1,7 +1,9 @@
 //! What makes a key: borrowed from the call while it is looked up, owned once it is a
 //! miss, because only the answer says which version of the model it is of.
 
-use super::{Ask, Mode, bound::Binds, held::Held, http_mode::Asked, items::Items, now_ms, tags};
+use super::{
+    Ask, Mode, bound::Binds, held::Held, http_mode::Asked, items::Items, now_ms, shadow, tags,
+};
 use crate::{
     app::Parts,
     identity::{Caller, Tenant},
@@ -10,7 +12,10 @@ use crate::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 use smallvec::SmallVec;
 use std::sync::Arc;
-use tollgate_cache::key::{BodyDigest, CacheKey, Check, KeyParts, Line, Scope};
+use tollgate_cache::{
+    entry::Entry,
+    key::{BodyDigest, CacheKey, Check, KeyParts, Line, Scope},
+};
 use tollgate_core::dialect::{Framing, Operation};
 
 /// Everything that makes a key, kept until the answer says which version it is of.
@@ -51,6 +56,10 @@ pub(crate) struct Question {
     pub(super) renews: bool,
     /// Whatever was stored then or before is what is to be renewed, though its time is not over.
     pub(super) after_ms: Option<u64>,
+    /// Its answer is compared with this one, and is for nobody.
+    pub(super) checked: Option<Arc<Entry>>,
+    /// That this was begun.
+    pub(super) check_begun: Option<shadow::Check>,
     /// Where it asks about several things that are answered apart.
     pub(super) items: Option<Box<Items>>,
 }
@@ -156,6 +165,8 @@ impl Asking<'_> {
             held: None,
             renews: false,
             after_ms: None,
+            checked: None,
+            check_begun: None,
             items: None,
         })
     }

@@ -1,6 +1,6 @@
-//! Renews an answer that was just given past its time: one upstream call for all who are given it
+//! Renews an answer that was just given past its time, or near its end: one upstream call for all who are given it
 //! meanwhile (RFC 5861 §3), in a fleet by one instance, in the least important class, with a record
-//! of its own.
+//! of its own. A check of an answer goes the same way, and renews nothing.
 
 use super::{Answer, Fetch, Marks, lease};
 use crate::{
@@ -17,13 +17,21 @@ use tollgate_cache::flight::{Join, Lead};
 /// again: what callers wait for comes first.
 static RENEWALS: Semaphore = Semaphore::const_new(256);
 
+/// How many hits are checked at a time: what is only looked at takes less room than what is renewed.
+static CHECKS: Semaphore = Semaphore::const_new(16);
+
 /// Begins it, unless somebody has, or too many are under way.
 pub(super) fn begin(mut fetch: Box<Fetch>, question: Box<Question>, marks: &Marks) {
-    let Ok(place) = RENEWALS.try_acquire() else { return };
+    let places = if question.is_check() { &CHECKS } else { &RENEWALS };
+    let Ok(place) = places.try_acquire() else { return };
     let parts = fetch.parts.clone();
     fetch.class = fetch.route.lane.class_last();
     fetch.upgrade = None;
-    let flight = if question.is_shared() { question.flight_key(&parts) } else { question.key };
+    let flight = match (question.is_check(), question.is_shared()) {
+        (true, _) => question.check_key(),
+        (false, true) => question.flight_key(&parts),
+        (false, false) => question.key,
+    };
     let Join::Lead(lead) = parts.flights.join(flight, fetch.class) else { return };
     if question.is_shared() {
         // What its caller said of the cache, it said of its own answer.
@@ -39,11 +47,19 @@ pub(super) fn begin(mut fetch: Box<Fetch>, question: Box<Question>, marks: &Mark
 
 async fn renew(mut fetch: Box<Fetch>, question: Box<Question>, lead: Lead<Answer>, marks: Marks) {
     fetch.deadline = Instant::now() + fetch.route.destination.upstream.timeouts.total;
-    // Another instance may have renewed it, or be at it.
-    let Some(question) = cache::still_old(&fetch, question).await else { return };
-    let lease::Turn::Lead(question, lease) = lease::turn(&fetch, question).await else { return };
     let (parts, lane) = (fetch.parts.clone(), fetch.route.lane.clone());
-    let mut call = Call::begin(&parts.meter, &lane);
+    let (question, lease, mut call) = if question.is_check() {
+        let mut question = question;
+        question.begin_check();
+        (question, None, Call::begin(&parts.meter, &lane).as_own())
+    } else {
+        // Another instance may have renewed it, or be at it.
+        let Some(question) = cache::still_old(&fetch, question).await else { return };
+        let lease::Turn::Lead(question, lease) = lease::turn(&fetch, question).await else {
+            return;
+        };
+        (question, lease, Call::begin(&parts.meter, &lane))
+    };
     call.routed(&lane, fetch.class, &fetch.caller);
     call.asks(
         fetch.ask.model(),

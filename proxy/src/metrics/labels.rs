@@ -97,6 +97,18 @@ closed! {
 }
 
 closed! {
+    /// What a check of a hit against the upstream came to.
+    ShadowOutcome {
+        Same = "same",
+        Differs = "differs",
+        /// One of the two cannot be read.
+        Unread = "unread",
+        /// No whole answer came that would be kept.
+        Failed = "failed",
+    }
+}
+
+closed! {
     /// How a call's wait in the queue ended.
     QueueOutcome {
         Served = "served",

@@ -90,6 +90,8 @@ families! {
         "Waits for another instance's answer, by how they ended.";
     CACHE_VOTES = Counter, "tollgate_cache_votes_total", ["outcome"],
         "Callers' words that an answer is bad: counted, about nothing that was held, beyond the limit, of who may not.";
+    CACHE_SHADOWS = Counter, "tollgate_cache_shadow_total", ["route", "outcome"],
+        "Hits for which the upstream was asked again, by whether it said the same: same, differs, unread (nobody could compare them), failed (no whole answer came).";
     CACHE_LOOKUP_SECONDS = Histogram(LOOKUP_SECONDS), "tollgate_cache_lookup_seconds", ["tier"],
         "How long a look-up in a tier took.";
     OWN_CALLS = Counter, "tollgate_cache_own_calls_total", ["purpose", "outcome"],

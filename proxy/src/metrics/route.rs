@@ -5,8 +5,8 @@ use super::histogram::Histogram;
 use super::{
     Families, MetricsError,
     labels::{
-        CODE_PLACES, CacheOutcome, ItemOutcome, QueueOutcome, REASONS, TierLabel, code_label,
-        code_place, reason_place,
+        CODE_PLACES, CacheOutcome, ItemOutcome, QueueOutcome, REASONS, ShadowOutcome, TierLabel,
+        code_label, code_place, reason_place,
     },
     model::{ModelMetrics, Models, Naming, RouteModels},
     rates::Traffic,
@@ -63,6 +63,8 @@ pub struct RouteMetrics {
     windows: Vec<Arc<Window>>,
     traffic: Arc<Traffic>,
     models: RouteModels,
+    /// By place of the outcome.
+    shadows: Box<[IntCounter]>,
 }
 
 /// The handles of one class on one route.
@@ -109,6 +111,9 @@ impl RouteMetrics {
         let items = ItemOutcome::ALL.iter().map(|outcome| {
             families.cache_items.get_metric_with_label_values(&[route, outcome.label()])
         });
+        let shadows = ShadowOutcome::ALL.iter().map(|outcome| {
+            families.shadows.get_metric_with_label_values(&[route, outcome.label()])
+        });
         Ok(Self {
             items: items.collect::<Result<_, _>>()?,
             route: route.to_owned(),
@@ -120,12 +125,20 @@ impl RouteMetrics {
             windows: parts.windows,
             traffic: parts.traffic,
             models: RouteModels::new(route, parts.models),
+            shadows: shadows.collect::<Result<_, _>>()?,
         })
     }
 
     /// The route's name, as in the label.
     pub fn route(&self) -> &str {
         &self.route
+    }
+
+    /// A hit was checked against the upstream.
+    pub fn checked(&self, outcome: ShadowOutcome) {
+        if let Some(count) = self.shadows.get(outcome.place()) {
+            count.inc();
+        }
     }
 
     /// Accounts for a call that has ended; called once a call.

@@ -7,15 +7,16 @@
 
 use super::millis;
 use http::{HeaderMap, HeaderName, StatusCode, response};
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 use tollgate_cache::{
-    canonical::{Bounds, canonicalise},
+    canonical::{Bounds, canonicalise, canonicalise_without},
     entry::Form,
     key::CacheKey,
+    omit::Omit,
     pointer::Pointer,
     rfc9111::store::{Times, shared_lifetime_ms},
 };
-use tollgate_config::{self as config, CachePolicy, TTL_RULES_MAX, Wants};
+use tollgate_config::{self as config, CachePolicy, KeyPart, KeyPolicy, TTL_RULES_MAX, Wants};
 use tollgate_core::{
     dialect::Operation,
     form::{self, RequestFacts},
@@ -37,9 +38,13 @@ pub(crate) struct Conditions {
     request: Box<[Test]>,
     answer: Box<[Test]>,
     ttl_ms: u64,
+    /// Of answers that no rule fits, whatever was learned of them.
+    ttl_max_ms: u64,
     rules: Box<[TtlRule]>,
     upstream: bool,
     jitter_percent: u8,
+    /// Callers of one entry may fit different rules.
+    differ: bool,
 }
 
 #[derive(Debug)]
@@ -136,10 +141,30 @@ impl Conditions {
             request: tests(&when.request),
             answer: tests(&when.answer),
             ttl_ms: millis(policy.ttl),
+            ttl_max_ms: millis(policy.upkeep.adapt.map_or(policy.ttl, |adapt| adapt.max)),
             rules: lifetime.rules.iter().take(TTL_RULES_MAX).map(TtlRule::new).collect(),
             upstream: lifetime.upstream,
             jitter_percent: lifetime.jitter_percent,
+            differ: lifetime.rules.iter().any(|rule| is_unbound(rule, &policy.key)),
         }
+    }
+
+    /// For how long at most an answer with this status is kept for a caller that fits these rules:
+    /// it was perhaps kept by another's. (What its answer says may only make it less.)
+    pub(crate) fn allowed_ms(&self, fitting: Fitting, status: u16) -> u64 {
+        if !self.differ {
+            return u64::MAX;
+        }
+        let mut longest_ms = 0;
+        for (_, rule) in self.fitting(fitting) {
+            if rule.statuses.is_empty() || rule.statuses.contains(&status) {
+                longest_ms = longest_ms.max(rule.ttl_ms);
+                if rule.answer.is_empty() {
+                    return longest_ms;
+                }
+            }
+        }
+        longest_ms.max(self.ttl_max_ms)
     }
 
     /// What a request body decides: which rules about times may fit, or why nothing is kept.
@@ -239,13 +264,15 @@ impl Conditions {
         self.body_bytes_max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX)
     }
 
-    /// Whether the whole answer may be kept, and for how many milliseconds; never zero.
+    /// Whether the whole answer may be kept, and for how many milliseconds; never zero. `adapted` is
+    /// told what its rule says, and says what was learned instead.
     pub(crate) fn of_body(
         &self,
         life: Life,
         operation: Operation,
         (form, body): (Form, &[u8]),
         key: &CacheKey,
+        adapted: impl FnOnce(u64) -> u64,
     ) -> Option<u64> {
         if body.len() > self.body_bytes_max() {
             return None;
@@ -254,7 +281,7 @@ impl Conditions {
         let reads = wants_reason.is_some()
             || !self.answer.is_empty()
             || self.fitting(life.fitting).any(|(_, rule)| !rule.answer.is_empty());
-        let answer = reads.then(|| whole(operation, form, body)).flatten();
+        let answer = reads.then(|| whole_form(operation, form, body, &Omit::default())).flatten();
         let said = answer.as_deref();
         if wants_reason.is_some_and(|words| !said.is_some_and(|said| ended_for(said, words))) {
             return None;
@@ -267,6 +294,7 @@ impl Conditions {
         let mut left = self.fitting(life.fitting);
         let rule = left.find(|(_, rule)| rule.answer.iter().all(holds));
         let ttl_ms = rule.map_or(self.ttl_ms, |(_, rule)| rule.ttl_ms);
+        let ttl_ms = if ttl_ms == 0 { 0 } else { adapted(ttl_ms) };
         let ttl_ms = ttl_ms.min(life.cap_ms.unwrap_or(u64::MAX));
         Some(self.shortened(ttl_ms, key)).filter(|ttl_ms| *ttl_ms > 0)
     }
@@ -379,15 +407,34 @@ fn offers_tools(form: &[u8]) -> bool {
     })
 }
 
-/// The canonical form of an answer, or of the one that a stream of it comes to.
-fn whole(operation: Operation, form: Form, body: &[u8]) -> Option<Vec<u8>> {
-    match form {
-        Form::Whole => canonicalise(body, &[], Bounds::default()).ok(),
-        Form::Stream => {
-            let body = form::stream_to_whole(operation, body)?;
-            canonicalise(&body, &[], Bounds::default()).ok()
-        }
-    }
+/// The canonical form of an answer, or of the one that a stream of it comes to, without what `omit`
+/// names.
+pub(crate) fn whole_form(
+    operation: Operation,
+    form: Form,
+    body: &[u8],
+    omit: &Omit,
+) -> Option<Vec<u8>> {
+    let whole = match form {
+        Form::Whole => Cow::Borrowed(body),
+        Form::Stream => Cow::Owned(form::stream_to_whole(operation, body)?),
+    };
+    canonicalise_without(&whole, omit, Bounds::default()).ok()
+}
+
+/// Whether a rule looks at something that two callers of one entry may say differently.
+fn is_unbound(rule: &config::TtlRule, key: &KeyPolicy) -> bool {
+    let of = key.of.iter().flatten();
+    let is_in_key = |name: &String| {
+        key.include_headers.contains(name)
+            || key.versions.iter().any(|version| version.header == *name)
+            || of.clone().any(|part| matches!(part, KeyPart::Header(own) if own == name))
+    };
+    // The form that is wanted leaves the key where there is a converter.
+    let is_of_form = |test: &config::Test| test.pointer.starts_with("/stream");
+    let may_be_left_out = !key.ignore.is_empty() || key.of.is_some();
+    rule.headers.iter().any(|(name, _)| !is_in_key(name))
+        || rule.request.iter().any(|test| may_be_left_out || is_of_form(test))
 }
 
 /// Whether every choice of an answer ended for one of `words`, wherever its dialect says that.

@@ -4,7 +4,7 @@
 use super::millis;
 use tollgate_cache::{
     entry::Rule,
-    freshness::{Hot, Terms, Times, Windows},
+    freshness::{Adapt, Hot, Terms, Times, Windows},
 };
 use tollgate_config::{self as config, CachePolicy};
 
@@ -13,6 +13,9 @@ use tollgate_config::{self as config, CachePolicy};
 pub(crate) struct Freshness {
     pub(crate) terms: Terms,
     pub(crate) windows: Windows,
+    /// So many millionths of the hits are checked against the upstream.
+    pub(crate) shadow_ppm: u32,
+    pub(crate) adapt: Option<Adapt>,
 }
 
 impl Freshness {
@@ -24,7 +27,12 @@ impl Freshness {
             ahead_ppm: hot.refresh_ahead_ppm,
         });
         Self {
-            terms: Terms { hot: hot.unwrap_or_default() },
+            shadow_ppm: policy.upkeep.shadow_ppm,
+            adapt: policy
+                .upkeep
+                .adapt
+                .map(|adapt| Adapt { min_ms: millis(adapt.min), max_ms: millis(adapt.max) }),
+            terms: Terms { hot: hot.unwrap_or_default(), ..Terms::default() },
             windows: Windows {
                 while_revalidate_ms: millis(stale.while_revalidate),
                 if_error_ms: millis(stale.if_error),
@@ -33,16 +41,25 @@ impl Freshness {
         }
     }
 
-    /// Of an answer that is fresh for so long, of at most `cap_ms` that its upstream allows: for how
-    /// long it can be of use, and what decides about it in the meantime.
-    pub(crate) fn of_entry(&self, fresh_ms: u64, cap_ms: Option<u64>) -> (u64, Rule) {
+    /// Of an answer that is fresh for so long, of at most `cap_ms` that its upstream allows, after
+    /// `learned_ms` were learned: for how long it can be of use, and what decides about it in the
+    /// meantime.
+    pub(crate) fn of_entry(
+        &self,
+        fresh_ms: u64,
+        cap_ms: Option<u64>,
+        learned_ms: u64,
+    ) -> (u64, Rule) {
         let (longest_ms, hot) = (self.windows.longest_ms(), self.terms.hot);
-        if longest_ms == 0 && hot.hits == 0 {
+        if longest_ms == 0 && hot.hits == 0 && self.adapt.is_none() {
             return (fresh_ms, Rule::Ttl);
         }
+        // As long again, so that the next answer can be compared with it.
+        let compared_ms = if self.adapt.is_some() { fresh_ms } else { 0 };
         let extend_max_ms = cap_ms.map_or(u64::MAX, |cap_ms| cap_ms.saturating_sub(fresh_ms));
-        let times = Times { extend_max_ms, ..Times::new(fresh_ms) };
-        let useful_ms = fresh_ms.saturating_add(times.extension_ms(hot)).saturating_add(longest_ms);
+        let times = Times { extend_max_ms, learned_ms, ..Times::new(fresh_ms) };
+        let useful_ms = fresh_ms.saturating_add(times.extension_ms(hot));
+        let useful_ms = useful_ms.saturating_add(longest_ms.max(compared_ms));
         (useful_ms, Rule::Timed(Box::new(times)))
     }
 
@@ -64,6 +81,19 @@ impl Freshness {
         let line = |(window_ms, when): (u64, &str)| {
             (window_ms > 0).then(|| format!("and {} past its time {when}", length(window_ms)))
         };
-        hot.into_iter().chain(windows.into_iter().filter_map(line)).collect()
+        let adapt = self.adapt.map(|Adapt { min_ms, max_ms }| {
+            let (min, max) = (length(min_ms), length(max_ms));
+            format!("then {min} to {max}, as it is seen to change")
+        });
+        let checks = (self.shadow_ppm > 0).then(|| {
+            let share = config::show_ppm(self.shadow_ppm);
+            format!("and checked against the upstream at {share} of its hits")
+        });
+        adapt
+            .into_iter()
+            .chain(hot)
+            .chain(checks)
+            .chain(windows.into_iter().filter_map(line))
+            .collect()
     }
 }

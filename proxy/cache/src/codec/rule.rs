@@ -27,11 +27,11 @@ pub(super) fn put(out: &mut Vec<u8>, rule: &Rule) {
             }
         }
         Rule::Timed(times) => {
-            // 3 was of another layout.
-            out.push(4);
-            let Times { fresh_ms, extend_max_ms, is_hot, given: _ } = **times;
+            // 3 and 4 were of other layouts.
+            out.push(5);
+            let Times { fresh_ms, extend_max_ms, is_hot, learned_ms, given: _ } = **times;
             out.push(u8::from(is_hot));
-            for number in [fresh_ms, extend_max_ms] {
+            for number in [fresh_ms, extend_max_ms, learned_ms] {
                 out.extend_from_slice(&number.to_le_bytes());
             }
         }
@@ -73,9 +73,10 @@ pub(super) fn take(input: &mut Input) -> Result<Rule, Foreign> {
             });
             Ok(Rule::Variants(lists?.into()))
         }
-        [4] => {
+        [5] => {
             let (is_hot, fresh_ms, extend_max_ms) = (flag(input)?, input.u64()?, input.u64()?);
-            let times = Times { fresh_ms, extend_max_ms, is_hot, given: Given::default() };
+            let (learned_ms, given) = (input.u64()?, Given::default());
+            let times = Times { fresh_ms, extend_max_ms, is_hot, learned_ms, given };
             Ok(Rule::Timed(Box::new(times)))
         }
         [_] => Err(Foreign),
@@ -134,8 +135,10 @@ pub(super) mod tests {
         });
         let name = "[a-z][a-z-]{0,8}".prop_map(|name| HeaderName::try_from(name).unwrap());
         let lists = vec(vec(name, 0..4).prop_map(FieldNames::from), 0..3);
-        let timed = any::<(u64, u64, bool)>().prop_map(|(fresh_ms, extend_max_ms, is_hot)| {
-            Rule::Timed(Box::new(Times { extend_max_ms, is_hot, ..Times::new(fresh_ms) }))
+        let timed = any::<([u64; 3], bool)>().prop_map(|(numbers, is_hot)| {
+            let [fresh_ms, extend_max_ms, learned_ms] = numbers;
+            let times = Times { extend_max_ms, is_hot, learned_ms, ..Times::new(fresh_ms) };
+            Rule::Timed(Box::new(times))
         });
         prop_oneof![
             Just(Rule::Ttl),

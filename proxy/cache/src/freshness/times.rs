@@ -20,6 +20,9 @@ pub struct Times {
     pub extend_max_ms: u64,
     /// It was found to be asked for often, here or elsewhere.
     pub is_hot: bool,
+    /// How long answers to its question are good, by what was seen of them, before anything made
+    /// it less for this one; 0: nothing was seen.
+    pub learned_ms: u64,
     pub given: Given,
 }
 
@@ -31,9 +34,12 @@ pub struct Given {
 }
 
 /// What a route makes of the time of what it keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     pub hot: Hot,
+    /// The longest that the route's rules keep anything for this very caller: what another's rules
+    /// have kept for longer is past its time for this one.
+    pub allowed_ms: u64,
 }
 
 /// What holds for what is asked for often. The default: nothing is.
@@ -78,16 +84,27 @@ impl Entry {
         }
     }
 
+    /// How long an answer to its question is good, as far as it knows.
+    pub fn learned_ms(&self) -> u64 {
+        match &self.rule {
+            Rule::Timed(times) if times.learned_ms > 0 => times.learned_ms,
+            Rule::Timed(times) => times.fresh_ms,
+            Rule::Ttl | Rule::Http(_) | Rule::Variants(_) => self.ttl_ms,
+        }
+    }
+
     /// For how long it is fresh from when it was stored, and whether it is hot.
     fn life(&self, terms: &Terms) -> (u64, bool) {
         let times = match &self.rule {
             Rule::Timed(times) => times,
-            Rule::Ttl | Rule::Http(_) | Rule::Variants(_) => return (self.ttl_ms, false),
+            Rule::Ttl => return (self.ttl_ms.min(terms.allowed_ms), false),
+            Rule::Http(_) | Rule::Variants(_) => return (self.ttl_ms, false),
         };
+        let fresh_ms = times.fresh_ms.min(terms.allowed_ms);
         if !self.is_hot(times, terms.hot) {
-            return (times.fresh_ms, false);
+            return (fresh_ms, false);
         }
-        (times.fresh_ms.saturating_add(times.extension_ms(terms.hot)), true)
+        (fresh_ms.saturating_add(times.extension_ms(terms.hot).min(fresh_ms)), true)
     }
 
     fn is_hot(&self, times: &Times, hot: Hot) -> bool {
@@ -104,10 +121,18 @@ impl Entry {
     }
 }
 
+/// Nothing is hot, and everything is fresh for its own time.
+impl Default for Terms {
+    fn default() -> Self {
+        Self { hot: Hot::default(), allowed_ms: u64::MAX }
+    }
+}
+
 impl Times {
     /// Nothing is known but when it ends.
     pub fn new(fresh_ms: u64) -> Self {
-        Self { fresh_ms, extend_max_ms: u64::MAX, is_hot: false, given: Given::default() }
+        let given = Given::default();
+        Self { fresh_ms, extend_max_ms: u64::MAX, is_hot: false, learned_ms: 0, given }
     }
 
     /// How much longer it is fresh once it is hot.
@@ -152,7 +177,7 @@ mod tests {
     use proptest::prelude::*;
 
     const HOT: Hot = Hot { hits: 3, extend_ms: 30_000, ahead_ppm: 100_000 };
-    const TERMS: Terms = Terms { hot: HOT };
+    const TERMS: Terms = Terms { hot: HOT, allowed_ms: u64::MAX };
 
     /// Stored at second 1, fresh for 60 s.
     fn kept(times: Times) -> Entry {
@@ -204,6 +229,20 @@ mod tests {
     }
 
     #[test]
+    fn no_caller_is_given_it_for_longer_than_its_own_rules_allow() {
+        let terms = Terms { allowed_ms: 10_000, ..TERMS };
+        let cold = kept(Times::new(60_000));
+        let plain = Entry { ttl_ms: 60_000, ..entry(key(1), b"{}") };
+        for entry in [&cold, &plain] {
+            let left = |now_ms| entry.left(None, &terms, now_ms);
+            assert_eq!(left(10_999), Left::Fresh { for_ms: 1, is_ending: false });
+            assert_eq!(left(11_000), Left::Stale { by_ms: 0 });
+        }
+        let hot = heated(Times::new(60_000));
+        assert_eq!(hot.left(None, &terms, 21_000), Left::Stale { by_ms: 0 }, "at most doubled");
+    }
+
+    #[test]
     fn a_soft_purge_ends_the_time_of_what_is_hot() {
         let hot = heated(Times::new(60_000));
         assert_eq!(hot.left(Some(31_000), &TERMS, 33_000), Left::Stale { by_ms: 2_000 });
@@ -228,8 +267,9 @@ mod tests {
             let times = Times { extend_max_ms, ..Times::new(fresh_ms) };
             let warm = given(kept(times.clone()), hits);
             prop_assert_eq!(warm.becomes_hot(hot), needed > 0 && hits >= needed);
-            let cold = kept(times).left(None, &Terms { hot }, now_ms);
-            let warm = warm.left(None, &Terms { hot }, now_ms);
+            let terms = Terms { hot, ..Terms::default() };
+            let cold = kept(times).left(None, &terms, now_ms);
+            let warm = warm.left(None, &terms, now_ms);
             let end = |left| match left {
                 Left::Fresh { for_ms, .. } => now_ms.max(1_000) + for_ms,
                 Left::Stale { by_ms } => now_ms.max(1_000) - by_ms,

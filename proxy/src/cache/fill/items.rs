@@ -5,9 +5,11 @@ use super::{Arrival, Fill};
 use crate::{
     app::Parts,
     cache::{
-        Question, encode_bill,
+        Question,
+        alike::Said,
+        encode_bill,
         items::{Item, Items, model_of},
-        version,
+        learn, version,
     },
     meter::Bill,
     route::Life,
@@ -199,10 +201,9 @@ impl Keeping<'_> {
         let Self { question, life, .. } = self;
         let (key, check) = question.item_key(&item.digest, &one.model_version);
         let said = (Form::Whole, &*one.body);
-        let conditions = &question.route.conditions;
-        let life = (*life)?;
-        let fresh_ms = conditions.of_body(life, question.operation, said, &key)?;
-        let (ttl_ms, rule) = question.route.freshness.of_entry(fresh_ms, life.cap_ms);
+        let came = Said { status: one.status, form: Form::Whole, body: said.1 };
+        let change = learn::change(self.parts, question, came, &key, &check);
+        let (ttl_ms, rule) = learn::times(question, (*life)?, said, &key, change)?;
         let subjects = subjects(key, &one.route, &one.model, &one.tenant, &one.tags);
         Some((key, Arc::new(Entry { check, ttl_ms, rule, subjects, ..one })))
     }

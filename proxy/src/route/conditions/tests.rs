@@ -29,7 +29,7 @@ fn kept(conditions: &Conditions, request: &str, form: Form, answer: &str) -> Opt
     let fitting = asked(conditions, operation, request).ok()?;
     let fitting = conditions.of_head(fitting, &HeaderMap::new()).unwrap_or_default();
     let life = Life { fitting, cap_ms: None };
-    conditions.of_body(life, operation, (form, answer.as_bytes()), &key(0))
+    conditions.of_body(life, operation, (form, answer.as_bytes()), &key(0), |ttl_ms| ttl_ms)
 }
 
 fn key(n: u8) -> CacheKey {
@@ -136,7 +136,7 @@ fn the_upstream_may_shorten_and_forbid() {
         }
         let (head, _) = response.body(Bytes::new()).unwrap().into_parts();
         let life = conditions.of_answer(Fitting::default(), (7_000, 7_000), &head)?;
-        conditions.of_body(life, Operation::Other, (Form::Whole, b"x"), &key(0))
+        conditions.of_body(life, Operation::Other, (Form::Whole, b"x"), &key(0), |ttl_ms| ttl_ms)
     };
     assert_eq!(said(&[]), Some(3_600_000));
     assert_eq!(said(&[("cache-control", "max-age=60")]), Some(60_000));
@@ -153,7 +153,7 @@ proptest! {
     fn jitter_shortens_by_the_key_and_never_beyond_its_share(n in any::<u8>(), percent in 0..=90_u64, minutes in 1..10_000_u64) {
         let conditions = conditions(&format!("ttl: {minutes}m, jitter_percent: {percent}"));
         let life = Life { fitting: Fitting::default(), cap_ms: None };
-        let of = |key: &CacheKey| conditions.of_body(life, Operation::Other, (Form::Whole, b"x"), key).unwrap();
+        let of = |key: &CacheKey| conditions.of_body(life, Operation::Other, (Form::Whole, b"x"), key, |ttl_ms| ttl_ms).unwrap();
         let ttl_ms = minutes * 60_000;
         let found = of(&key(n));
         prop_assert_eq!(found, of(&key(n)));

@@ -1,0 +1,35 @@
+//! What a new answer can be compared with.
+
+use super::{Found, Tiers};
+use crate::{
+    generations::Subject,
+    key::{CacheKey, Check},
+};
+
+/// What is known of what lay under a key before its new answer.
+#[derive(Clone, Debug)]
+pub enum Before {
+    Nothing,
+    /// Purged, itself or something that it is about.
+    Purged,
+    Lies(Found),
+}
+
+impl Tiers {
+    /// What lies in memory under `key`, where an answer about `subjects` is to lie. Neither waits nor
+    /// counts as a look-up.
+    pub fn before(
+        &self,
+        key: &CacheKey,
+        check: &Check,
+        subjects: &[Subject],
+        now_ms: u64,
+    ) -> Before {
+        match self.memory.peek(key, check, now_ms, &self.generations) {
+            Some(kept) if kept.soft_since_ms.is_some() => Before::Purged,
+            Some(kept) => Before::Lies(Found::in_memory(kept)),
+            None if self.generations.was_purged(subjects) => Before::Purged,
+            None => Before::Nothing,
+        }
+    }
+}
