@@ -225,16 +225,9 @@ async fn content(
         Err(why) => return Consulted::Bypass(why),
     };
     let rule = route.config.cache.scope;
-    if rule != ScopeRule::Shared && caller.tenant_configured && caller.tenant == Tenant::Anonymous {
-        return Consulted::Bypass("anonymous");
-    }
-    let scope = match (rule, &caller.user) {
-        (ScopeRule::Shared, _) => Scope::Shared,
-        (ScopeRule::Tenant, _) => Scope::Tenant(caller.tenant.as_str()),
-        (ScopeRule::User, None) => return Consulted::Bypass("no-user"),
-        (ScopeRule::User, Some(user)) => {
-            Scope::User { tenant: caller.tenant.as_str(), user: user.to_str().unwrap_or_default() }
-        }
+    let scope = match scope_of(rule, caller) {
+        Ok(scope) => scope,
+        Err(why) => return Consulted::Bypass(why),
     };
     let mut wish = wishes(&head.headers);
     if wish.no_store {
@@ -268,15 +261,11 @@ async fn content(
                 if !shadow::draws(route, &hit) {
                     return Consulted::Hit(hit);
                 }
-                let mut question = asking.question(key, check, version, caller);
-                question.checks(&hit);
-                return Consulted::Renewed(Box::new(Instead::Hit(hit)), question);
+                return asking.question(key, check, version, caller).beside(hit, Question::checks);
             }
             Use::Renewed(hit) => {
                 heat::given(parts, route, &key, &hit);
-                let mut question = asking.question(key, check, version, caller);
-                (question.renews, question.after_ms) = (true, hit.fresh_since_ms());
-                return Consulted::Renewed(Box::new(Instead::Hit(hit)), question);
+                return asking.question(key, check, version, caller).beside(hit, Question::renews);
             }
             Use::Held(found) => held = Some(found),
             Use::Nothing => {}
@@ -294,6 +283,22 @@ async fn content(
         Arc::new(Held { route, fitting, found, wanted, wish })
     });
     Consulted::Miss(question.after_vote(voided))
+}
+
+/// Among whom this caller's answers are shared; else why none is kept for it.
+fn scope_of(rule: ScopeRule, caller: &Caller) -> Result<Scope<'_>, &'static str> {
+    if rule != ScopeRule::Shared && caller.tenant_configured && caller.tenant == Tenant::Anonymous {
+        return Err("anonymous");
+    }
+    let tenant = caller.tenant.as_str();
+    match (rule, &caller.user) {
+        (ScopeRule::Shared, _) => Ok(Scope::Shared),
+        (ScopeRule::Tenant, _) => Ok(Scope::Tenant(tenant)),
+        (ScopeRule::User, None) => Err("no-user"),
+        (ScopeRule::User, Some(user)) => {
+            Ok(Scope::User { tenant, user: user.to_str().unwrap_or_default() })
+        }
+    }
 }
 
 fn looking<'a>(

@@ -60,6 +60,35 @@ async fn a_stale_answer_is_renewed_by_one_call_for_all_who_are_given_it() {
 }
 
 #[tokio::test]
+async fn an_error_that_may_be_kept_does_not_take_the_place_of_what_it_was_to_renew() {
+    let upstream = Scripted::start(|mut line| async move {
+        while let Some(seen) = line.request().await {
+            let fields = "cache-control: max-age=60, stale-while-revalidate=600\r\n";
+            let is_renewal = !seen.fields("if-none-match").is_empty();
+            let answer = match is_renewal || seen.line().contains("/bad") {
+                true => "HTTP/1.1 500 Oops\r\ncache-control: max-age=60\r\n\
+                    content-length: 0\r\n\r\n"
+                    .to_owned(),
+                false => answer(&format!("{fields}age: 70\r\netag: \"a\"\r\n"), "good"),
+            };
+            line.wire.send(answer).await;
+        }
+    })
+    .await;
+    let world = by_url().upstream(upstream.url()).start().await;
+    assert_miss(&world.client.get("/a").await);
+    let look = || async {
+        let reply = world.client.get("/a").await;
+        assert_eq!((reply.status, &*reply.body), (200, &b"good"[..]));
+        upstream.seen().len()
+    };
+    until("some renewals that fail", look, |calls| *calls >= 3).await;
+    // An error that nothing better stands against is kept as it says.
+    assert_eq!(world.client.get("/bad").await.status, 500);
+    assert_hit(&world.client.get("/bad").await);
+}
+
+#[tokio::test]
 async fn what_was_purged_softly_is_asked_about_and_not_thrown_away() {
     let upstream = Scripted::start(|mut line| async move {
         while let Some(seen) = line.request().await {

@@ -9,6 +9,7 @@ use super::{
     Asked, Hit, Holds, Mode, Next, Question, Spare,
     alike::Said,
     encode_bill,
+    held::is_trouble,
     http_mode::{self, Kept},
     learn,
     version::{self, OfHead},
@@ -102,6 +103,8 @@ impl Fill {
             self.stamp = self.parts.cache.tiers.stamp();
         }
         let under = match self.question.mode {
+            // However long it may be kept, what it was to renew is better while that lasts.
+            Mode::Content | Mode::Http if self.question.renews && is_trouble(answer.status) => None,
             Mode::Content => self.content(answer),
             Mode::Http => {
                 http_mode::storable(&self.question, answer).map(|kept| self.kept(kept, answer))

@@ -134,10 +134,13 @@ impl Held {
 
     /// What is given in place of an answer with this status.
     pub(crate) fn instead_of_status(&self, status: StatusCode) -> Option<Hit> {
-        // RFC 5861 §4.
-        let is_trouble = matches!(status.as_u16(), 500 | 502 | 503 | 504);
-        if is_trouble { self.instead(Trouble::Upstream, Some(status)) } else { None }
+        if is_trouble(status) { self.instead(Trouble::Upstream, Some(status)) } else { None }
     }
+}
+
+/// It says nothing of what was asked, only that the upstream cannot answer now (RFC 5861 §4).
+pub(super) fn is_trouble(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 /// What a caller is given of what is held.

@@ -2,7 +2,8 @@
 //! miss, because only the answer says which version of the model it is of.
 
 use super::{
-    Ask, Mode, bound::Binds, held::Held, http_mode::Asked, items::Items, now_ms, shadow, tags,
+    Ask, Consulted, Hit, Instead, Mode, bound::Binds, held::Held, http_mode::Asked, items::Items,
+    now_ms, shadow, tags,
 };
 use crate::{
     app::Parts,
@@ -173,6 +174,17 @@ impl Asking<'_> {
 }
 
 impl Question {
+    /// Its caller is given what there is; `why` says what the upstream is asked for beside.
+    pub(super) fn beside(mut self: Box<Self>, hit: Hit, why: fn(&mut Self, &Hit)) -> Consulted {
+        why(&mut self, &hit);
+        Consulted::Renewed(Box::new(Instead::Hit(hit)), self)
+    }
+
+    /// It is asked for what takes the place of what was given.
+    pub(super) fn renews(&mut self, hit: &Hit) {
+        (self.renews, self.after_ms) = (true, hit.fresh_since_ms());
+    }
+
     /// Callers who ask the same at the same time share one upstream call.
     pub(crate) fn is_shared(&self) -> bool {
         self.mode == Mode::Content
