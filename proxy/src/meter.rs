@@ -208,11 +208,11 @@ impl Call {
     /// The same, if its peer is ourselves marked as a call of our own: in the ledger like any other,
     /// but no caller's in the numbers about callers.
     pub(crate) fn of(self, peer: &Peer) -> Self {
-        if peer.own.is_some() { self.as_own() } else { self }
+        if peer.own.is_some() { self.ours() } else { self }
     }
 
     /// The same, marked as a call of our own.
-    pub(crate) fn as_own(mut self) -> Self {
+    pub(crate) fn ours(mut self) -> Self {
         if let Some(draft) = &mut self.0 {
             draft.record.own = true;
         }

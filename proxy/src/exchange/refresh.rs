@@ -51,7 +51,7 @@ async fn renew(mut fetch: Box<Fetch>, question: Box<Question>, lead: Lead<Answer
     let (question, lease, mut call) = if question.is_check() {
         let mut question = question;
         question.begin_check();
-        (question, None, Call::begin(&parts.meter, &lane).as_own())
+        (question, None, Call::begin(&parts.meter, &lane).ours())
     } else {
         // Another instance may have renewed it, or be at it.
         let Some(question) = cache::still_old(&fetch, question).await else { return };
