@@ -104,11 +104,11 @@ fn times_that_are_learned_lie_around_the_one_they_begin_with() {
     let (min, max) = (Duration::from_secs(10), Duration::from_secs(86_400));
     assert_eq!(learned, Some(Adapt { min, max }));
     insta::assert_snapshot!(without_path("{ adapt: {} }"), @r"
-    adapt.max: missing
     adapt.min: missing
+    adapt.max: missing
     ");
     insta::assert_snapshot!(without_path("{ ttl: 5m, adapt: { min: 6m, max: 4m } }"), @r"
-    adapt.max: must be 5m to 365d, not 4m
     adapt.min: must be 1ms to 5m, not 6m
+    adapt.max: must be 5m to 366d, not 4m
     ");
 }
