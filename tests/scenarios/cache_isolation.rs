@@ -147,7 +147,7 @@ async fn what_was_asked_and_by_whom_is_in_no_log_no_number_and_no_name() {
     settings
         .set("telemetry.logs", json!({ "level": "trace", "access": true }))
         .set("identity.user", json!({ "header": "x-user" }))
-        .set("cache.disk", json!({}))
+        .set("cache.disk", json!({ "timeout": "5s" }))
         .set("upstreams.gone", json!({ "endpoints": [{ "url": "http://127.0.0.1:9" }] }))
         .set("routes.0.cache", cache);
     settings.route_first(json!({
@@ -207,7 +207,7 @@ async fn what_was_asked_and_by_whom_is_in_no_log_no_number_and_no_name() {
 #[tokio::test]
 async fn a_tier_that_outlives_the_process_keeps_callers_apart_too() {
     let world = content(json!({ "tiers": ["disk"], "writes": "through" }))
-        .set("cache.disk", json!({}))
+        .set("cache.disk", json!({ "timeout": "5s" }))
         .start()
         .await;
     // The tier opens beside the calls.

@@ -158,6 +158,7 @@ async fn a_leader_that_is_killed_is_missed_when_its_lease_ends() {
     let dir = TempDir::new().unwrap();
     let mut settings = Settings::new(&fleet.provider.url(), &dir.path().join("data"));
     settings
+        .set("upstreams.model.host", json!("upstream"))
         .set("stores.redis", json!({ "urls": [fleet.line.url()], "timeout": "2s" }))
         .set("routes.0.cache", json!({ "mode": "content", "tiers": ["memory", "redis"] }))
         .set("cache", json!({ "namespace": "fleet", "redis": { "lease": { "ttl": "1s" } } }));

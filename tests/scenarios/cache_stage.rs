@@ -24,7 +24,9 @@ pub(crate) const COLLAPSED: &str = "tollgate; fwd=miss; collapsed";
 
 /// A world whose only route caches by what is asked, with `policy` beside the mode.
 pub(crate) fn content(policy: Value) -> WorldBuilder {
-    caching("content", policy)
+    // The members of a fleet are called by one name, and here they have a port each: callers without
+    // credentials are told apart by what they call.
+    caching("content", policy).set("upstreams.model.host", json!("upstream"))
 }
 
 /// A world whose only route caches as RFC 9111 says.
