@@ -14,7 +14,6 @@ const KEYS: &[(&str, &[&str])] = &[
     ("upstreams.*.balance", &["hash"]),
     ("upstreams.*.concurrency", &["adaptive"]),
     ("identity.tenant", &["jwt", "mtls"]),
-    ("cache.warm", &["restore_hot"]),
 ];
 
 /// Words, under the pattern of the value they stand in.

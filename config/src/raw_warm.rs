@@ -12,6 +12,10 @@ use serde::Deserialize;
 pub(crate) struct RawWarm {
     /// Asked once after the start.
     pub(crate) file: Option<String>,
+    /// Of the entries that were asked for most before a restart, or by other instances, this many are
+    /// read from the tiers behind memory after the start. Default: 0.
+    #[schemars(range(max = 20000))]
+    pub(crate) restore_hot: Option<u32>,
     /// How many are begun in a time, all together, like 5/s or 100/m. Default: 5/s.
     pub(crate) rate: Option<RateText>,
     /// How many are under way at a time, all together. Default: 2.

@@ -8,6 +8,8 @@ use std::{path::PathBuf, time::Duration};
 pub struct Warm {
     /// Requests to be asked after the start, one a line.
     pub file: Option<PathBuf>,
+    /// How many entries are brought to memory after the start.
+    pub restore_hot: usize,
     /// From the beginning of one call to that of the next, over all files.
     pub interval: Duration,
     /// How many calls are under way at a time, over all files; at least 1.
@@ -39,6 +41,7 @@ impl Default for Warm {
     fn default() -> Self {
         Self {
             file: None,
+            restore_hot: 0,
             interval: crate::defaults::WARM_INTERVAL,
             concurrency: crate::defaults::WARM_CONCURRENCY,
             time_zone: TimeZone::UTC,

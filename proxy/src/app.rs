@@ -74,8 +74,12 @@ impl Parts {
 pub(crate) struct CacheParts {
     pub(crate) tiers: Tiers,
     pub(crate) versions: Arc<Versions>,
+    /// Whoever writes to the stores: at the end what is queued.
+    pub(crate) writers: TaskTracker,
     /// What bodies were found to ask, by their bytes.
     pub(crate) memo: RawMemo<crate::cache::Known>,
+    /// Whose entries these are, among all that share a store.
+    pub(crate) namespace: Box<str>,
     /// How often callers have voted answers out.
     pub(crate) votes: crate::cache::Votes,
     /// The longest answer that is stored.

@@ -7,17 +7,21 @@
 //!  POST /api/cache/… ─┘
 //! ```
 //!
+//! What was asked for most before the start needs no asking: it is read from the tiers behind memory
+//! (`restore`).
+//!
 //! All runs together keep one pace (`cache.warm.rate`, `cache.warm.concurrency`), whatever asked
 //! for them: what a warm-up may cost the upstream is one number. The calls are in the least
 //! important class, so they wait behind everybody's.
 
 mod pace;
+mod restore;
 mod run;
 mod schedule;
 
 pub(crate) use self::{
+    restore::note_last as note_hot_set,
     run::{Order, Run, begin, read_list},
-    schedule::begin as begin_by_itself,
 };
 
 use self::pace::Pace;
@@ -78,6 +82,12 @@ impl Warming {
         runs.push_front(run.clone());
         run
     }
+}
+
+/// Begins what nobody has to ask for.
+pub(crate) fn begin_by_itself(parts: &Arc<Parts>) {
+    restore::begin(parts);
+    schedule::begin(parts);
 }
 
 /// Begins what an administrator wants asked; `None`: too much of that is under way.

@@ -214,6 +214,8 @@ async fn the_file_of_the_start_is_asked_and_a_drain_does_not_wait_for_it() {
     let mut settings = Settings::new(&world.standin.url(), &world.dir().join("process-data"));
     settings
         .set("routes.0.cache", json!({ "mode": "content" }))
+        // The list names no host, and callers without credentials are told apart by it.
+        .set("upstreams.model.host", json!("upstream"))
         .set("cache.warm", json!({ "file": file, "rate": "10000/s" }));
     let process = Process::start(world.dir(), &settings).await;
     let said = process.says("a list of requests was asked").await;

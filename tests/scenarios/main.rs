@@ -24,6 +24,7 @@ mod cache_epoch;
 mod cache_flight;
 mod cache_forms;
 mod cache_hot;
+mod cache_hot_set;
 mod cache_http;
 mod cache_isolation;
 mod cache_items;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 pub(super) fn warm(warm: &Warm) -> Value {
     json!({
         "file": warm.file.as_ref().map(|path| file(path)),
+        "restore_hot": warm.restore_hot,
         "rate": show_rate(warm.interval),
         "concurrency": warm.concurrency,
         "time_zone": warm.schedule.iter().any(is_daily).then(|| warm.time_zone.iana_name()),

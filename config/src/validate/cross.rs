@@ -1,7 +1,7 @@
 //! What only the whole shows: addresses that overlap, and what is valid but deserves a word.
 
 use crate::{
-    AdminAddress, CacheMode, CacheStore, Config, Listener, TenantSource, Tier, Trust,
+    AdminAddress, CacheMode, CachePolicy, CacheStore, Config, Listener, TenantSource, Tier, Trust,
     review::Review,
 };
 use std::net::SocketAddr;
@@ -65,6 +65,10 @@ fn stores(review: &mut Review<'_>, config: &Config) {
     {
         review.advise("cache.disk", "no route's cache.tiers names disk");
     }
+    if cache.warm.restore_hot > 0 && !config.routes.iter().any(|route| restores(&route.cache)) {
+        let message = "has no effect: no route's cache.tiers has a tier behind memory";
+        review.advise("cache.warm.restore_hot", message);
+    }
     for (tier, is_there, entries) in stores {
         let name = tier.name();
         if !is_there && *entries != CacheStore::default() {
@@ -76,6 +80,11 @@ fn stores(review: &mut Review<'_>, config: &Config) {
             review.advise(format!("stores.{name}"), message);
         }
     }
+}
+
+fn restores(policy: &CachePolicy) -> bool {
+    let is_first = policy.tiers.first().is_some_and(|first| first.tier == Tier::Memory);
+    policy.mode != CacheMode::Off && is_first && policy.tiers.len() > 1 && policy.promotes
 }
 
 fn uses(tiers: &[crate::TierUse], tier: Tier) -> bool {

@@ -26,6 +26,7 @@ pub(super) fn warm(review: &mut Review<'_>, raw: &RawWarm) -> Warm {
     }
     Warm {
         file,
+        restore_hot: raw.restore_hot.map_or(0, |most| usize::try_from(most).unwrap_or(usize::MAX)),
         interval: interval(review, raw.rate.as_ref()).unwrap_or(default.interval),
         concurrency: raw.concurrency.unwrap_or(default.concurrency),
         time_zone: time_zone(review, raw.time_zone.as_deref()),

@@ -34,7 +34,6 @@ routes:
     dialect: bedrock
     cache:
       tiers: [memory, postgres, { name: postgres }]
-cache: { warm: { restore_hot: 1 } }
 "#;
     let problems = problems(text);
     insta::assert_snapshot!(problems, @r#"
@@ -54,7 +53,6 @@ cache: { warm: { restore_hot: 1 } }
     routes[0].cache.tiers[1]: postgres: not in this version
     routes[0].cache.tiers[2].name: postgres: not in this version
     routes[0].dialect: bedrock: not in this version
-    cache.warm.restore_hot: not in this version
     budgets: not in this version
     readiness: not in this version
     "#);
@@ -76,7 +74,6 @@ fn of_the_contract_only_what_is_not_built_is_refused() {
     upstreams.model.fallback: not in this version
     upstreams.model.health: not in this version
     upstreams.model.retries: not in this version
-    cache.warm.restore_hot: not in this version
     budgets: not in this version
     readiness: not in this version
     "#);

@@ -222,13 +222,22 @@ impl MemoryTier {
 
     /// How many entries `meant` is true of. O(entries), a shard at a time.
     pub fn count(&self, meant: impl Fn(&Entry) -> bool) -> usize {
-        let count = Count::default();
-        self.slots.each(|slot| {
-            if meant(&slot.entry) {
-                count.add_one();
-            }
-        });
-        usize::try_from(count.value()).unwrap_or(usize::MAX)
+        let mut count = 0;
+        self.each(|_, entry| count += usize::from(meant(entry)));
+        count
+    }
+
+    /// Shows every entry. O(entries), a shard at a time.
+    pub(crate) fn each(&self, mut show: impl FnMut(&CacheKey, &Entry)) {
+        self.slots.each(|key, slot| show(key, &slot.entry));
+    }
+
+    /// Whether something lies there, whatever it is worth.
+    pub(crate) fn holds(&self, key: &CacheKey) -> bool {
+        match &self.slots {
+            Slots::Lfu(cache) => cache.contains_key(key),
+            Slots::Ranked(ranked) => ranked.holds(key),
+        }
     }
 
     /// Bytes held, overhead included. Never more than the tier's size.
@@ -305,9 +314,9 @@ impl Slots {
         }
     }
 
-    fn each(&self, show: impl Fn(&Slot)) {
+    fn each(&self, mut show: impl FnMut(&CacheKey, &Slot)) {
         match self {
-            Self::Lfu(cache) => cache.iter().for_each(|(_, slot)| show(&slot)),
+            Self::Lfu(cache) => cache.iter().for_each(|(key, slot)| show(&key, &slot)),
             Self::Ranked(ranked) => ranked.each(show),
         }
     }

@@ -7,10 +7,12 @@
 mod ack;
 mod before;
 mod hot;
+mod hot_set;
 mod plan;
 
 pub use ack::{Ack, Arriving, Owed};
 pub use before::Before;
+pub use hot_set::Hot;
 pub use plan::{Plan, TierUse, Writes};
 
 use crate::{

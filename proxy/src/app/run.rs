@@ -28,7 +28,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_cache::{
     counters::TierCounters,
@@ -54,6 +57,10 @@ const BODIES_REMEMBERED_MAX: usize = 16_384;
 /// The longest answer that is stored. Model answers are kilobytes; embeddings of a full
 /// batch are a few megabytes.
 const ENTRY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How long the end waits for what is queued for the stores: one write of a store that answers, and
+/// no more for one that does not.
+const WRITERS_WAIT: Duration = Duration::from_secs(2);
 
 /// How often entries past their time are looked for. They are never served; this only
 /// gives their memory back.
@@ -153,12 +160,16 @@ impl App {
         if calls > 0 {
             tracing::warn!(calls, "calls were cut at drain.deadline; they are booked as draining");
         }
+        warm::note_hot_set(parts).await;
         let meter = parts.meter.clone();
         if let Err(error) = blocking(move || meter.ledger.shutdown()).await {
             // The records are in the mapping all the same: the next start stores them.
             tracing::error!(%error, "the ledger could not be flushed");
         }
         parts.shutdown.over.cancel();
+        // What was answered last is on its way to the stores.
+        parts.cache.writers.close();
+        timeout(WRITERS_WAIT, parts.cache.writers.wait()).await.unwrap_or_default();
         cut
     }
 }
@@ -265,7 +276,7 @@ pub(crate) async fn parts(config: Arc<Config>) -> Result<Parts, StartError> {
         snapshot: ArcSwap::from_pointee(snapshot),
         meter,
         metrics,
-        cache: cache_parts(&config, &tasks, &shutdown.over)?,
+        cache: cache_parts(&config, &shutdown.over)?,
         flights: Flights::default(),
         warming: Warming::new(config.cache.warm.concurrency),
         shutdown,
@@ -300,11 +311,8 @@ pub(super) fn prices(config: &Config) -> Result<PriceBook, StartError> {
     Ok(book)
 }
 
-fn cache_parts(
-    config: &Config,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<CacheParts, StartError> {
+fn cache_parts(config: &Config, stop: &CancellationToken) -> Result<CacheParts, StartError> {
+    let tasks = TaskTracker::new();
     let generations = Arc::new(Generations::default());
     let versions = Arc::new(Versions::default());
     let memory = MemoryTier::with_policy(
@@ -319,14 +327,14 @@ fn cache_parts(
     if let Some(redis) = &config.redis {
         let settings = super::redis::settings(config, redis)?;
         let (generations, versions) = (generations.clone(), versions.clone());
-        let tier = RedisTier::start(settings, generations, versions, tasks, stop);
+        let tier = RedisTier::start(settings, generations, versions, &tasks, stop);
         outer.push(Outer::Redis(tier.map_err(|error| StartError::Redis(error.to_string()))?));
     }
     if let Some(memcached) = &config.memcached {
         // The first keeps the fleet's purges.
         let role = if outer.is_empty() { Role::Keeper } else { Role::Shelf };
         let settings = super::stores::memcached(config, memcached, role)?;
-        let tier = MemcachedTier::start(settings, generations.clone(), tasks, stop);
+        let tier = MemcachedTier::start(settings, generations.clone(), &tasks, stop);
         outer.push(Outer::Memcached(tier));
     }
     let mut journal = None;
@@ -338,13 +346,15 @@ fn cache_parts(
         }
         let settings = super::stores::disk(disk, &dir)?;
         let (known, now_ms) = (versions.clone(), crate::cache::now_ms());
-        let tier = DiskTier::start(settings, generations.clone(), known, now_ms, tasks, stop);
+        let tier = DiskTier::start(settings, generations.clone(), known, now_ms, &tasks, stop);
         outer.push(Outer::Disk(tier.map_err(|error| StartError::Disk(dir, error))?));
     }
     let tiers = Tiers::new(memory, outer, generations, versions.clone());
     Ok(CacheParts {
         tiers: tiers.with_journal(journal),
         versions,
+        namespace: super::redis::namespace(config).into(),
+        writers: tasks,
         memo: RawMemo::new(BODIES_REMEMBERED_MAX),
         votes: crate::cache::Votes::default(),
         entry_bytes_max: ENTRY_BYTES_MAX,

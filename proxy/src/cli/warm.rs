@@ -18,7 +18,8 @@ use tokio::time;
 #[command(after_help = "A line of FILE is a request:\n  \
     {\"path\":\"/v1/chat/completions\",\"headers\":{\"authorization\":\"Bearer KEY\"},\"body\":{…}}\n\
 \n\
-The entry is its tenant's, as if it had asked. The pace is the instance's cache.warm.rate.\n\
+The entry is its tenant's, as if it had asked; a caller without a credential is known by the host\n\
+it calls: add \"host\" to the headers. The pace is the instance's cache.warm.rate.\n\
 \n\
 Examples:\n  \
     tollgate warm questions.jsonl\n  \

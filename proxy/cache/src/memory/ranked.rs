@@ -148,11 +148,15 @@ impl Ranked {
     }
 
     /// Shows every slot, a shard at a time.
-    pub(super) fn each(&self, show: impl Fn(&Slot)) {
+    pub(super) fn each(&self, mut show: impl FnMut(&CacheKey, &Slot)) {
         for shard in self.every() {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            shard.held.values().for_each(|held| show(&held.slot));
+            shard.held.iter().for_each(|(key, held)| show(key, &held.slot));
         }
+    }
+
+    pub(super) fn holds(&self, key: &CacheKey) -> bool {
+        self.read(key).is_some_and(|shard| shard.held.contains_key(key))
     }
 
     /// The bytes and the number of what is held.
