@@ -218,7 +218,7 @@ async fn run(
     match question {
         Ok(question) if let Some(response) = stale => {
             refresh::begin(fetch, question, marks);
-            Ok(response)
+            Ok(told(response, shape.debug))
         }
         Err(why) => direct(fetch, call, marks, why, shape).await,
         Ok(question) => Box::pin(fly(fetch, question, call, marks, shape)).await,
@@ -235,7 +235,11 @@ pub(crate) fn clean(headers: &mut HeaderMap, snapshot: &Snapshot, peer: &Peer) {
 }
 
 fn hit_response(hit: Hit, call: &mut Call, debug: Debug) -> Response<Body> {
-    let mut response = hit.serve(call.hand_over());
+    told(hit.serve(call.hand_over()), debug)
+}
+
+/// With what a caller that may ask is told of how long it took.
+fn told(mut response: Response<Body>, debug: Debug) -> Response<Body> {
     debug.tell(response.headers_mut(), None);
     response
 }

@@ -5,7 +5,8 @@
 //! version is another one, which it does not tell here.
 
 use crate::cache_stage::{
-    CHAT, MESSAGES, Told as _, assert_hit, assert_miss, chat, content, message, purge, streamed,
+    CHAT, MESSAGES, Told as _, answered, assert_hit, assert_miss, chat, content, message, purge,
+    send, streamed,
 };
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -131,6 +132,29 @@ async fn a_check_that_fails_is_no_callers_problem_and_in_no_number_about_callers
         name.starts_with("tollgate_requests_total") && name.contains("503") && *value > 0.0
     };
     assert!(!world.metrics().into_iter().any(|series| failed(&series)));
+}
+
+#[tokio::test]
+async fn no_check_is_begun_while_the_provider_has_no_room() {
+    let policy = json!({ "shadow": { "share": "100%" } });
+    let limit = json!({ "limit": 1 });
+    let world = content(policy).set("upstreams.model.concurrency", limit).start().await;
+    assert_miss(&ask(&world).await);
+    let gate = Gate::heads();
+    world.standin.set_gate(Some(gate.clone()));
+    let runs = send(&world.client, CHAT, &[], &chat("runs"));
+    world.standin.wait_for_in_flight(1).await;
+    for _ in 0..5 {
+        assert_hit(&ask(&world).await);
+        assert_eq!(world.metric("request_queue_length"), Some(0.0));
+    }
+    gate.open();
+    assert_miss(&answered(runs).await);
+    world.metric_when("request_inflight", 0.0).await;
+    assert_eq!(checks(&world), [0.0; 4]);
+    assert_hit(&ask(&world).await);
+    checked(&world, [1.0, 0.0, 0.0, 0.0]).await;
+    assert_eq!(world.standin.counts().calls, 3);
 }
 
 #[tokio::test]

@@ -22,6 +22,9 @@ static CHECKS: Semaphore = Semaphore::const_new(16);
 
 /// Begins it, unless somebody has, or too many are under way.
 pub(super) fn begin(mut fetch: Box<Fetch>, question: Box<Question>, marks: &Marks) {
+    if question.is_check() && !has_room(&fetch) {
+        return;
+    }
     let places = if question.is_check() { &CHECKS } else { &RENEWALS };
     let Ok(place) = places.try_acquire() else { return };
     let parts = fetch.parts.clone();
@@ -43,6 +46,13 @@ pub(super) fn begin(mut fetch: Box<Fetch>, question: Box<Question>, marks: &Mark
         drop(place);
     };
     parts.connections.spawn(renewed);
+}
+
+/// Whether the upstream would take one more call at once: a check waits for no turn, and takes
+/// nobody's place in a queue.
+fn has_room(fetch: &Fetch) -> bool {
+    let now = fetch.route.destination.admission.snapshot();
+    now.waiting == 0 && now.limit.is_none_or(|limit| now.inflight < u64::from(limit.get()))
 }
 
 async fn renew(mut fetch: Box<Fetch>, question: Box<Question>, lead: Lead<Answer>, marks: Marks) {
