@@ -79,6 +79,9 @@ pub(crate) const PARAMETER_BYTES_MAX: usize = 128;
 pub(crate) const WARM_INTERVAL: Duration = Duration::from_millis(200);
 /// More often than this nothing is begun; a timer has not much finer steps.
 pub(crate) const WARM_INTERVAL_MIN: Duration = Duration::from_micros(100);
+/// A thousand articles that are changed at once are voided in ten seconds; purges are small.
+pub(crate) const EVENT_INTERVAL: Duration = Duration::from_millis(10);
+pub(crate) const EVENT_INTERVAL_MIN: Duration = Duration::from_micros(100);
 pub(crate) const WARM_CONCURRENCY: u16 = 2;
 /// And never more than a quarter of what the container may use.
 /// Some days of answers on any disk, and an index of them of a few megabytes.

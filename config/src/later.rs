@@ -14,6 +14,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("upstreams.*.balance", &["hash"]),
     ("upstreams.*.concurrency", &["adaptive"]),
     ("identity.tenant", &["jwt", "mtls"]),
+    ("cache.events[]", &["postgres"]),
 ];
 
 /// Words, under the pattern of the value they stand in.

@@ -25,6 +25,7 @@ mod raw_upstream;
 mod raw_cache;
 mod raw_upkeep;
 mod raw_route;
+mod raw_events;
 mod raw_warm;
 mod purge;
 mod raw;
@@ -35,6 +36,7 @@ mod upstream;
 mod cache_policy;
 mod route;
 mod warm;
+mod events;
 mod review;
 mod validate;
 mod load;
@@ -46,6 +48,7 @@ pub use cache_policy::{
     TtlRule, Upkeep, Wants, When,
 };
 pub use environment::{Environment, ProcessEnvironment, memory_limit};
+pub use events::{EventOrigin, EventPart, EventPurge, EventSource};
 pub use load::{assert_never_panics, load, schema, text_from};
 pub use problem::{Problem, Problems, Warning, WarningKind};
 pub use purge::PurgeKind;
@@ -314,6 +317,7 @@ pub struct Cache {
     /// `None`: nothing is kept on a disk.
     pub disk: Option<Disk>,
     pub warm: Warm,
+    pub events: Vec<EventSource>,
 }
 
 /// Entries on a local disk, in the data directory.

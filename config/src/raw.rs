@@ -316,6 +316,9 @@ pub(crate) struct RawCache {
     pub(crate) memcached: Option<RawCacheStore>,
     pub(crate) disk: Option<RawDisk>,
     pub(crate) warm: Option<RawWarm>,
+    /// Who tells of changes that void what was answered before.
+    #[schemars(length(max = 16))]
+    pub(crate) events: Option<Vec<RawEventSource>>,
 }
 
 /// Entries on a local disk, in data_dir; they survive a restart.
@@ -449,6 +452,7 @@ pub(crate) enum RawResourceKind {
 }
 
 pub(crate) use crate::raw_cache::*;
+pub(crate) use crate::raw_events::*;
 pub(crate) use crate::raw_route::*;
 pub(crate) use crate::raw_upkeep::*;
 pub(crate) use crate::raw_upstream::*;

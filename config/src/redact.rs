@@ -3,6 +3,7 @@
 //! What is shown is itself a valid file (a test loads it), with the defaults
 //! written out: an operator can see what a short file means and begin a longer one with it.
 
+mod events;
 mod rules;
 mod upkeep;
 mod warm;
@@ -56,6 +57,7 @@ pub fn redacted(config: &Config) -> Value {
             "memcached": entries(&config.cache.memcached),
             "disk": config.cache.disk.as_ref().map(disk),
             "warm": warm::warm(&config.cache.warm),
+            "events": list(&config.cache.events, events::source),
         },
         "prices": {
             "book": if config.prices.builtin { "builtin" } else { "none" },

@@ -35,6 +35,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     changed("cache.memory.size", was.memory_bytes_max != is.memory_bytes_max);
     changed("cache.memory.policy", was.memory_policy != is.memory_policy);
     changed("cache.warm.concurrency", was.warm.concurrency != is.warm.concurrency);
+    changed("cache.events", was.events != is.events);
     paths
 }
 
@@ -66,5 +67,6 @@ pub fn keep_what_needs_a_restart(old: &Config, mut new: Config) -> Config {
     new.cache.memory_bytes_max = old.cache.memory_bytes_max;
     new.cache.memory_policy = old.cache.memory_policy;
     new.cache.warm.concurrency = old.cache.warm.concurrency;
+    new.cache.events.clone_from(&old.cache.events);
     new
 }

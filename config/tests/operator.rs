@@ -18,6 +18,8 @@ use tollgate_config::{Config, Environment, Overrides, Problems, Warning};
 
 #[path = "operator/accepted.rs"]
 mod accepted;
+#[path = "operator/events.rs"]
+mod events;
 #[path = "operator/http.rs"]
 mod http;
 #[path = "operator/keys.rs"]

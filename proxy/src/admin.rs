@@ -18,6 +18,7 @@ mod state;
 mod tries;
 mod usage;
 mod warm;
+mod webhook;
 
 #[cfg(test)]
 mod tests;
@@ -73,6 +74,7 @@ enum Endpoint {
     Purge,
     Warm,
     Refresh,
+    Event,
     WarmRuns,
     CacheStats,
     Usage,
@@ -86,11 +88,12 @@ enum Endpoint {
 }
 
 /// Every endpoint of the API. A GET is a HEAD too.
-const ENDPOINTS: [(&str, &str, Endpoint); 13] = [
+const ENDPOINTS: [(&str, &str, Endpoint); 14] = [
     ("POST", "/api/cache/purge", Endpoint::Purge),
     ("POST", "/api/cache/warm", Endpoint::Warm),
     ("GET", "/api/cache/warm", Endpoint::WarmRuns),
     ("POST", "/api/cache/refresh", Endpoint::Refresh),
+    ("POST", webhook::PATH, Endpoint::Event),
     ("GET", "/api/cache/stats", Endpoint::CacheStats),
     ("GET", "/api/usage", Endpoint::Usage),
     ("GET", "/api/usage/records", Endpoint::Records),
@@ -165,7 +168,9 @@ where
     if path == "/console.css" && reads(&head.method) {
         return Ok(console::style());
     }
-    if let Err(problem) = guard::check_known(&config.admin, &parts.admin.tries, from, &head) {
+    let is_webhook = webhook::is_known(parts, from, &head)?;
+    let known = || guard::check_known(&config.admin, &parts.admin.tries, from, &head);
+    if !is_webhook && let Err(problem) = known() {
         let is_stranger = problem.status == StatusCode::UNAUTHORIZED;
         return match path {
             "/" if is_stranger && reads(&head.method) => Ok(console::login_page(None)),
@@ -177,7 +182,9 @@ where
     }
     let endpoint = find(&head.method, path)?;
     let ask = if head.method == Method::POST {
-        guard::check_json(&head)?;
+        if !is_webhook {
+            guard::check_json(&head)?;
+        }
         Ask { body: read_within(body, endpoint.body_bytes_max()).await?, head }
     } else {
         Ask { head, body: Bytes::new() }
@@ -189,7 +196,8 @@ where
 fn find(method: &Method, path: &str) -> Result<Endpoint, Problem> {
     let mut allowed = None;
     for (own, at, endpoint) in &ENDPOINTS {
-        if *at == path {
+        let is_meant = *at == path || *endpoint == Endpoint::Event && webhook::name(path).is_some();
+        if is_meant {
             if *own == method.as_str() || *own == "GET" && method == Method::HEAD {
                 return Ok(*endpoint);
             }
@@ -219,6 +227,10 @@ async fn run(
             query(&[])?;
             let refresh = endpoint == Endpoint::Refresh;
             json(StatusCode::ACCEPTED, &warm::begin(parts, ask.body.clone(), refresh)?)
+        }
+        Endpoint::Event => {
+            query(&[])?;
+            json(StatusCode::OK, &webhook::hear(parts, ask.head.uri.path(), &ask.body).await?)
         }
         Endpoint::WarmRuns => {
             query(&[])?;
@@ -261,6 +273,7 @@ impl Endpoint {
     fn body_bytes_max(self) -> usize {
         match self {
             Self::Warm | Self::Refresh => warm::LIST_BYTES_MAX,
+            Self::Event => webhook::BYTES_MAX,
             Self::Purge
             | Self::WarmRuns
             | Self::CacheStats

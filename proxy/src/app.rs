@@ -18,6 +18,7 @@ pub(crate) use self::run::{parts, with_causes};
 use crate::{
     admin::AdminParts,
     admission::{Admission, ClassLimits, Classes},
+    events::Events,
     identity::Sources,
     inspect::BodyLimits,
     listener::Peer,
@@ -47,6 +48,7 @@ pub(crate) struct Parts {
     pub(crate) cache: CacheParts,
     pub(crate) flights: Flights<Answer>,
     pub(crate) warming: Warming,
+    pub(crate) events: Events,
     pub(crate) shutdown: Shutdown,
     pub(crate) admin: AdminParts,
     /// One reload at a time: each builds on what the one before left.

@@ -25,6 +25,7 @@ mod aside;
 mod body;
 pub mod cli;
 mod console;
+mod events;
 mod explain;
 mod gather;
 mod head;

@@ -21,8 +21,8 @@ mod route;
 mod text;
 
 pub use labels::{
-    CacheOutcome, CostCategory, ItemOutcome, OwnOutcome, OwnPurpose, QueueOutcome, REASONS,
-    SavedHow, ShadowOutcome, TierLabel, TokenKind, VoteOutcome,
+    CacheOutcome, CostCategory, EventOutcome, ItemOutcome, OwnOutcome, OwnPurpose, QueueOutcome,
+    REASONS, SavedHow, ShadowOutcome, TierLabel, TokenKind, VoteOutcome,
 };
 pub use model::{FOREIGN_MAX, MODELS_MAX, ModelMetrics, Naming, Spending};
 pub use rates::{HitRatio, Rates, RouteRates};
@@ -135,6 +135,7 @@ struct Families {
     own_calls: IntCounterVec,
     votes: IntCounterVec,
     shadows: IntCounterVec,
+    events: IntCounterVec,
 }
 
 impl Metrics {
@@ -248,6 +249,14 @@ impl Metrics {
     /// A caller said that an answer is bad.
     pub fn voted(&self, outcome: VoteOutcome) {
         if let Ok(count) = self.families.votes.get_metric_with_label_values(&[outcome.label()]) {
+            count.inc();
+        }
+    }
+
+    /// An event of that source of `cache.events` came, or did not.
+    pub fn heard_event(&self, source: &str, outcome: EventOutcome) {
+        let labels = [source, outcome.label()];
+        if let Ok(count) = self.families.events.get_metric_with_label_values(&labels) {
             count.inc();
         }
     }
@@ -409,6 +418,7 @@ impl Families {
             own_calls: counter(&names::OWN_CALLS)?,
             votes: counter(&names::CACHE_VOTES)?,
             shadows: counter(&names::CACHE_SHADOWS)?,
+            events: counter(&names::CACHE_EVENTS)?,
         };
         for (purpose, outcome) in OwnPurpose::ALL
             .iter()

@@ -21,6 +21,7 @@ mod cache_deadline;
 mod cache_dialects;
 mod cache_disk;
 mod cache_epoch;
+mod cache_events;
 mod cache_flight;
 mod cache_forms;
 mod cache_hot;

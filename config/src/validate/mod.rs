@@ -6,6 +6,7 @@
 mod cross;
 mod edge;
 mod endpoint;
+mod events;
 mod freshness;
 mod http;
 mod items;
@@ -49,7 +50,7 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
     let upstreams = upstream::upstreams(review, raw.upstreams);
     let identity = identity(review, raw.identity.unwrap_or_default());
     let (classes, class_default) = classes(review, raw.classes);
-    let raw_cache = raw.cache.unwrap_or_default();
+    let mut raw_cache = raw.cache.unwrap_or_default();
     let tiers = [
         (Tier::Redis, redis.is_some()),
         (Tier::Memcached, memcached.is_some()),
@@ -58,7 +59,9 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
     let known = route::Known { upstreams: &upstreams, classes: &classes, stores: &tiers };
     let routes = route::routes(review, raw.routes, &known);
     let metrics = edge::metrics(review, telemetry.metrics.unwrap_or_default(), overrides, &routes);
-    let cache = cache(review, &raw_cache);
+    let events = raw_cache.events.take().unwrap_or_default();
+    let events = events::sources(review, events, redis.as_ref());
+    let cache = Cache { events, ..cache(review, &raw_cache) };
     let prices = prices(review, raw.prices.unwrap_or_default());
     let resources = resources(review, raw.resources.unwrap_or_default());
 
@@ -225,6 +228,7 @@ fn cache(review: &mut Review<'_>, raw: &RawCache) -> Cache {
         memcached,
         disk,
         warm,
+        events: Vec::new(),
     }
 }
 

@@ -26,6 +26,16 @@ pub(super) fn templates(review: &mut Review<'_>, path: &str, raws: &[String]) ->
 }
 
 fn template(text: &str) -> Result<TagTemplate, String> {
+    pieces(text, TagPart::Literal, part, KNOWN).map(|parts| TagTemplate { parts })
+}
+
+/// Reads text with parts in braces. `known` says what parts there are.
+pub(super) fn pieces<P>(
+    text: &str,
+    literal: impl Fn(String) -> P,
+    part: impl Fn(&str) -> Option<P>,
+    known: &str,
+) -> Result<Vec<P>, String> {
     if text.is_empty() || text.len() > TEMPLATE_BYTES_MAX {
         return Err(format!("must be 1 to {TEMPLATE_BYTES_MAX} bytes"));
     }
@@ -35,25 +45,25 @@ fn template(text: &str) -> Result<TagTemplate, String> {
     let mut parts = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
-        let (literal, after) = rest.split_once('{').unwrap_or((rest, ""));
-        if literal.contains('}') {
+        let (plain, after) = rest.split_once('{').unwrap_or((rest, ""));
+        if plain.contains('}') {
             return Err(format!("}} without {{: {}", quoted(text)));
         }
-        if !literal.is_empty() {
-            parts.push(TagPart::Literal(literal.to_owned()));
+        if !plain.is_empty() {
+            parts.push(literal(plain.to_owned()));
         }
-        if literal.len() == rest.len() {
+        if plain.len() == rest.len() {
             break;
         }
         let (name, after) =
             after.split_once('}').ok_or_else(|| format!("{{ without }}: {}", quoted(text)))?;
         parts.push(
             part(name)
-                .ok_or_else(|| format!("unknown part {}; known are {KNOWN}", quoted(name)))?,
+                .ok_or_else(|| format!("unknown part {}; known are {known}", quoted(name)))?,
         );
         rest = after;
     }
-    Ok(TagTemplate { parts })
+    Ok(parts)
 }
 
 fn part(name: &str) -> Option<TagPart> {

@@ -27,6 +27,7 @@ fn full_table() -> Table {
     .iter()
     .fold(Table::default(), |table, name| table.file(&format!("/etc/tollgate/{name}"), ""))
     .file("/etc/tollgate/redis-password", "geheim-kennwort\n")
+    .file("/etc/tollgate/cms-token", "geheim-haken\n")
     .file("/etc/tollgate/sentinel-password", "geheim-wache\n")
     .file("/run/secrets/tollgate-admin", "geheim-token\n")
     .file("/etc/tollgate/cache-key-of-last-year", "geheim/geheim/geheim/geheim/geheim/geheim+o=\n")

@@ -34,6 +34,7 @@ routes:
     dialect: bedrock
     cache:
       tiers: [memory, postgres, { name: postgres }]
+cache: { events: [{ name: a, postgres: {}, purge: [{ all: true }] }] }
 "#;
     let problems = problems(text);
     insta::assert_snapshot!(problems, @r#"
@@ -53,6 +54,7 @@ routes:
     routes[0].cache.tiers[1]: postgres: not in this version
     routes[0].cache.tiers[2].name: postgres: not in this version
     routes[0].dialect: bedrock: not in this version
+    cache.events[0].postgres: not in this version
     budgets: not in this version
     readiness: not in this version
     "#);

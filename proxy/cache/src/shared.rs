@@ -22,7 +22,9 @@ mod warden;
 mod lease;
 mod writes;
 mod session;
+mod feed;
 
+pub use feed::{Feed, FeedOf, Fields, Place, Said};
 pub use lease::{Lease, LeaseTimes, Step, Turn};
 pub use site::{RedisMode, RedisTls, Sentinels};
 
@@ -197,6 +199,11 @@ impl RedisTier {
             return false;
         }
         matches!(time::timeout(self.link.settings.probe_timeout, numbered).await, Ok(Ok(())))
+    }
+
+    /// Listens to what others say there; of a stream, `name` is under which its place is kept.
+    pub fn feed(&self, name: &str, of: FeedOf) -> Feed {
+        Feed::new(self.link.clone(), name.to_owned(), of)
     }
 
     /// The longest that a caller waits.

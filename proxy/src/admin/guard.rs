@@ -128,7 +128,7 @@ pub(super) fn check_known(
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let (scheme, claim) =
         headers.get(header::AUTHORIZATION)?.as_bytes().split_first_chunk::<7>()?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| claim.trim_ascii())

@@ -63,8 +63,13 @@ impl Problem {
     /// Of wrong tokens.
     pub(crate) fn too_many_tries(wait: Duration) -> Self {
         let detail = "too many wrong tokens came from this address; none is looked at for a while";
-        let also = Also::RetryAfter(whole_seconds(wait));
-        Self { also: Some(also), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
+        Self::too_often(detail, wait)
+    }
+
+    /// It would be one too many just now.
+    pub(crate) fn too_often(detail: impl Into<String>, wait: Duration) -> Self {
+        let also = Some(Also::RetryAfter(whole_seconds(wait)));
+        Self { also, ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
     }
 
     pub(crate) fn with_problems(mut self, problems: Vec<String>) -> Self {

@@ -42,10 +42,10 @@ pub(super) async fn purge(parts: &Parts, body: &Bytes) -> Result<Value, Problem>
         Reach::Instance => "instance",
         Reach::Fleet => "fleet",
     };
-    let soft = order.soft;
+    let (soft, name) = (order.soft, aim.to_string());
     tracing::info!(
         by = %aim.kind(),
-        name = %aim,
+        name,
         soft,
         reach,
         pending,

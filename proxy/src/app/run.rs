@@ -7,6 +7,7 @@ use super::{CacheParts, Parts, Snapshot, SnapshotError};
 use crate::{
     admin::AdminParts,
     aside::{self, Socket},
+    events::{self, Events},
     listener::{self, Listener, TlsError},
     meter::{Meter, unix_ms},
     metrics::{
@@ -120,6 +121,7 @@ impl App {
         sweep(&parts);
         super::epoch::poll(&parts);
         warm::begin_by_itself(&parts);
+        events::begin(&parts);
         Ok(Self { parts, addresses })
     }
 
@@ -279,6 +281,7 @@ pub(crate) async fn parts(config: Arc<Config>) -> Result<Parts, StartError> {
         cache: cache_parts(&config, &shutdown.over)?,
         flights: Flights::default(),
         warming: Warming::new(config.cache.warm.concurrency),
+        events: Events::new(&config.cache.events),
         shutdown,
         admin: AdminParts::default(),
         reloading: Mutex::default(),

@@ -71,6 +71,21 @@ closed! {
 }
 
 closed! {
+    /// What became of an event that said that something has changed.
+    EventOutcome {
+        Purged = "purged",
+        /// It is about nothing that a rule names.
+        Nothing = "nothing",
+        /// It cannot be read.
+        Unclear = "unclear",
+        /// Beyond the source's rate, and refused.
+        Limited = "limited",
+        /// Some may not have been heard, or it is about more than can be named.
+        Lost = "lost",
+    }
+}
+
+closed! {
     /// What became of a caller's word that an answer is bad.
     VoteOutcome {
         Counted = "counted",

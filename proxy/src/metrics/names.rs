@@ -92,6 +92,8 @@ families! {
         "Callers' words that an answer is bad: counted, about nothing that was held, beyond the limit, of who may not.";
     CACHE_SHADOWS = Counter, "tollgate_cache_shadow_total", ["route", "outcome"],
         "Hits for which the upstream was asked again, by whether it said the same: same, differs, unread (nobody could compare them), failed (no whole answer came).";
+    CACHE_EVENTS = Counter, "tollgate_cache_events_total", ["source", "outcome"],
+        "Events of cache.events: that purged, were about nothing, unclear, beyond the rate, or may have been lost.";
     CACHE_LOOKUP_SECONDS = Histogram(LOOKUP_SECONDS), "tollgate_cache_lookup_seconds", ["tier"],
         "How long a look-up in a tier took.";
     OWN_CALLS = Counter, "tollgate_cache_own_calls_total", ["purpose", "outcome"],

@@ -192,7 +192,7 @@ fn promtool_accepts(text: &str) {
 fn every_family_without_open_labels_is_there_from_the_start_and_zero() {
     let stage = Stage::new();
     let (_, text) = stage.metrics.render_at(None, stage.start);
-    let open_labels = ["model", "store"];
+    let open_labels = ["model", "store", "source"];
     for family in names::ALL {
         let open = family.labels.iter().any(|label| open_labels.contains(label));
         let there = text.contains(&format!("# TYPE {} ", family.name));

@@ -3,6 +3,7 @@
 //! ```text
 //!   tollgate:{NS}:purges    hash   "epoch" → 16 hex, "sequence" → n, SUBJECT (16 bytes) → n
 //!   tollgate:{NS}:versions  hash   MODEL (16 bytes) → "oldest\n…newest\n"
+//!   tollgate:{NS}:events    hash   FEED → the place up to which a stream's entries were acted upon
 //!   tollgate:{NS}:news      channel
 //!   tollgate:NS:e:KEY       an entry, with its time to live
 //!   tollgate:l{tollgate:NS:e:KEY}   the lease of who fills it ([`super::lease`])
@@ -87,6 +88,7 @@ return list";
 pub(super) struct Names {
     purges: String,
     versions: String,
+    events: String,
     pub(super) channel: String,
     entries: String,
 }
@@ -105,9 +107,15 @@ impl Names {
         Self {
             purges: format!("tollgate:{{{namespace}}}:purges"),
             versions: format!("tollgate:{{{namespace}}}:versions"),
+            events: format!("tollgate:{{{namespace}}}:events"),
             channel: format!("tollgate:{{{namespace}}}:news"),
             entries: format!("tollgate:{namespace}:e:"),
         }
+    }
+
+    /// Where the places of feeds are kept.
+    pub(super) fn events(&self) -> &str {
+        &self.events
     }
 
     /// The key that decides which node of a cluster is home.

@@ -62,7 +62,7 @@ enum LinkError {
 
 /// What the subscription's connection hands over.
 #[derive(Debug)]
-enum Push {
+pub(super) enum Push {
     Message(Vec<u8>),
     Lost,
 }
@@ -375,7 +375,7 @@ impl<'a> Session<'a> {
     }
 }
 
-fn read_push(push: PushInfo) -> Option<Push> {
+pub(super) fn read_push(push: PushInfo) -> Option<Push> {
     if push.kind == PushKind::Disconnection {
         return Some(Push::Lost);
     }

@@ -9,6 +9,8 @@
 //!   +get +append +exists +pttl +pexpire
 //! ```
 //!
+//! For the channels and streams of `cache.events` also `&CHANNEL`, and `~STREAM +exists +xinfo|stream +xrange +xread`.
+//!
 //! A user of the sentinels needs `-@all +hello +sentinel|get-master-addr-by-name +sentinel|master`.
 
 use super::{BadRedis, RedisSettings};

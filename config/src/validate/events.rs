@@ -1,0 +1,148 @@
+//! Who tells of changes, and what they void.
+
+use super::tag::{self, is_pointer};
+use crate::{
+    EventOrigin, EventPart, EventPurge, EventSource, PurgeKind, Redis, defaults,
+    problem::quoted,
+    raw_events::{RawEventPurge, RawEventRedis, RawEventSource},
+    review::Review,
+    text::{self, RATE_IS},
+};
+use std::{collections::HashSet, time::Duration};
+
+/// Longer names of channels, streams and fields are a mistake.
+const NAME_BYTES_MAX: usize = 512;
+
+pub(super) fn sources(
+    review: &mut Review<'_>,
+    raws: Vec<RawEventSource>,
+    redis: Option<&Redis>,
+) -> Vec<EventSource> {
+    let mut names = HashSet::new();
+    let mut sources = Vec::new();
+    for (i, raw) in raws.into_iter().enumerate() {
+        let path = format!("cache.events[{i}]");
+        let source = source(review, &path, raw);
+        if !names.insert(source.name.clone()) {
+            review.report(format!("{path}.name"), "is another source's, too");
+        }
+        let of_redis = !matches!(source.origin, EventOrigin::Webhook { .. });
+        if of_redis && redis.is_none() {
+            review.report(format!("{path}.redis"), "needs stores.redis");
+        }
+        sources.push(source);
+    }
+    sources
+}
+
+fn source(review: &mut Review<'_>, path: &str, raw: RawEventSource) -> EventSource {
+    let origin = match (raw.redis, raw.webhook) {
+        (Some(redis), None) => of_redis(review, &format!("{path}.redis"), redis),
+        (None, Some(webhook)) => {
+            let token = webhook.token.as_ref();
+            let token = token.map(|token| review.secret(&format!("{path}.webhook.token"), token));
+            EventOrigin::Webhook { token }
+        }
+        // Of one that is not built yet.
+        (None, None) if review.is_reported(path) => EventOrigin::Webhook { token: None },
+        (None, None) | (Some(_), Some(_)) => {
+            review.report(path, "must have one of redis and webhook");
+            EventOrigin::Webhook { token: None }
+        }
+    };
+    let name = review.name(format!("{path}.name"), raw.name, "-_");
+    let purges = raw.purge.unwrap_or_default().into_iter().enumerate();
+    let purges =
+        purges.filter_map(|(i, raw)| purge(review, &format!("{path}.purge[{i}]"), raw)).collect();
+    let lost = match raw.lost {
+        Some(raw) => lost(review, &format!("{path}.lost"), raw),
+        None => matches!(origin, EventOrigin::Stream { .. }).then(everything_softly),
+    };
+    let interval = match &raw.rate {
+        None => defaults::EVENT_INTERVAL,
+        Some(rate) => interval(review, &format!("{path}.rate"), &rate.0),
+    };
+    EventSource { name, origin, purges, lost, interval }
+}
+
+fn everything_softly() -> EventPurge {
+    EventPurge { kind: PurgeKind::All, name: Vec::new(), soft: true }
+}
+
+fn of_redis(review: &mut Review<'_>, path: &str, raw: RawEventRedis) -> EventOrigin {
+    let mut named = |key: &str, name: String| {
+        let is_plain = !name.chars().any(char::is_control);
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || !is_plain {
+            let message = format!("must be 1 to {NAME_BYTES_MAX} bytes, no control characters");
+            review.report(format!("{path}.{key}"), message);
+        }
+        name
+    };
+    let field = raw.field.map(|field| named("field", field));
+    match (raw.channel, raw.stream) {
+        (Some(channel), None) => {
+            let channel = named("channel", channel);
+            if field.is_some() {
+                review.report(format!("{path}.field"), "is of a stream's entries");
+            }
+            EventOrigin::Channel(channel)
+        }
+        (None, Some(stream)) => EventOrigin::Stream { name: named("stream", stream), field },
+        (None, None) | (Some(_), Some(_)) => {
+            review.report(path, "must have one of channel and stream");
+            EventOrigin::Webhook { token: None }
+        }
+    }
+}
+
+fn interval(review: &mut Review<'_>, path: &str, written: &str) -> Duration {
+    let interval = text::interval(written);
+    if interval.is_none_or(|interval| interval < defaults::EVENT_INTERVAL_MIN) {
+        let message = format!("must be {RATE_IS}, at most 10000/s, not {}", quoted(written));
+        review.report(path, message);
+    }
+    interval.unwrap_or(defaults::EVENT_INTERVAL)
+}
+
+/// `None`: it was reported.
+fn purge(review: &mut Review<'_>, path: &str, raw: RawEventPurge) -> Option<EventPurge> {
+    let named = [
+        (PurgeKind::Key, raw.key),
+        (PurgeKind::Tag, raw.tag),
+        (PurgeKind::Pattern, raw.pattern),
+        (PurgeKind::Route, raw.route),
+        (PurgeKind::Model, raw.model),
+        (PurgeKind::Tenant, raw.tenant),
+        (PurgeKind::All, raw.all.filter(|all| *all).map(|_| String::new())),
+    ];
+    let mut named = named.into_iter().filter_map(|(kind, name)| Some((kind, name?)));
+    let (Some((kind, name)), None) = (named.next(), named.next()) else {
+        let message = "must have exactly one of key, tag, pattern, route, model, tenant, all: true";
+        review.report(path, message);
+        return None;
+    };
+    let soft = raw.soft.unwrap_or(false);
+    if kind == PurgeKind::All {
+        return Some(EventPurge { kind, name: Vec::new(), soft });
+    }
+    match tag::pieces(&name, EventPart::Literal, part, "{} and {/json/pointer}") {
+        Ok(name) => Some(EventPurge { kind, name, soft }),
+        Err(message) => {
+            review.report(format!("{path}.{kind}"), message);
+            None
+        }
+    }
+}
+
+fn lost(review: &mut Review<'_>, path: &str, raw: RawEventPurge) -> Option<EventPurge> {
+    let purge = purge(review, path, raw)?;
+    if purge.name.iter().any(|part| matches!(part, EventPart::Pointer(_))) {
+        review.report(path, "is purged without an event: it can have no { }");
+    }
+    Some(purge)
+}
+
+/// `{}` or `{/pointer}`.
+fn part(name: &str) -> Option<EventPart> {
+    (name.is_empty() || is_pointer(name)).then(|| EventPart::Pointer(name.to_owned()))
+}

@@ -1,0 +1,68 @@
+//! What `cache.events` may say.
+
+use super::*;
+use tollgate_config::{EventOrigin, EventPart, PurgeKind, redacted};
+
+fn file(sources: &str) -> String {
+    let stores = "stores: { redis: { urls: [redis://localhost] } }";
+    format!("{SMALLEST}\n{stores}\ncache: {{ namespace: a, events: {sources} }}\n")
+}
+
+#[test]
+fn a_source_says_where_events_come_from_and_what_they_void() {
+    let sources = "[{ name: kb, redis: { stream: s, field: f }, purge: [{ tag: 'kb:{/a~1b/0}' }] },
+        { name: two, redis: { channel: c }, purge: [{ pattern: '{}:*', soft: true }], rate: 20/m },
+        { name: three, webhook: {}, purge: [{ all: true }], lost: { route: chat } }]";
+    let config = valid(&file(sources));
+    let [stream, channel, webhook] = config.cache.events.as_slice() else { panic!() };
+    let at = EventOrigin::Stream { name: "s".into(), field: Some("f".into()) };
+    assert_eq!(stream.origin, at);
+    let name = [EventPart::Literal("kb:".into()), EventPart::Pointer("/a~1b/0".into())];
+    assert_eq!(
+        (stream.purges[0].kind, stream.purges[0].name.as_slice()),
+        (PurgeKind::Tag, &name[..])
+    );
+    let lost = stream.lost.as_ref().unwrap();
+    assert_eq!((lost.kind, lost.soft), (PurgeKind::All, true), "by default everything, softly");
+    assert_eq!(stream.interval.as_millis(), 10);
+    assert_eq!((channel.lost.as_ref(), channel.interval.as_secs()), (None, 3));
+    assert_eq!(channel.purges[0].name[0], EventPart::Pointer(String::new()));
+    assert_eq!(webhook.origin, EventOrigin::Webhook { token: None });
+    assert_eq!(webhook.lost.as_ref().unwrap().kind, PurgeKind::Route);
+
+    let shown = serde_json::to_string(&redacted(&config)).unwrap();
+    assert_eq!(valid(&shown).cache.events, config.cache.events, "shown as it was written");
+}
+
+#[test]
+fn mistakes_in_sources_are_told_apart() {
+    let sources = "[{ name: a b, purge: [{ tag: x }] },
+        { name: a, redis: {}, purge: [{}] },
+        { name: a, redis: { channel: c, stream: s }, purge: [{ tag: x, all: true }] },
+        { name: c, redis: { channel: c, field: f }, webhook: {}, purge: [{ tag: '{id}' }] },
+        { name: d, redis: { channel: c, field: f }, purge: [{ tag: '' }, { all: false }] },
+        { name: e, webhook: {}, purge: [{ tag: '{/a' }], lost: { tag: '{/a}' }, rate: 0/s },
+        { name: f, webhook: {} }]";
+    insta::assert_snapshot!(problems(&file(sources)), @r#"
+    cache.events[6].purge: missing
+    cache.events[0]: must have one of redis and webhook
+    cache.events[0].name: must be 1 to 64 letters, digits or - _, not "a b"
+    cache.events[1].redis: must have one of channel and stream
+    cache.events[1].purge[0]: must have exactly one of key, tag, pattern, route, model, tenant, all: true
+    cache.events[2].redis: must have one of channel and stream
+    cache.events[2].purge[0]: must have exactly one of key, tag, pattern, route, model, tenant, all: true
+    cache.events[2].name: is another source's, too
+    cache.events[3]: must have one of redis and webhook
+    cache.events[3].purge[0].tag: unknown part "id"; known are {} and {/json/pointer}
+    cache.events[4].redis.field: is of a stream's entries
+    cache.events[4].purge[0].tag: must be 1 to 256 bytes
+    cache.events[4].purge[1]: must have exactly one of key, tag, pattern, route, model, tenant, all: true
+    cache.events[5].purge[0].tag: { without }: "{/a"
+    cache.events[5].lost: is purged without an event: it can have no { }
+    cache.events[5].rate: must be a rate like 5/s, 100/m or 20/h, at most 10000/s, not "0/s"
+    "#);
+    let without = format!(
+        "{SMALLEST}\ncache: {{ events: [{{ name: a, redis: {{ channel: c }}, purge: [{{ all: true }}] }}] }}\n"
+    );
+    insta::assert_snapshot!(problems(&without), @"cache.events[0].redis: needs stores.redis");
+}

@@ -1,0 +1,419 @@
+//! What others say through the same Redis: messages of a channel, or entries of a stream.
+//!
+//! Each feed has connections of its own: a read that waits for the next entry would hold up
+//! whatever stands behind it. It finds its server as the tier does, and comes back by itself.
+//!
+//! A stream is caught up with after an outage and after a restart. How far its entries were acted
+//! upon stands beside the fleet's purges (`tollgate:{NS}:events`, a field for each feed): what one
+//! instance has done is done for all, so whoever starts goes on from there. Until then entries may
+//! come twice. Where the entry that stands there is gone, the stream was cut, and entries behind it
+//! may be gone as well.
+//!
+//! **Invariant:** a place is kept only after the caller is done with every entry up to it.
+
+use super::{
+    finder::{FindError, Finder},
+    fleet::Names,
+    link::Link,
+    node,
+    session::{Push, read_push},
+    site::{Clients, RedisMode},
+};
+use redis::{
+    Cmd, ConnectionInfo, FromRedisValue, RedisError, Value,
+    aio::{MultiplexedConnection, SendError},
+};
+use std::{
+    collections::VecDeque,
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::mpsc, time};
+
+/// Entries read at a time. More wait in Redis, not here.
+const ENTRIES_MAX: usize = 32;
+/// Messages not looked at yet; more are lost, and that is said.
+const MESSAGES_MAX: usize = 1024;
+/// One read waits so long for an entry: a connection that died is noticed by then.
+const BLOCK: Duration = Duration::from_secs(1);
+/// Before the first entry of a stream.
+const START: Place = Place { ms: 0, sequence: 0 };
+
+/// What is listened to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FeedOf {
+    Channel(String),
+    Stream(String),
+}
+
+/// Of an entry: names and values, as they came.
+pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// What came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    Message(Vec<u8>),
+    /// [`Feed::done`] wants its place.
+    Entry {
+        place: Place,
+        fields: Fields,
+    },
+    /// Something may have been said that was not heard.
+    Lost,
+}
+
+/// An entry's place in its stream, which is its name there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    ms: u64,
+    sequence: u64,
+}
+
+/// One feed. Goes on for as long as it is asked.
+#[derive(Debug)]
+pub struct Feed {
+    link: Arc<Link>,
+    /// Of the place that is kept.
+    name: String,
+    of: FeedOf,
+    line: Option<Line>,
+    /// Of a stream: up to where it was read.
+    read: Option<Place>,
+    entries: VecDeque<(Place, Fields)>,
+    /// The last read brought as much as it may: this is behind, and what it has not read may be cut.
+    is_behind: bool,
+    /// It was connected once.
+    was_up: bool,
+    /// The first failure of an outage is told, the attempts after it are not.
+    is_told: bool,
+}
+
+#[derive(Debug)]
+enum Line {
+    Channel {
+        pushes: mpsc::Receiver<Push>,
+        missed: Arc<AtomicBool>,
+        /// The subscription ends when this is dropped.
+        _subscription: MultiplexedConnection,
+    },
+    Stream {
+        reads: MultiplexedConnection,
+        home: MultiplexedConnection,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+enum FeedError {
+    #[error("redis cannot be listened to; see that it is up and lets us in")]
+    Redis(#[from] RedisError),
+    #[error(transparent)]
+    Find(#[from] FindError),
+    #[error("redis did not answer in time")]
+    Timeout,
+    #[error("the connection to redis was lost")]
+    Lost,
+    #[error("what stands there is no stream, or of a redis that tells us something else of it")]
+    NoStream,
+}
+
+/// Notes a place, unless a later one is known.
+const KEEP: &str = "
+local known = redis.call('HGET', KEYS[1], ARGV[1])
+if known then
+  local ms, sequence = string.match(known, '^(%d+)-(%d+)$')
+  local own_ms, own = string.match(ARGV[2], '^(%d+)-(%d+)$')
+  ms, sequence, own_ms, own = tonumber(ms), tonumber(sequence), tonumber(own_ms), tonumber(own)
+  if ms and (ms > own_ms or (ms == own_ms and sequence >= own)) and ARGV[3] ~= '1' then return 0 end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1";
+
+impl Place {
+    /// As `1700000000000-0`.
+    fn read(text: &[u8]) -> Option<Self> {
+        let (ms, sequence) = std::str::from_utf8(text).ok()?.split_once('-')?;
+        Some(Self { ms: ms.parse().ok()?, sequence: sequence.parse().ok()? })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.ms, self.sequence)
+    }
+}
+
+impl Feed {
+    /// `name`: under which a stream's place is kept.
+    pub(super) fn new(link: Arc<Link>, name: String, of: FeedOf) -> Self {
+        let entries = VecDeque::new();
+        let (is_behind, was_up, is_told) = (false, false, false);
+        Self { link, name, of, line: None, read: None, entries, is_behind, was_up, is_told }
+    }
+
+    /// Whatever comes next. Waits for as long as nothing does.
+    pub async fn next(&mut self) -> Said {
+        loop {
+            match self.try_next().await {
+                Ok(Some(said)) => return said,
+                Ok(None) => {}
+                Err(error) => {
+                    self.line = None;
+                    if !self.is_told {
+                        let cause = error.source().map(ToString::to_string);
+                        tracing::warn!(%error, cause, events = self.name, "no events are heard");
+                        self.is_told = true;
+                    }
+                    time::sleep(self.link.settings.reconnect_interval).await;
+                }
+            }
+        }
+    }
+
+    /// The caller has done what an entry asks for.
+    pub async fn done(&mut self, place: Place) {
+        // A place for each batch: what of it comes twice does no harm.
+        if !self.entries.is_empty() {
+            return;
+        }
+        let Some(Line::Stream { home, .. }) = &mut self.line else { return };
+        let command = keep(&self.link.names, &self.name, place, false);
+        if let Err(error) = ask::<Value>(home, &command, self.link.settings.probe_timeout).await {
+            // The next entry's place stands for this one.
+            tracing::debug!(%error, "how far a stream was read is not kept yet");
+        }
+    }
+
+    async fn try_next(&mut self) -> Result<Option<Said>, FeedError> {
+        if let Some((place, fields)) = self.entries.pop_front() {
+            return Ok(Some(Said::Entry { place, fields }));
+        }
+        if self.line.is_none() {
+            let is_lost = self.connect().await?;
+            tracing::info!(events = self.name, "events are heard");
+            (self.was_up, self.is_told) = (true, false);
+            if is_lost {
+                return Ok(Some(Said::Lost));
+            }
+        }
+        match &mut self.line {
+            None => Ok(None),
+            Some(Line::Channel { pushes, missed, .. }) => {
+                if missed.swap(false, Ordering::Relaxed) {
+                    return Ok(Some(Said::Lost));
+                }
+                match pushes.recv().await {
+                    Some(Push::Message(payload)) => Ok(Some(Said::Message(payload))),
+                    Some(Push::Lost) | None => Err(FeedError::Lost),
+                }
+            }
+            Some(Line::Stream { .. }) => Ok(self.read_on().await?.then_some(Said::Lost)),
+        }
+    }
+
+    /// Whether something may have been said that was not heard.
+    async fn connect(&mut self) -> Result<bool, FeedError> {
+        let link = self.link.clone();
+        let found = Finder::new(&link).find().await?;
+        match self.of.clone() {
+            FeedOf::Channel(channel) => {
+                self.line = Some(subscribe(&link, &found.home, &channel).await?);
+                // At the start nobody can say; the others of the fleet have listened.
+                Ok(self.was_up)
+            }
+            FeedOf::Stream(stream) => {
+                let site = &link.site;
+                let place = found
+                    .map
+                    .as_ref()
+                    .and_then(|map| Some(site.at(map.nodes.get(map.owner(stream.as_bytes())?)?)));
+                let at = match (place, &site.mode) {
+                    (Some(place), _) => place,
+                    (None, RedisMode::Cluster) => return Err(FindError::NoMap.into()),
+                    (None, RedisMode::Single | RedisMode::Sentinel(_)) => found.home.clone(),
+                };
+                let patient = link.settings.probe_timeout + BLOCK;
+                let mut reads = open(&link, &at, patient).await?;
+                let mut home = open(&link, &found.home, link.settings.probe_timeout).await?;
+                let is_lost = self.find_place(&stream, &mut reads, &mut home).await?;
+                self.line = Some(Line::Stream { reads, home });
+                Ok(is_lost)
+            }
+        }
+    }
+
+    /// Decides where reading goes on. Whether entries before that may be gone.
+    async fn find_place(
+        &mut self,
+        stream: &str,
+        reads: &mut MultiplexedConnection,
+        home: &mut MultiplexedConnection,
+    ) -> Result<bool, FeedError> {
+        let timeout = self.link.settings.probe_timeout;
+        let last = last_of(stream, reads, timeout).await?;
+        let kept = match self.read {
+            Some(read) => Some(read),
+            None => {
+                let mut command = redis::cmd("HGET");
+                command.arg(self.link.names.events()).arg(&self.name);
+                let kept: Option<Vec<u8>> = ask(home, &command, timeout).await?;
+                kept.and_then(|kept| Place::read(&kept))
+            }
+        };
+        let (from, is_lost) = match kept {
+            // Nobody has listened before: from now on.
+            None => (last, false),
+            Some(kept) if kept == last => (kept, false),
+            // Another stream of that name.
+            Some(kept) if kept > last => (START, true),
+            Some(kept) => (kept, !has(stream, kept, reads, timeout).await?),
+        };
+        if kept != Some(from) {
+            let command = keep(&self.link.names, &self.name, from, true);
+            ask::<Value>(home, &command, timeout).await?;
+        }
+        self.read = Some(from);
+        Ok(is_lost)
+    }
+
+    /// Whether entries before those that it reads may be gone.
+    async fn read_on(&mut self) -> Result<bool, FeedError> {
+        let (FeedOf::Stream(stream), Some(Line::Stream { reads, .. }), Some(from)) =
+            (&self.of, &mut self.line, self.read)
+        else {
+            return Ok(false);
+        };
+        let timeout = self.link.settings.probe_timeout;
+        let is_lost = self.is_behind && !has(stream, from, reads, timeout).await?;
+        let mut command = redis::cmd("XREAD");
+        let block_ms = u64::try_from(BLOCK.as_millis()).unwrap_or(u64::MAX);
+        command.arg("COUNT").arg(ENTRIES_MAX).arg("BLOCK").arg(block_ms);
+        command.arg("STREAMS").arg(stream).arg(from.to_string());
+        let answer: Value = ask(reads, &command, BLOCK + timeout).await?;
+        self.entries = entries(answer).ok_or(FeedError::NoStream)?.into();
+        if let Some((last, _)) = self.entries.back() {
+            self.read = Some(*last);
+        }
+        self.is_behind = self.entries.len() >= ENTRIES_MAX;
+        Ok(is_lost)
+    }
+}
+
+async fn subscribe(link: &Link, home: &ConnectionInfo, channel: &str) -> Result<Line, FeedError> {
+    let (pushed, pushes) = mpsc::channel(MESSAGES_MAX);
+    let missed = Arc::new(AtomicBool::new(false));
+    let push_missed = missed.clone();
+    let config = node::config(link).set_push_sender(move |push| {
+        if read_push(push).is_some_and(|push| pushed.try_send(push).is_err()) {
+            push_missed.store(true, Ordering::Relaxed);
+        }
+        Ok::<(), SendError>(())
+    });
+    let messages = Clients::of(home)?.messages;
+    let mut subscription = messages.get_multiplexed_async_connection_with_config(&config).await?;
+    subscription.subscribe(channel).await?;
+    Ok(Line::Channel { pushes, missed, _subscription: subscription })
+}
+
+async fn open(
+    link: &Link,
+    at: &ConnectionInfo,
+    timeout: Duration,
+) -> Result<MultiplexedConnection, FeedError> {
+    let config = node::config(link).set_response_timeout(Some(timeout));
+    let commands = Clients::of(at)?.commands;
+    Ok(commands.get_multiplexed_async_connection_with_config(&config).await?)
+}
+
+async fn ask<T: FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    command: &Cmd,
+    timeout: Duration,
+) -> Result<T, FeedError> {
+    match time::timeout(timeout, command.query_async(connection)).await {
+        Ok(answer) => Ok(answer?),
+        Err(_elapsed) => Err(FeedError::Timeout),
+    }
+}
+
+fn keep(names: &Names, name: &str, place: Place, back: bool) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(KEEP).arg(1).arg(names.events()).arg(name).arg(place.to_string());
+    command.arg(i32::from(back));
+    command
+}
+
+/// The place of the last entry that the stream ever had.
+async fn last_of(
+    stream: &str,
+    reads: &mut MultiplexedConnection,
+    timeout: Duration,
+) -> Result<Place, FeedError> {
+    let mut command = redis::cmd("EXISTS");
+    command.arg(stream);
+    if ask::<i64>(reads, &command, timeout).await? == 0 {
+        return Ok(START);
+    }
+    let mut command = redis::cmd("XINFO");
+    command.arg("STREAM").arg(stream);
+    let told: Value = ask(reads, &command, timeout).await?;
+    last_told(told).ok_or(FeedError::NoStream)
+}
+
+/// Of what `XINFO STREAM` says.
+fn last_told(told: Value) -> Option<Place> {
+    let Value::Array(told) = told else { return None };
+    let mut told = told.into_iter();
+    told.find(|said| bytes_of(said) == Some(b"last-generated-id"))?;
+    Place::read(bytes_of(&told.next()?)?)
+}
+
+/// Whether the entry at that place is there.
+async fn has(
+    stream: &str,
+    place: Place,
+    reads: &mut MultiplexedConnection,
+    timeout: Duration,
+) -> Result<bool, FeedError> {
+    let (mut command, place) = (redis::cmd("XRANGE"), place.to_string());
+    command.arg(stream).arg(&place).arg(&place);
+    let found: Value = ask(reads, &command, timeout).await?;
+    Ok(matches!(found, Value::Array(found) if !found.is_empty()))
+}
+
+fn bytes_of(value: &Value) -> Option<&[u8]> {
+    if let Value::BulkString(bytes) = value {
+        return Some(bytes);
+    }
+    if let Value::SimpleString(text) = value { Some(text.as_bytes()) } else { None }
+}
+
+/// What `XREAD` of one stream says; `None` if it is something else.
+fn entries(answer: Value) -> Option<Vec<(Place, Fields)>> {
+    let Value::Array(streams) = answer else {
+        return matches!(answer, Value::Nil).then(Vec::new);
+    };
+    let Some(Value::Array(stream)) = streams.into_iter().next() else { return None };
+    let Some(Value::Array(entries)) = stream.into_iter().nth(1) else { return None };
+    entries.into_iter().map(entry).collect()
+}
+
+fn entry(entry: Value) -> Option<(Place, Fields)> {
+    let Value::Array(entry) = entry else { return None };
+    let mut entry = entry.into_iter();
+    let place = Place::read(bytes_of(&entry.next()?)?)?;
+    let Value::Array(fields) = entry.next()? else { return None };
+    let mut bytes = fields.into_iter().map(|field| bytes_of(&field).map(<[u8]>::to_vec));
+    let mut pairs = Vec::new();
+    while let Some(name) = bytes.next() {
+        pairs.push((name?, bytes.next()??));
+    }
+    Some((place, pairs))
+}
+
+#[cfg(test)]
+#[path = "feed_tests.rs"]
+mod tests;
