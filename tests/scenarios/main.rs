@@ -35,6 +35,7 @@ mod cache_lease_cluster;
 mod cache_memcached;
 mod cache_pattern;
 mod cache_purge;
+mod cache_purge_kept;
 mod redis_sets;
 mod cache_redis;
 mod cache_redis_modes;

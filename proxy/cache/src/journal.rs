@@ -11,6 +11,10 @@
 //!
 //! **Invariant:** a record that is torn was never answered; the file is cut before it.
 
+mod waiting;
+
+pub use self::waiting::Waiting as WaitingPurges;
+
 use crate::{
     generations::{FleetStamp, FleetTable, Generations, SUBJECTS_MAX, Subject},
     outer::new_epoch,

@@ -296,6 +296,11 @@ impl MemcachedTier {
         matches!(time::timeout(self.cluster.limits.probe_timeout, numbered).await, Ok(Ok(())))
     }
 
+    /// As [`Self::purge`], and waits for nothing.
+    pub(crate) fn begin_purge(&self, subjects: &[Subject]) {
+        drop(self.cluster.unnumbered.push_all(subjects));
+    }
+
     /// The longest that a caller waits.
     pub fn timeout(&self) -> Duration {
         self.cluster.limits.read_timeout

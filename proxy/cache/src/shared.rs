@@ -206,6 +206,11 @@ impl RedisTier {
         Feed::new(self.link.clone(), name.to_owned(), of)
     }
 
+    /// As [`Self::purge`], and waits for nothing.
+    pub(crate) fn begin_purge(&self, subjects: &[Subject]) {
+        drop(self.link.unnumbered.push_all(subjects));
+    }
+
     /// The longest that a caller waits.
     pub fn timeout(&self) -> Duration {
         self.link.settings.read_timeout

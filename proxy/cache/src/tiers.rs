@@ -20,7 +20,7 @@ use crate::{
     disk::DiskTier,
     entry::Entry,
     generations::{Generations, Stamp, Standing, Subject, Target},
-    journal::Journal,
+    journal::{Journal, WaitingPurges},
     key::{CacheKey, Check},
     memcached::MemcachedTier,
     memory::{Kept, MemoryTier},
@@ -97,6 +97,8 @@ pub struct Tiers {
     outer: Box<[Outer]>,
     /// Where no store keeps the purges and something survives a restart.
     journal: Option<Journal>,
+    /// Where a store does: its purges that wait for it.
+    waiting: Option<WaitingPurges>,
     generations: Arc<Generations>,
     versions: Arc<Versions>,
 }
@@ -182,6 +184,15 @@ impl Outer {
         }
     }
 
+    /// Of the keeper: as [`Self::purge`], and waits for nothing.
+    fn begin_purge(&self, subjects: &[Subject]) {
+        match self {
+            Self::Redis(redis) => redis.begin_purge(subjects),
+            Self::Memcached(memcached) => memcached.begin_purge(subjects),
+            Self::Disk(_) => {}
+        }
+    }
+
     async fn look_up(&self, key: CacheKey, check: &Check, now_ms: u64) -> Option<Entry> {
         match self {
             Self::Redis(redis) => redis.look_up(key, check, now_ms).await,
@@ -210,13 +221,31 @@ impl Tiers {
         generations: Arc<Generations>,
         versions: Arc<Versions>,
     ) -> Self {
-        Self { memory, outer: outer.into(), journal: None, generations, versions }
+        let (outer, journal, waiting) = (outer.into(), None, None);
+        Self { memory, outer, journal, waiting, generations, versions }
     }
 
     /// With purges that survive a restart. Only where no store keeps them.
     #[must_use]
     pub fn with_journal(self, journal: Option<Journal>) -> Self {
         Self { journal, ..self }
+    }
+
+    /// With purges that wait for their keeper across a restart. What the process before has left is
+    /// in force when this returns, and on its way. Only where a store keeps them.
+    #[must_use]
+    pub fn with_waiting(self, waiting: Option<WaitingPurges>) -> Self {
+        if let (Some(waiting), Some(keeper)) = (&waiting, self.keeper()) {
+            let left = waiting.take_left();
+            for subject in &left {
+                self.generations.purge_here(*subject);
+            }
+            if !left.is_empty() {
+                tracing::info!(purges = left.len(), "purges of the process before are sent");
+                keeper.begin_purge(&left);
+            }
+        }
+        Self { waiting, ..self }
     }
 
     /// The stamp of a fill that begins now: to be taken before the upstream is asked.
@@ -397,6 +426,9 @@ impl Tiers {
         if keeper.purge(subjects).await {
             Purged { reach: Reach::Fleet, pending: false }
         } else {
+            if let Some(waiting) = &self.waiting {
+                waiting.keep(subjects).await;
+            }
             Purged { reach: Reach::Instance, pending: true }
         }
     }
@@ -406,6 +438,9 @@ impl Tiers {
         self.memory.sweep(now_ms, &self.generations);
         self.disk().inspect(|disk| disk.sweep(now_ms));
         self.journal.as_ref().inspect(|journal| journal.retry());
+        if let (Some(waiting), Some(keeper)) = (&self.waiting, self.keeper()) {
+            waiting.clear_if(|| keeper.purges_pending() == 0);
+        }
     }
 
     pub fn memory(&self) -> &MemoryTier {

@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use std::{
     fs, io,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -39,13 +39,13 @@ use tollgate_cache::{
     disk::DiskTier,
     flight::Flights,
     generations::Generations,
-    journal::Journal,
+    journal::{Journal, WaitingPurges},
     memcached::MemcachedTier,
     memo::RawMemo,
     memory::{MemoryTier, Policy},
     outer::Role,
     shared::RedisTier,
-    tiers::{Outer, Tiers},
+    tiers::{Outer, TierName, Tiers},
     versions::Versions,
 };
 use tollgate_config::{AdminAddress, Config, EvictionPolicy};
@@ -353,8 +353,10 @@ fn cache_parts(config: &Config, stop: &CancellationToken) -> Result<CacheParts, 
         outer.push(Outer::Disk(tier.map_err(|error| StartError::Disk(dir, error))?));
     }
     let tiers = Tiers::new(memory, outer, generations, versions.clone());
+    let keeps = tiers.all_outer().iter().any(|outer| outer.name() != TierName::Disk);
+    let waiting = keeps.then(|| waiting_purges(&config.data_dir)).flatten();
     Ok(CacheParts {
-        tiers: tiers.with_journal(journal),
+        tiers: tiers.with_journal(journal).with_waiting(waiting),
         versions,
         namespace: super::redis::namespace(config).into(),
         writers: tasks,
@@ -362,6 +364,17 @@ fn cache_parts(config: &Config, stop: &CancellationToken) -> Result<CacheParts, 
         votes: crate::cache::Votes::default(),
         entry_bytes_max: ENTRY_BYTES_MAX,
     })
+}
+
+/// Purges that wait for a store that is away. Without them the process runs all the same.
+fn waiting_purges(data_dir: &Path) -> Option<WaitingPurges> {
+    let dir = data_dir.join("purges-waiting");
+    WaitingPurges::open(&dir)
+        .inspect_err(|error| {
+            let dir = dir.display();
+            tracing::warn!(%error, %dir, "purges that wait for a store would be lost with the process");
+        })
+        .ok()
 }
 
 /// Tells the metrics where to look when somebody scrapes.
