@@ -159,6 +159,15 @@ pub enum Items {
     },
 }
 
+/// How calls about items wait for others, to be asked with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// How long the first waits.
+    pub within: Duration,
+    /// Of one upstream call.
+    pub items_max: usize,
+}
+
 /// So many fit into the bits that are remembered of a body.
 pub const TTL_RULES_MAX: usize = 32;
 

@@ -44,7 +44,7 @@ mod reload;
 mod redact;
 
 pub use cache_policy::{
-    Adapt, Hot, Items, KeyPart, KeyPolicy, KeyVersion, Lifetime, Stale, TTL_RULES_MAX, Test,
+    Adapt, Hot, Items, Join, KeyPart, KeyPolicy, KeyVersion, Lifetime, Stale, TTL_RULES_MAX, Test,
     TtlRule, Upkeep, Wants, When,
 };
 pub use environment::{Environment, ProcessEnvironment, memory_limit};

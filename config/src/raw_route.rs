@@ -129,6 +129,9 @@ pub(crate) struct RawCachePolicy {
     /// embeddings: those of dialects' embeddings. auto: documents to be ranked, too. off (or
     /// false): whole calls only. Or where a JSON service has its list. Default: embeddings.
     pub(crate) items: Option<RawItemsRule>,
+    /// Calls about items wait for others of the same tenant that ask the same way, and are asked in
+    /// one upstream call. Default: each is asked at once.
+    pub(crate) join: Option<RawJoin>,
     /// Text with {header.N} {query.N} {path.N} {body./json/pointer} {tenant} {user} {project} {model}.
     #[schemars(length(max = 16))]
     pub(crate) tags: Option<Vec<String>>,
@@ -162,6 +165,17 @@ pub(crate) enum RawItemsWord {
     Off,
     Embeddings,
     Auto,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawJoin {
+    /// How long the first waits for others: 1ms to 1s.
+    #[schemars(required)]
+    pub(crate) within: Option<DurationText>,
+    /// Of one upstream call: 2 to 2048. Default: 64.
+    #[schemars(range(min = 2, max = 2048))]
+    pub(crate) items_max: Option<usize>,
 }
 
 /// One answer for each item, which depends on that item alone.

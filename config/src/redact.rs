@@ -12,7 +12,7 @@ use crate::{
     AliasUnit, Balance, CacheMode, CachePolicy, CacheStore, Class, Config, Disk, Endpoint,
     EvictionPolicy, HostHeader, HttpPolicy, InjectUsage, Listener, LogFormat, LogLevel, Match,
     MemcachedServer, PathRule, Redis, RedisLease, RedisMode, RedisUrl, ResourceKind, Route, Secret,
-    SecretSource, TenantSource, Trust, Upstream, UpstreamTls,
+    SecretSource, TenantSource, TierUse, Trust, Upstream, UpstreamTls,
     text::{show_duration, show_size, show_usd},
 };
 use serde_json::{Map, Value, json};
@@ -360,17 +360,7 @@ fn matches(one: &Match) -> Value {
 }
 
 fn cache(one: &CachePolicy) -> Value {
-    let tiers = list(
-        &one.tiers,
-        // Written out, a default would become a cap on what the answers' headers say.
-        |tier| {
-            json!({
-                "name": tier.tier.name(),
-                "ttl": tier.ttl_written.map(show_duration),
-                "max_entry": tier.entry_bytes_max.map(show_size),
-            })
-        },
-    );
+    let tiers = list(&one.tiers, tier);
     let tags = list(&one.tags, |tag| tag.to_string().into());
     let http = &one.http;
     let stale = rules::stale(&one.stale);
@@ -404,6 +394,7 @@ fn cache(one: &CachePolicy) -> Value {
             "scope": one.scope.name(),
             "key": rules::key(&one.key),
             "items": rules::items(&one.items),
+            "join": one.join.as_ref().map(rules::join),
             "when": rules::when(&one.when),
             "ttl_rules": list(&one.lifetime.rules, rules::ttl_rule),
             "upstream_ttl": one.lifetime.upstream,
@@ -420,6 +411,7 @@ fn cache(one: &CachePolicy) -> Value {
             "scope": one.scope.name(),
             "key": rules::key(&one.key),
             "items": rules::items(&one.items),
+            "join": one.join.as_ref().map(rules::join),
             "when": rules::when(&one.when),
             "ttl_rules": list(&one.lifetime.rules, rules::ttl_rule),
             "upstream_ttl": one.lifetime.upstream,
@@ -432,6 +424,15 @@ fn cache(one: &CachePolicy) -> Value {
             "query": query,
         }),
     }
+}
+
+fn tier(one: &TierUse) -> Value {
+    json!({
+        "name": one.tier.name(),
+        // Written out, a default would become a cap on what the answers' headers say.
+        "ttl": one.ttl_written.map(show_duration),
+        "max_entry": one.entry_bytes_max.map(show_size),
+    })
 }
 
 fn heuristic(http: &HttpPolicy) -> Value {

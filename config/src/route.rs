@@ -7,7 +7,7 @@
 //! validation refuses it.
 
 use crate::{
-    cache_policy::{Items, KeyPolicy, Lifetime, Stale, Upkeep, When},
+    cache_policy::{Items, Join, KeyPolicy, Lifetime, Stale, Upkeep, When},
     defaults,
     upstream::UpstreamId,
 };
@@ -92,6 +92,8 @@ pub struct CachePolicy {
     pub key: KeyPolicy,
     /// In content mode.
     pub items: Items,
+    /// `None`: each call is asked at once.
+    pub join: Option<Join>,
     pub tags: Vec<TagTemplate>,
     /// `None`: nobody's word that an answer is bad is heard.
     pub vote_out: Option<VoteOut>,

@@ -84,6 +84,8 @@ pub(crate) struct CacheParts {
     pub(crate) namespace: Box<str>,
     /// How often callers have voted answers out.
     pub(crate) votes: crate::cache::Votes,
+    /// Calls that wait to be asked with others.
+    pub(crate) joins: Arc<crate::exchange::Joins>,
     /// The longest answer that is stored.
     pub(crate) entry_bytes_max: usize,
 }

@@ -8,6 +8,7 @@
 mod contain;
 mod fetch;
 mod instead;
+mod joined;
 mod lease;
 mod mark;
 mod own;
@@ -19,6 +20,7 @@ mod upgrade;
 
 pub(crate) use self::{
     fetch::{Fetch, Timing, framing_of},
+    joined::{Joins, Together},
     mark::{Marks, say_scheme},
     own::{Outcome, ask_ourselves},
     served::Served,

@@ -29,6 +29,7 @@ mod cache_hot_set;
 mod cache_http;
 mod cache_isolation;
 mod cache_items;
+mod cache_join;
 mod cache_keys;
 mod cache_lease;
 mod cache_lease_cluster;

@@ -1,7 +1,8 @@
 //! What a route's cache rule says about keys and times, and an upstream's about its model, written back.
 
 use crate::{
-    Items, KeyPart, KeyPolicy, ModelVersion, Stale, Test, Trust, TtlRule, VoteOut, Wants, When,
+    Items, Join, KeyPart, KeyPolicy, ModelVersion, Stale, Test, Trust, TtlRule, VoteOut, Wants,
+    When,
     text::{show_duration, show_size},
 };
 use serde_json::{Map, Value, json};
@@ -25,6 +26,10 @@ pub(super) fn key(one: &KeyPolicy) -> Value {
         }
     }
     shown
+}
+
+pub(super) fn join(one: &Join) -> Value {
+    json!({ "within": show_duration(one.within), "items_max": one.items_max })
 }
 
 pub(super) fn items(one: &Items) -> Value {

@@ -2,11 +2,12 @@
 
 use super::tag::{POINTER_IS, is_pointer};
 use crate::{
-    Items, KeyPolicy,
+    Items, Join, KeyPolicy,
     problem::quoted,
-    raw::{RawItems, RawItemsRule, RawItemsWord},
+    raw::{RawItems, RawItemsRule, RawItemsWord, RawJoin},
     review::Review,
 };
+use std::time::Duration;
 
 pub(super) fn items(
     review: &mut Review<'_>,
@@ -26,6 +27,39 @@ pub(super) fn items(
         Some(RawItemsRule::Word(RawItemsWord::Auto)) => Items::Auto,
         Some(RawItemsRule::Lists(raw)) => named(review, path, raw, key),
     }
+}
+
+/// How long a caller may be kept waiting for others at most.
+const JOIN_WITHIN_MAX: Duration = Duration::from_secs(1);
+/// As many as are told apart in one call.
+const JOIN_ITEMS_MAX: usize = 2048;
+const JOIN_ITEMS: usize = 64;
+
+pub(super) fn join(
+    review: &mut Review<'_>,
+    path: &str,
+    raw: Option<RawJoin>,
+    items: &Items,
+) -> Option<Join> {
+    let raw = raw?;
+    if *items == Items::Off {
+        review.report(path, "needs items: calls are joined item by item");
+    }
+    if raw.within.is_none() {
+        review.report(format!("{path}.within"), "missing");
+    }
+    let range = Duration::from_millis(1)..=JOIN_WITHIN_MAX;
+    let within = review.duration_within(
+        format!("{path}.within"),
+        raw.within.as_ref(),
+        Duration::from_millis(1),
+        range,
+    );
+    let items_max = raw.items_max.unwrap_or(JOIN_ITEMS);
+    if !(2..=JOIN_ITEMS_MAX).contains(&items_max) {
+        review.report(format!("{path}.items_max"), format!("must be 2 to {JOIN_ITEMS_MAX}"));
+    }
+    Some(Join { within, items_max })
 }
 
 /// What would be accepted and never do anything.

@@ -213,6 +213,7 @@ fn of_content_only(review: &mut Review<'_>, path: &str, raw: &RawCachePolicy) {
         ("upstream_ttl", raw.upstream_ttl.is_some()),
         ("jitter_percent", raw.jitter_percent.is_some()),
         ("items", raw.items.is_some()),
+        ("join", raw.join.is_some()),
     ];
     for (key, _) in written.iter().filter(|(_, is_written)| *is_written) {
         review.report(
@@ -254,6 +255,7 @@ fn cache(
     let ttl_max = if mode == CacheMode::Http { DURATION_MAX } else { ttl_longest };
     let stale = freshness::stale(review, path, mode, raw.stale);
     let key = key::policy(review, &format!("{path}.key"), raw.key.unwrap_or_default());
+    let items = items::items(review, &format!("{path}.items"), raw.items, &key);
     let scope = match raw.scope {
         Some(RawScope::User) => Scope::User,
         Some(RawScope::Shared) => Scope::Shared,
@@ -275,7 +277,8 @@ fn cache(
         },
         promotes: raw.promote.unwrap_or(true),
         scope,
-        items: items::items(review, &format!("{path}.items"), raw.items, &key),
+        join: items::join(review, &format!("{path}.join"), raw.join, &items),
+        items,
         key,
         tags: tag::templates(review, &format!("{path}.tags"), &raw.tags.unwrap_or_default()),
         vote_out: raw.vote_out.map(|raw| vote::out(review, path, raw, (mode, scope))),

@@ -1,7 +1,8 @@
 //! What a cache rule may say about keys, conditions and times.
 
 use super::*;
-use tollgate_config::{CachePolicy, Items, KeyPart, redacted};
+use std::time::Duration;
+use tollgate_config::{CachePolicy, Items, Join, KeyPart, redacted};
 
 fn file(rule: &str) -> String {
     SMALLEST.replace("upstream: model", &format!("upstream: model, cache: {rule}"))
@@ -148,7 +149,17 @@ fn whose_items_are_told_apart_means_what_it_says() {
         assert!(matches!(config.routes[0].cache.items, Items::Named { .. }));
         assert_eq!(valid(&redacted(&config).to_string()).routes, config.routes);
     }
+    let joined = policy("{ mode: content, join: { within: 5ms } }").join;
+    assert_eq!(joined, Some(Join { within: Duration::from_millis(5), items_max: 64 }));
+    let config = valid(&file("{ mode: content, join: { within: 1s, items_max: 2 } }"));
+    assert_eq!(valid(&redacted(&config).to_string()).routes, config.routes);
     let said = |text: String| problems(&text).replace("routes[0].cache.", "");
+    insta::assert_snapshot!(said(file("{ items: off, join: { within: 2s, items_max: 1 } }")), @"
+    join.items_max: must be 2 to 2048
+    join: needs items: calls are joined item by item
+    join.within: must be 1ms to 1s, not 2s
+    ");
+    insta::assert_snapshot!(said(file("{ join: {} }")), @"join.within: missing");
     let rule = "{ mode: content, key: { ignore: [/texts/*/id] }, items: { list: /texts, answers: 'a*', index: '' } }";
     insta::assert_snapshot!(said(plain(rule)), @r#"
     items.answers: must be a JSON pointer like /metadata/topic, of at most 32 steps, with ~ as ~0 and / in a name as ~1, without *, not "a*"

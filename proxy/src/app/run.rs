@@ -362,6 +362,7 @@ fn cache_parts(config: &Config, stop: &CancellationToken) -> Result<CacheParts, 
         writers: tasks,
         memo: RawMemo::new(BODIES_REMEMBERED_MAX),
         votes: crate::cache::Votes::default(),
+        joins: Arc::default(),
         entry_bytes_max: ENTRY_BYTES_MAX,
     })
 }

@@ -27,7 +27,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, header};
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 use tollgate_cache::{
     cache_control::RequestControl,
     canonical::{Bounds, canonicalise},
@@ -38,7 +38,7 @@ use tollgate_cache::{
 use tollgate_config::TagPart;
 use tollgate_core::{
     dialect::{Framing, Operation},
-    items::{Answers, Asked, Layout, Piece, compose},
+    items::{Answers, Asked, Layout, Piece, bare_as_list, compose},
 };
 
 /// The longest answer to a call with items that is gathered, to be taken apart or put together: as
@@ -64,6 +64,8 @@ pub(crate) struct Items {
     pub(super) places: Vec<usize>,
     /// The items that the upstream is asked about, as places in the call.
     pub(super) sent: Vec<usize>,
+    /// The body with a list, where it came without.
+    pub(super) listed: Option<Bytes>,
     /// Their share of `limits.held`: what was found outside of memory, until it is given.
     held: Held,
 }
@@ -97,6 +99,7 @@ impl Items {
     /// The request for what is not known.
     pub(crate) fn rest(&mut self, body: &[u8]) -> Bytes {
         self.sent = self.missing();
+        let body = self.listed.as_deref().unwrap_or(body);
         self.asked.body_of(body, &self.sent).into()
     }
 
@@ -284,9 +287,15 @@ fn read(asking: &Asking<'_>) -> Option<Items> {
     if ask.operation == Operation::Other && !is_json() {
         return None;
     }
+    let may_join = route.config.cache.join.is_some();
+    let listed = match bare_as_list(ask.operation, bytes) {
+        Cow::Owned(listed) if may_join => Some(Bytes::from(listed)),
+        Cow::Owned(_) | Cow::Borrowed(_) => None,
+    };
+    let bytes = listed.as_ref().unwrap_or(bytes);
     let mut layouts = route.layouts(ask.operation).iter();
     let (layout, asked) = layouts.find_map(|layout| Some((layout, layout.read(bytes)?)))?;
-    let is_one = asked.len() == 1 && asked.wanted().is_none();
+    let is_one = asked.len() == 1 && asked.wanted().is_none() && !may_join;
     let envelopes = asked.rest_len(bytes).saturating_mul(asked.len());
     if is_one || envelopes > ENVELOPES_BYTES_MAX || reaches(route, layout) {
         return None;
@@ -298,6 +307,7 @@ fn read(asking: &Asking<'_>) -> Option<Items> {
         layout: layout.clone(),
         asked,
         held: held.beside(),
+        listed: listed.clone(),
     };
     let mut seen = HashMap::new();
     for place in 0..items.asked.len() {

@@ -82,6 +82,8 @@ families! {
         "Calls by how the cache answered them; each call counts in exactly one series.";
     CACHE_ITEMS = Counter, "tollgate_cache_items_total", ["route", "outcome"],
         "Items of calls that ask about several, by how each was answered; unfit = asked again with the whole call.";
+    CACHE_JOINED = Counter, "tollgate_cache_joined_calls_total", ["route"],
+        "Calls that were asked together with another, in its upstream call.";
     CACHE_LOOKUPS = Counter, "tollgate_cache_lookups_total", ["tier", "outcome"],
         "Look-ups in each tier.";
     CACHE_LEASES = Counter, "tollgate_cache_leases_total", ["outcome"],

@@ -59,6 +59,7 @@ pub struct RouteMetrics {
     cache: LazyCounters,
     /// In the order of [`ItemOutcome::ALL`].
     items: Box<[IntCounter]>,
+    joined: IntCounter,
     /// The windows this route's calls count in: everybody's, its own, and those of aliases.
     windows: Vec<Arc<Window>>,
     traffic: Arc<Traffic>,
@@ -116,6 +117,7 @@ impl RouteMetrics {
         });
         Ok(Self {
             items: items.collect::<Result<_, _>>()?,
+            joined: families.cache_joined.get_metric_with_label_values(&[route])?,
             route: route.to_owned(),
             start: parts.start,
             classes,
@@ -162,6 +164,11 @@ impl RouteMetrics {
         let now_ms = ms_since(self.start, call.at);
         self.traffic.count(now_ms, call.tier, call.cache);
         self.scale(now_ms, call);
+    }
+
+    /// A call was asked together with another.
+    pub fn joined(&self) {
+        self.joined.inc();
     }
 
     /// Items of a call that asked about several.

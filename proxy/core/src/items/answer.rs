@@ -4,6 +4,7 @@ use super::{
     Layout, Path,
     question::edited,
     scan::{document, elements, find, member, members, text},
+    shares::shares,
 };
 use std::{borrow::Cow, ops::Range};
 
@@ -122,6 +123,17 @@ impl Answers<'_> {
     /// The sums over all items.
     pub fn counts(&self) -> Vec<u64> {
         self.counts.iter().map(|count| count.value).collect()
+    }
+
+    /// For each of them its share of the counts, by the weights of what was asked.
+    pub fn divided(&self, weights: &[u64]) -> Vec<Vec<u64>> {
+        let share = |count: u64| shares(u128::from(count), weights);
+        let columns: Vec<Vec<u128>> = self.counts().into_iter().map(share).collect();
+        let of = |place: &usize| {
+            let cells = columns.iter().map(|column| column.get(*place).copied().unwrap_or(0));
+            cells.map(|cell| u64::try_from(cell).unwrap_or(u64::MAX)).collect()
+        };
+        self.places().iter().map(of).collect()
     }
 
     /// The answer that one of these would have been alone; `shares`: of the counts.

@@ -79,17 +79,20 @@ impl Asked {
         body.len().saturating_sub(self.list.len())
     }
 
+    /// What of the request is not about an item: what stands before the list, and behind it.
+    pub fn envelope<'a>(&self, body: &'a [u8]) -> [&'a [u8]; 2] {
+        [text(body, &(0..self.list.start)), text(body, &(self.list.end..body.len()))]
+    }
+
     /// The request of only these items, for all of their answers.
     pub fn body_of(&self, body: &[u8], places: &[usize]) -> Vec<u8> {
-        let mut list = Vec::with_capacity(self.list.len());
-        list.push(b'[');
-        for (nth, place) in places.iter().enumerate() {
-            if nth > 0 {
-                list.push(b',');
-            }
-            list.extend_from_slice(self.item(body, *place));
-        }
-        list.push(b']');
+        let items: Vec<&[u8]> = places.iter().map(|place| self.item(body, *place)).collect();
+        self.body_with(body, &items)
+    }
+
+    /// The request of these items, each a JSON text, for all of their answers.
+    pub fn body_with(&self, body: &[u8], items: &[&[u8]]) -> Vec<u8> {
+        let list = [&b"["[..], &items.join(&b','), b"]"].concat();
         let mut edits = vec![(self.list.clone(), Cow::Owned(list))];
         edits.extend(self.limit.iter().map(|limit| (limit.range.clone(), Cow::Borrowed(&[][..]))));
         edited(body, edits)

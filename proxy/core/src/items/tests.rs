@@ -72,16 +72,6 @@ fn weights(asked: &Asked, body: &[u8], places: &[usize]) -> Vec<u64> {
     places.iter().map(|place| u64::try_from(asked.item(body, *place).len()).unwrap()).collect()
 }
 
-/// The counts of an answer, divided between its elements.
-fn divided(answers: &Answers<'_>, weights: &[u64]) -> Vec<Vec<u64>> {
-    let columns: Vec<Vec<u128>> =
-        answers.counts().iter().map(|count| shares(u128::from(*count), weights)).collect();
-    let of = |place: usize| {
-        columns.iter().map(|column| column[place].try_into().unwrap()).collect::<Vec<u64>>()
-    };
-    answers.places().iter().map(|place| of(*place)).collect()
-}
-
 proptest! {
     #[test]
     fn what_is_known_already_does_not_change_the_answer(
@@ -102,7 +92,7 @@ proptest! {
         let all: Vec<usize> = (0..items.len()).collect();
         let before = answer(operation, &asked.body_of(&body, &all));
         let before = layout.split(&before, items.len()).unwrap();
-        let own = divided(&before, &weights(&asked, &body, &all));
+        let own = before.divided(&weights(&asked, &body, &all));
         let kept: Vec<Vec<u8>> = (0..items.len()).map(|place| {
             let element = before.places().iter().position(|own| *own == place).unwrap();
             before.one(element, &own[element])
@@ -116,7 +106,7 @@ proptest! {
 
         let rest = answer(operation, &asked.body_of(&body, &unknown));
         let rest = layout.split(&rest, unknown.len());
-        let own = rest.as_ref().map(|rest| divided(rest, &weights(&asked, &body, &unknown)));
+        let own = rest.as_ref().map(|rest| rest.divided(&weights(&asked, &body, &unknown)));
         let pieces: Vec<Piece<'_>> = (0..items.len()).map(|place| {
             let (Some(rest), Some(own)) = (&rest, &own) else { return Piece::of(&kept[place], 0) };
             match unknown.iter().position(|other| *other == place) {

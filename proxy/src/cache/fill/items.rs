@@ -11,6 +11,8 @@ use crate::{
         items::{Item, Items, model_of},
         learn, version,
     },
+    exchange,
+    inspect::Held,
     meter::Bill,
     route::Life,
 };
@@ -20,11 +22,11 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use tollgate_cache::{
     entry::{Entry, Form, subjects},
-    key::CacheKey,
+    key::{BodyDigest, CacheKey},
     shared::Lease,
     tiers::Stored,
 };
-use tollgate_core::items::{Answers, Piece, compose, shares};
+use tollgate_core::items::{Answers, Piece, compose};
 
 /// An answer to some items, completed with what was known of the others.
 #[derive(Debug)]
@@ -56,6 +58,26 @@ impl Fill {
         self.question.items.as_deref_mut()
     }
 
+    /// What it asks, for others to be asked with it.
+    pub(crate) fn asked_with(&self, whole: &Bytes, held: Held) -> Option<exchange::Together> {
+        let items = self.items()?;
+        let whole = items.listed.as_ref().unwrap_or(whole);
+        let texts = items.sent.iter().map(|place| whole.slice_ref(items.asked.item(whole, *place)));
+        Some(exchange::Together {
+            items: texts.collect(),
+            layout: items.layout.clone(),
+            asked: items.asked.clone(),
+            whole: whole.clone(),
+            held,
+        })
+    }
+
+    /// The key of the same call with another body.
+    pub(crate) fn key_with(&self, body: &BodyDigest) -> CacheKey {
+        let version = self.question.version.as_deref().unwrap_or_default();
+        self.question.item_key(body, version).0
+    }
+
     /// For another try, with the whole call.
     pub(crate) fn whole(mut self) -> Self {
         if let Some(items) = &mut self.question.items {
@@ -82,7 +104,7 @@ impl Fill {
         }
         let rest = apart(items, body)?;
         let weights = items.weights(&items.sent);
-        let (bills, counts) = (bill.divided(&weights), divided(&rest, &weights));
+        let (bills, counts) = (bill.divided(&weights), rest.divided(&weights));
         let mut spared = Vec::new();
         let mut sources = Vec::with_capacity(items.unique.len());
         for item in &items.unique {
@@ -133,17 +155,6 @@ fn apart<'a>(items: &Items, body: &'a [u8]) -> Option<Answers<'a>> {
     items.layout.split(body, items.sent.len())
 }
 
-/// For each answer its share of the counts, by the weights of what was sent.
-fn divided(answers: &Answers<'_>, weights: &[u64]) -> Vec<Vec<u64>> {
-    let share = |count: u64| shares(u128::from(count), weights);
-    let columns: Vec<Vec<u128>> = answers.counts().into_iter().map(share).collect();
-    let of = |place: &usize| {
-        let cells = columns.iter().map(|column| column.get(*place).copied().unwrap_or(0));
-        cells.map(|cell| u64::try_from(cell).unwrap_or(u64::MAX)).collect()
-    };
-    answers.places().iter().map(of).collect()
-}
-
 /// What items' answers are kept by.
 pub(super) struct Keeping<'a> {
     pub(super) parts: &'a Parts,
@@ -170,7 +181,7 @@ impl Keeping<'_> {
         let answers = is_plain.then(|| apart(items, &entry.body)).flatten();
         let answers = answers.ok_or(NotApart { is_whole })?;
         let weights = items.weights(&items.sent);
-        let (bills, counts) = (bill.divided(&weights), divided(&answers, &weights));
+        let (bills, counts) = (bill.divided(&weights), answers.divided(&weights));
         let all: u64 = weights.iter().sum();
         let mut kept = Vec::with_capacity(answers.len());
         for (element, nth) in answers.places().iter().enumerate() {

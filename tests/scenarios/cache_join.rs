@@ -1,0 +1,171 @@
+//! Calls of one tenant that come at the same time are asked in one upstream call.
+//!
+//! The moment that the first waits for is as long as it may be, and what ends it is that no more
+//! fits: so no scenario depends on how fast it runs.
+
+use crate::cache_stage::{
+    Asked, answered, assert_hit, assert_miss, content, cost_pico, record_of, send, with,
+};
+use http::StatusCode;
+use serde_json::{Value, json};
+use tollgate_ledger::CacheOutcome;
+use tollgate_tests::{
+    World,
+    standin::{Fault, Gate, Options},
+};
+
+const EMBED: &str = "/v1/embeddings";
+const JOINED: &str = "tollgate_cache_joined_calls_total{route=\"all\"}";
+
+fn embed(input: Value) -> Value {
+    json!({ "model": "text-embedding-3-small", "input": input })
+}
+
+async fn world(items_max: usize) -> World {
+    content(json!({ "join": { "within": "1s", "items_max": items_max } })).start().await
+}
+
+/// What the provider was asked for last, in an order of its own.
+fn asked(world: &World) -> Vec<String> {
+    let last = world.standin.last_requests().pop().unwrap();
+    let body: Value = serde_json::from_slice(&last.body).unwrap();
+    let mut texts: Vec<String> = serde_json::from_value(body["input"].clone()).unwrap();
+    texts.sort_unstable();
+    texts
+}
+
+async fn whole(world: &World, question: &Value) -> Value {
+    world.client.post_with(EMBED, &[("cache-control", "no-store")], question).await.json()
+}
+
+#[tokio::test]
+async fn calls_that_come_together_are_asked_in_one_and_each_has_its_own() {
+    let world = world(5).await;
+    // One text, a list of one, and a list with one twice.
+    let questions =
+        [json!("a"), json!(["bb"]), json!(["ccc", "dddd", "ccc"]), json!("e")].map(embed);
+    let calls: Vec<Asked> =
+        questions.iter().map(|question| send(&world.client, EMBED, &[], question)).collect();
+    let mut replies = Vec::new();
+    for call in calls {
+        replies.push(answered(call).await);
+    }
+    assert_eq!(world.standin.counts().calls, 1);
+    assert_eq!(asked(&world), ["a", "bb", "ccc", "dddd", "e"]);
+    assert_eq!(world.metric(JOINED), Some(3.0));
+    let (mut tokens, mut cost) = (0, 0);
+    for (question, reply) in questions.iter().zip(&replies) {
+        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+        assert_eq!(reply.json()["data"], whole(&world, question).await["data"]);
+        let record = record_of(&world, reply).await;
+        tokens += u64::from(record.record.tokens.input);
+        cost += cost_pico(&record);
+        assert!(matches!(record.record.outcome, CacheOutcome::Miss | CacheOutcome::Partial));
+    }
+    // Asked whole, all of them would have been five calls.
+    assert_eq!((tokens, cost), (3, 60_000), "11 bytes are three tokens, of 20,000 pico-dollars");
+    for question in &questions {
+        assert_hit(&world.client.post(EMBED, question).await);
+    }
+}
+
+#[tokio::test]
+async fn who_comes_alone_is_asked_alone_when_the_moment_is_over() {
+    let world = content(json!({ "join": { "within": "1ms", "items_max": 64 } })).start().await;
+    let question = embed(json!("a"));
+    let reply = world.client.post(EMBED, &question).await;
+    assert_miss(&reply);
+    assert_eq!(reply.json(), whole(&world, &question).await);
+    assert_hit(&world.client.post(EMBED, &question).await);
+    assert_eq!(world.metric(JOINED), Some(0.0));
+}
+
+#[tokio::test]
+async fn nobody_is_asked_with_another_tenant_or_in_another_way() {
+    let world = content(json!({ "join": { "within": "20ms", "items_max": 2 } })).start().await;
+    let (one, two) = ([("authorization", "Bearer one")], [("authorization", "Bearer two")]);
+    let elsewhere = [one[0], ("openai-organization", "x")];
+    let longer = with(&embed(json!("d")), json!({ "dimensions": 3 }));
+    let calls = [
+        send(&world.client, EMBED, &one, &embed(json!("a"))),
+        send(&world.client, EMBED, &two, &embed(json!("b"))),
+        send(&world.client, EMBED, &elsewhere, &embed(json!("c"))),
+        send(&world.client, EMBED, &one, &longer),
+    ];
+    for call in calls {
+        assert_miss(&answered(call).await);
+    }
+    assert_eq!((world.standin.counts().calls, world.metric(JOINED)), (4, Some(0.0)));
+    for request in world.standin.last_requests() {
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        assert_eq!(body["input"].as_array().map_or(1, Vec::len), 1);
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_hurts_nobody_and_has_paid_its_share() {
+    let world = world(3).await;
+    let gate = Gate::heads();
+    world.standin.set_gate(Some(gate.clone()));
+    let [gone, stays, too] =
+        ["aaaa", "bbbb", "cccc"].map(|text| send(&world.client, EMBED, &[], &embed(json!(text))));
+    world.standin.wait_for_in_flight(1).await;
+    gone.abort();
+    gate.open();
+    for call in [stays, too] {
+        assert_miss(&answered(call).await);
+    }
+    let counts = world.standin.counts();
+    assert_eq!((counts.calls, counts.billed.input), (1, 3));
+    let records = world.records_when(3).await;
+    assert!(records.iter().all(|view| view.record.tokens.input == 1), "{records:?}");
+}
+
+#[tokio::test]
+async fn when_all_have_left_the_upstream_is_let_go() {
+    let world = world(2).await;
+    world.standin.set_gate(Some(Gate::heads()));
+    let calls = ["a", "b"].map(|text| send(&world.client, EMBED, &[], &embed(json!(text))));
+    world.standin.wait_for_in_flight(1).await;
+    calls.iter().for_each(|call| call.abort());
+    world.standin.wait_for_aborted(1).await;
+    let records = world.records_when(2).await;
+    assert!(records.iter().all(|view| view.record.status == 499), "{records:?}");
+}
+
+#[tokio::test]
+async fn a_failure_is_everybodys_and_nothing_is_kept() {
+    let world = world(2).await;
+    let both =
+        |world: &World| ["a", "b"].map(|text| send(&world.client, EMBED, &[], &embed(json!(text))));
+    world.standin.fault_next(Fault::Fail(StatusCode::TOO_MANY_REQUESTS), 1);
+    for call in both(&world) {
+        let reply = answered(call).await;
+        assert!(reply.status == 429 && reply.text().contains("as asked"), "{reply:?}");
+    }
+    world.standin.fault_next(Fault::Reset, 1);
+    for call in both(&world) {
+        assert_eq!(answered(call).await.refusal(), (502, "upstream_reset"));
+    }
+    // What is no answer to both is asked for by each.
+    world.standin.fault_next(Fault::BadJson, 1);
+    for call in both(&world) {
+        assert_miss(&answered(call).await);
+    }
+    assert_eq!(world.standin.counts().calls, 5);
+    let records = world.records_when(6).await;
+    assert!(records.iter().all(|view| view.record.outcome == CacheOutcome::Miss), "{records:?}");
+}
+
+#[tokio::test]
+async fn what_an_answer_says_of_its_version_is_said_to_each() {
+    let options = Options { model_version: Some("7".into()), ..Options::default() };
+    let join = json!({ "join": { "within": "1s", "items_max": 2 } });
+    let world = content(join).standin(options).start().await;
+    let calls = ["a", "b"].map(|text| send(&world.client, EMBED, &[], &embed(json!(text))));
+    for call in calls {
+        assert_eq!(answered(call).await.header("x-model-version"), "7");
+    }
+    assert_hit(&world.client.post(EMBED, &embed(json!(["b", "a"]))).await);
+    assert_eq!(world.standin.counts().calls, 1);
+}
