@@ -124,3 +124,6 @@ pub(crate) const ENV_CONFIG: &str = "TOLLGATE_CONFIG";
 
 const _: () = assert!(BODY_BYTES <= HELD_BYTES);
 const _: () = assert!(HEADER_BYTES_MIN <= HEADER_BYTES && HEADER_BYTES <= HEADER_BYTES_MAX);
+
+/// Of `cache.explain.entries`: they are compared one by one, some 10 ms for all of them.
+pub(crate) const EXPLAIN_ENTRIES_MAX: usize = 20_000;

@@ -318,6 +318,8 @@ pub struct Cache {
     pub disk: Option<Disk>,
     pub warm: Warm,
     pub events: Vec<EventSource>,
+    /// How many answers, and as many calls that missed, are remembered to say why; 0: none.
+    pub explain_entries_max: usize,
 }
 
 /// Entries on a local disk, in the data directory.

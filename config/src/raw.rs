@@ -319,6 +319,7 @@ pub(crate) struct RawCache {
     /// Who tells of changes that void what was answered before.
     #[schemars(length(max = 16))]
     pub(crate) events: Option<Vec<RawEventSource>>,
+    pub(crate) explain: Option<RawExplain>,
 }
 
 /// Entries on a local disk, in data_dir; they survive a restart.

@@ -122,3 +122,13 @@ pub(crate) struct RawTtlRule {
     #[schemars(required)]
     pub(crate) ttl: Option<DurationText>,
 }
+
+/// What is remembered, in memory and as digests only, to say why a call was not answered from the
+/// cache (tollgate explain --admin, /api/cache/explain).
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawExplain {
+    /// Answers that were stored, and as many calls that missed: the latest. Default: 0, none.
+    #[schemars(range(max = 20_000))]
+    pub(crate) entries: Option<u16>,
+}

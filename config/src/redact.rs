@@ -58,6 +58,7 @@ pub fn redacted(config: &Config) -> Value {
             "disk": config.cache.disk.as_ref().map(disk),
             "warm": warm::warm(&config.cache.warm),
             "events": list(&config.cache.events, events::source),
+            "explain": { "entries": config.cache.explain_entries_max },
         },
         "prices": {
             "book": if config.prices.builtin { "builtin" } else { "none" },

@@ -9,6 +9,7 @@
 //! ```
 
 mod control;
+mod explain;
 mod guard;
 mod problem;
 mod purge;
@@ -77,6 +78,8 @@ enum Endpoint {
     Event,
     WarmRuns,
     CacheStats,
+    Explain,
+    ExplainRecord,
     Usage,
     Records,
     Queue,
@@ -88,13 +91,15 @@ enum Endpoint {
 }
 
 /// Every endpoint of the API. A GET is a HEAD too.
-const ENDPOINTS: [(&str, &str, Endpoint); 14] = [
+const ENDPOINTS: [(&str, &str, Endpoint); 16] = [
     ("POST", "/api/cache/purge", Endpoint::Purge),
     ("POST", "/api/cache/warm", Endpoint::Warm),
     ("GET", "/api/cache/warm", Endpoint::WarmRuns),
     ("POST", "/api/cache/refresh", Endpoint::Refresh),
     ("POST", webhook::PATH, Endpoint::Event),
     ("GET", "/api/cache/stats", Endpoint::CacheStats),
+    ("POST", "/api/cache/explain", Endpoint::Explain),
+    ("GET", "/api/cache/explain", Endpoint::ExplainRecord),
     ("GET", "/api/usage", Endpoint::Usage),
     ("GET", "/api/usage/records", Endpoint::Records),
     ("GET", "/api/queue", Endpoint::Queue),
@@ -106,9 +111,8 @@ const ENDPOINTS: [(&str, &str, Endpoint); 14] = [
 ];
 
 /// What will be here one day. Refused by name, never called unknown.
-const LATER: [&str; 6] = [
+const LATER: [&str; 5] = [
     "/api/cache/entries",
-    "/api/cache/explain",
     "/api/budgets",
     "/api/forecast",
     "/api/forecast/events",
@@ -240,6 +244,13 @@ async fn run(
             query(&[])?;
             json(StatusCode::OK, &state::cache(parts, config))
         }
+        Endpoint::Explain => {
+            let query = query(explain::REQUEST_QUERY)?;
+            json(StatusCode::OK, &explain::request(parts, ask, &query).await?)
+        }
+        Endpoint::ExplainRecord => {
+            json(StatusCode::OK, &explain::record(parts, &query(explain::RECORD_QUERY)?)?)
+        }
         Endpoint::Usage => usage::sums(parts, config, query(usage::SUMS_QUERY)?).await?,
         Endpoint::Records => usage::records(parts, query(usage::RECORDS_QUERY)?).await?,
         Endpoint::Queue => {
@@ -274,9 +285,11 @@ impl Endpoint {
         match self {
             Self::Warm | Self::Refresh => warm::LIST_BYTES_MAX,
             Self::Event => webhook::BYTES_MAX,
+            Self::Explain => explain::REQUEST_BYTES_MAX,
             Self::Purge
             | Self::WarmRuns
             | Self::CacheStats
+            | Self::ExplainRecord
             | Self::Usage
             | Self::Records
             | Self::Queue

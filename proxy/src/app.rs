@@ -86,6 +86,8 @@ pub(crate) struct CacheParts {
     pub(crate) votes: crate::cache::Votes,
     /// Calls that wait to be asked with others.
     pub(crate) joins: Arc<crate::exchange::Joins>,
+    /// What questions of late were made of, where the operator wants it known.
+    pub(crate) neighbours: crate::cache::Neighbours,
     /// The longest answer that is stored.
     pub(crate) entry_bytes_max: usize,
 }

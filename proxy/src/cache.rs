@@ -15,7 +15,9 @@ mod http_mode;
 mod items;
 mod known;
 mod learn;
+mod neighbours;
 mod note;
+mod peek;
 mod question;
 mod shadow;
 mod tags;
@@ -31,7 +33,9 @@ pub(crate) use self::{
     http_mode::{Asked, Given, Holds, Next, after, posted},
     items::{ANSWER_BYTES_MAX, wrong_for_parts},
     known::Known,
+    neighbours::{Nearest, Neighbours, Story, Was},
     note::{decode_bill, encode_bill},
+    peek::{Place, Would, peek},
     question::Question,
     vote::{VOTE, Votes},
 };
@@ -261,17 +265,20 @@ async fn content(
                 if !shadow::draws(route, &hit) {
                     return Consulted::Hit(hit);
                 }
-                return asking.question(key, check, version, caller).beside(hit, Question::checks);
+                return asking
+                    .question(parts, key, check, version, caller)
+                    .beside(hit, Question::checks);
             }
             Use::Renewed(hit) => {
                 heat::given(parts, route, &key, &hit);
-                return asking.question(key, check, version, caller).beside(hit, Question::renews);
+                let question = asking.question(parts, key, check, version, caller);
+                return question.beside(hit, Question::renews);
             }
             Use::Held(found) => held = Some(found),
             Use::Nothing => {}
         }
     }
-    let mut question = asking.question(key, check, version, caller);
+    let mut question = asking.question(parts, key, check, version, caller);
     if let Some(hit) = items::consult(parts, &asking, &mut question, &wish).await {
         return Consulted::Hit(hit);
     }

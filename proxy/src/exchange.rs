@@ -273,6 +273,7 @@ async fn direct(
     why: &'static str,
     shape: Shape,
 ) -> Result<Response<Body>, Failed> {
+    fetch.parts.cache.neighbours.passed(&fetch, call.id(), why);
     fetch.fill = cache::posted(&fetch);
     let alone = fetch.fill.as_ref().map(|fill| fetch.parts.flights.alone(fill.key(), fetch.class));
     let seat = alone.is_some().then(|| call.seat());
@@ -318,6 +319,7 @@ async fn fly(
 ) -> Result<Response<Body>, Failed> {
     let parts = fetch.parts.clone();
     call.cache(CacheOutcome::Miss, TierLabel::None);
+    parts.cache.neighbours.missed(&fetch, call.id(), &question);
     if !question.is_shared() {
         // The answer may turn out to be this caller's only.
         let lead = parts.flights.alone(question.key, fetch.class);

@@ -8,7 +8,7 @@ pub(crate) mod request;
 
 use crate::{
     app::{Parts, Snapshot},
-    cache::{self, Ask, Consulted, Explained},
+    cache::{self, Ask, Consulted, Explained, Would},
     exchange::{ExchangeError, clean},
     head,
     identity::Caller,
@@ -119,6 +119,31 @@ pub(crate) fn arrive(
     let ask = cache::ask(parts, route, operation, &path, &head, body);
     let (route, is_trusted) = (route.clone(), snapshot.trusts(&peer));
     Ok(Arrived { head, route, caller, is_trusted, class, deadline, ask, is_held })
+}
+
+/// A call, and what the cache would say to it.
+pub(crate) struct Asked {
+    pub(crate) route: Arc<Route>,
+    pub(crate) caller: Caller,
+    pub(crate) would: Would,
+}
+
+/// What the cache that runs would say to a call.
+pub(crate) async fn ask(
+    parts: &Arc<Parts>,
+    snapshot: &Arc<Snapshot>,
+    head: request_head::Parts,
+    body: Bytes,
+    address: IpAddr,
+) -> Result<Asked, ExchangeError> {
+    let arrived = arrive(parts, snapshot, head, body, address)?;
+    let Arrived { head, route, caller, ask, is_held, .. } = arrived;
+    let would = if is_held {
+        cache::peek(parts, &route, &ask, &head, &caller).await
+    } else {
+        Would::bypass("body-too-large")
+    };
+    Ok(Asked { route, caller, would })
 }
 
 /// And what the cache and the price book say.

@@ -22,6 +22,7 @@ mod cache_dialects;
 mod cache_disk;
 mod cache_epoch;
 mod cache_events;
+mod cache_explain;
 mod cache_flight;
 mod cache_forms;
 mod cache_hot;

@@ -29,8 +29,8 @@ use crate::{
     near::nearest,
     problem::quoted,
     raw::{
-        RawBook, RawCache, RawClass, RawConfig, RawCurrency, RawEvictionPolicy, RawHeader,
-        RawIdentity, RawPrices, RawResource, RawResourceKind,
+        RawBook, RawCache, RawClass, RawConfig, RawCurrency, RawEvictionPolicy, RawExplain,
+        RawHeader, RawIdentity, RawPrices, RawResource, RawResourceKind,
     },
     review::Review,
     text::{self, DurationText},
@@ -229,7 +229,17 @@ fn cache(review: &mut Review<'_>, raw: &RawCache) -> Cache {
         disk,
         warm,
         events: Vec::new(),
+        explain_entries_max: explain_entries(review, raw.explain.as_ref()),
     }
+}
+
+fn explain_entries(review: &mut Review<'_>, raw: Option<&RawExplain>) -> usize {
+    let entries = usize::from(raw.and_then(|raw| raw.entries).unwrap_or_default());
+    if entries > defaults::EXPLAIN_ENTRIES_MAX {
+        let message = format!("must be at most {}", defaults::EXPLAIN_ENTRIES_MAX);
+        review.report("cache.explain.entries", message);
+    }
+    entries
 }
 
 fn prices(review: &mut Review<'_>, raw: RawPrices) -> Prices {

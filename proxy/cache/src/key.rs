@@ -205,7 +205,8 @@ impl Fields {
     }
 }
 
-fn len_u64(bytes: &[u8]) -> u64 {
+/// A length as it stands before what is hashed.
+pub fn len_u64(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 

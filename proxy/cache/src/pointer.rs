@@ -72,6 +72,65 @@ impl Pointer {
     }
 }
 
+/// What a form is made of, for people, each with the pointer to it: its members or elements, and
+/// theirs. At most `max` of them, then `/*` is all from there on; of what is no object and no list,
+/// itself, under an empty name. Names are as long as they are, and their escapes JSON's.
+pub fn pieces(form: &[u8], max: usize) -> Vec<(String, &[u8])> {
+    let mut all = Vec::new();
+    if children(form).is_none() {
+        all.push((String::new(), form));
+    }
+    for (name, value, rest) in children(form).into_iter().flatten() {
+        let inner: Vec<Child<'_>> = children(value).into_iter().flatten().take(max).collect();
+        if all.len() + inner.len().max(1) >= max {
+            all.push(("/*".to_owned(), rest));
+            break;
+        }
+        if inner.is_empty() {
+            all.push((format!("/{}", escaped(&name)), value));
+        }
+        for (own, value, _) in inner {
+            all.push((format!("/{}/{}", escaped(&name), escaped(&own)), value));
+        }
+    }
+    all
+}
+
+fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+/// Name, value, and all from the value on.
+type Child<'a> = (String, &'a [u8], &'a [u8]);
+
+/// What is in a list or an object.
+fn children(form: &[u8]) -> Option<impl Iterator<Item = Child<'_>>> {
+    let (first, mut rest) = form.split_first()?;
+    let is_object = match first {
+        b'{' => true,
+        b'[' => false,
+        _ => return None,
+    };
+    let mut place = 0_usize;
+    Some(std::iter::from_fn(move || {
+        rest = rest.strip_prefix(b",").unwrap_or(rest);
+        let name = if is_object {
+            let (key, after) = rest.split_at_checked(value_len(rest))?;
+            let key = key.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+            rest = after.strip_prefix(b":")?;
+            String::from_utf8_lossy(key).into_owned()
+        } else {
+            place.to_string()
+        };
+        place += 1;
+        let from_here = rest;
+        let (value, after) =
+            rest.split_at_checked(value_len(rest)).filter(|(it, _)| !it.is_empty())?;
+        rest = after;
+        Some((name, value, from_here))
+    }))
+}
+
 fn step(text: &str) -> Result<Step, BadPointer> {
     let mut name = Vec::with_capacity(text.len());
     let mut characters = text.chars();
@@ -203,6 +262,25 @@ mod tests {
         check("[]", "/0", None);
         check("{}", "/a", None);
         check("7", "/a", None);
+    }
+
+    #[test]
+    fn a_form_is_taken_to_pieces_one_step_into_its_members() {
+        let names = |document: &str, max| {
+            let form = canonicalise(document.as_bytes(), &[], Bounds::default()).unwrap();
+            let pieces = pieces(&form, max);
+            for (name, value) in pieces.iter().filter(|(name, _)| !["/*", ""].contains(&&**name)) {
+                assert_eq!(Pointer::parse(name).unwrap().find(&form), Some(*value), "{name}");
+            }
+            pieces.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        let document = r#"{"a":[{"b":1},"x"],"c/d":{},"e":"f","g":{"h":[1,2]}}"#;
+        assert_eq!(names(document, 64), ["/a/0", "/a/1", "/c~1d", "/e", "/g/h"]);
+        assert_eq!(names(document, 4), ["/a/0", "/a/1", "/c~1d", "/*"]);
+        assert_eq!(names(document, 1), ["/*"]);
+        assert_eq!(names("[7,[]]", 64), ["/0", "/1"]);
+        assert_eq!(names("{}", 64), [""; 0]);
+        assert_eq!(names("7", 64), [""]);
     }
 
     #[test]

@@ -8,11 +8,13 @@ mod ack;
 mod before;
 mod hot;
 mod hot_set;
+mod peek;
 mod plan;
 
 pub use ack::{Ack, Arriving, Owed};
 pub use before::Before;
 pub use hot_set::Hot;
+pub use peek::Peeked;
 pub use plan::{Plan, TierUse, Writes};
 
 use crate::{

@@ -363,6 +363,7 @@ fn cache_parts(config: &Config, stop: &CancellationToken) -> Result<CacheParts, 
         memo: RawMemo::new(BODIES_REMEMBERED_MAX),
         votes: crate::cache::Votes::default(),
         joins: Arc::default(),
+        neighbours: crate::cache::Neighbours::default(),
         entry_bytes_max: ENTRY_BYTES_MAX,
     })
 }

@@ -318,7 +318,8 @@ impl Fill {
             // Whoever waits for the answer waits for this too: both go the same way.
             let _kept = tiers.store(question.key, list, plan, now_ms);
         }
-        let entry = Arc::new(entry);
+        let about = if question.mode == Mode::Http { question.key } else { key };
+        let entry = parts.cache.neighbours.kept(&parts, question.made.take(), about, entry);
         let stored = tiers.store_leased(key, entry, plan, now_ms, lease.as_ref());
         own.filter(|_| stored.is_kept()).inspect(|own| own.keep());
         match stored {

@@ -99,7 +99,7 @@ impl Looking<'_> {
 }
 
 /// On what terms this caller is given an entry.
-fn terms(route: &Route, fitting: Fitting, entry: &Entry) -> Terms {
+pub(super) fn terms(route: &Route, fitting: Fitting, entry: &Entry) -> Terms {
     let allowed_ms = route.conditions.allowed_ms(fitting, entry.status);
     Terms { allowed_ms, ..route.freshness.terms }
 }

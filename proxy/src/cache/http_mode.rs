@@ -131,7 +131,7 @@ pub(super) async fn consult(
         None if request.kind == Kind::Head => return Consulted::Bypass("head"),
         Some(_) | None => {}
     }
-    let mut question = asking.question(key, check, None, caller);
+    let mut question = asking.question(parts, key, check, None, caller);
     question.http = Some(Arc::new(Asked {
         request,
         headers: head.headers.clone(),

@@ -3,7 +3,7 @@
 
 use super::{
     Ask, Consulted, Hit, Instead, Mode, bound::Binds, held::Held, http_mode::Asked, items::Items,
-    now_ms, shadow, tags,
+    neighbours::Made, now_ms, shadow, tags,
 };
 use crate::{
     app::Parts,
@@ -49,6 +49,8 @@ pub(crate) struct Question {
     pub(super) fresh: bool,
     /// Its caller has voted out the answer that there was.
     voted_out: bool,
+    /// Where it is noted what questions are made of.
+    pub(super) made: Option<Arc<Made>>,
     /// Where the URL is the question.
     pub(super) http: Option<Arc<Asked>>,
     /// In content mode: past its time, and better than nothing.
@@ -122,6 +124,7 @@ impl Asking<'_> {
 
     pub(super) fn question(
         &self,
+        parts: &Parts,
         key: CacheKey,
         check: Check,
         version: Option<Arc<str>>,
@@ -139,7 +142,7 @@ impl Asking<'_> {
         self.binds().each(&self.head.headers, &mut keep);
         self.route.key.headers().for_each(keep);
         let fitting = self.ask.known.as_ref().map(|known| known.fitting).unwrap_or_default();
-        Box::new(Question {
+        let mut question = Box::new(Question {
             operation: self.ask.operation,
             // One that keeps nothing was a bypass.
             fitting: self.route.conditions.of_head(fitting, &self.head.headers).unwrap_or_default(),
@@ -169,7 +172,12 @@ impl Asking<'_> {
             checked: None,
             check_begun: None,
             items: None,
-        })
+            made: None,
+        });
+        if parts.snapshot.load().config.cache.explain_entries_max > 0 {
+            question.made = Some(parts.cache.neighbours.made(&question, self.ask, self.host));
+        }
+        question
     }
 }
 

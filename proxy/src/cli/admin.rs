@@ -59,6 +59,19 @@ enum Place {
 }
 
 impl AdminAt {
+    /// It was said where.
+    pub(super) fn is_named(&self) -> bool {
+        self.url.is_some()
+    }
+
+    pub(super) fn has_token_file(&self) -> bool {
+        self.token_file.is_some()
+    }
+
+    pub(super) fn config(&self) -> ConfigFile {
+        self.config.clone()
+    }
+
     /// # Errors
     /// The URL, the configuration or the token file is wrong.
     pub(super) fn find(self) -> Result<Admin, Failure> {

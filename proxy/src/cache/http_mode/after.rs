@@ -61,7 +61,10 @@ pub(crate) fn after(fetch: &Fetch) -> Option<Box<After>> {
     } else {
         What::Voids(target(fetch)?)
     };
-    Some(Box::new(After { question: asking.question(key, check, None, &fetch.caller), what }))
+    Some(Box::new(After {
+        question: asking.question(&fetch.parts, key, check, None, &fetch.caller),
+        what,
+    }))
 }
 
 /// The right to keep what a POST is answered with, if that is what GET would bring
@@ -77,7 +80,7 @@ pub(crate) fn posted(fetch: &Fetch) -> Option<Fill> {
     let digest = chosen_by(&[], &head.headers);
     let asking = asking(route, &fetch.ask, head, query.as_deref(), &digest, scope);
     let (key, check) = asking.key("");
-    let mut question = asking.question(key, check, None, &fetch.caller);
+    let mut question = asking.question(&fetch.parts, key, check, None, &fetch.caller);
     question.http = Some(Arc::new(Asked {
         request,
         headers: head.headers.clone(),

@@ -15,10 +15,10 @@ use tollgate_core::dialect::Operation;
 /// Width of the labels.
 const LABEL: usize = 12;
 
-struct Page(String);
+pub(super) struct Page(pub(super) String);
 
 impl Page {
-    fn line(&mut self, label: &str, text: &str) {
+    pub(super) fn line(&mut self, label: &str, text: &str) {
         writeln!(self.0, "{label:<LABEL$}{text}").ok();
     }
 }
@@ -151,7 +151,7 @@ fn what(operation: Operation) -> &'static str {
 }
 
 /// As the configuration writes it: `10m`, `1500ms`.
-fn length(length: Duration) -> String {
+pub(super) fn length(length: Duration) -> String {
     let ms = length.as_millis();
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
     let whole = units.iter().find(|(_, unit)| ms > 0 && ms.is_multiple_of(*unit));
