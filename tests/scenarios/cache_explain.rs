@@ -5,7 +5,7 @@ use crate::cache_stage::{CHAT, Told as _, assert_hit, assert_miss, by_url, chat,
 use http::Method;
 use serde_json::{Value, json};
 use std::{io::Write as _, process::Stdio};
-use tollgate_tests::{Client, Process, Reply, Scripted, World, WorldBuilder};
+use tollgate_tests::{Client, Process, Reply, Scripted, Settings, World, WorldBuilder};
 
 const ONE: (&str, &str) = ("authorization", "Bearer one");
 const OTHER: (&str, &str) = ("authorization", "Bearer other");
@@ -29,6 +29,13 @@ async fn would(world: &World, headers: Value, body: &Value) -> Value {
 async fn why(world: &World, call: &Reply) -> Reply {
     let path = format!("/api/cache/explain?record={}", call.header("tollgate-record"));
     admin(world).get(&path).await
+}
+
+fn reload(world: &mut World, entries: u16) {
+    let change = |settings: &mut Settings| {
+        settings.set("cache.explain.entries", json!(entries));
+    };
+    world.reload(change).unwrap();
 }
 
 fn outcome(answer: &Value) -> (&str, &str) {
@@ -180,7 +187,7 @@ async fn nothing_is_remembered_unless_there_is_room_and_a_reload_makes_it() {
     let answer = would(&world, json!({ "authorization": ONE.1 }), &chat("b")).await;
     assert_eq!((&answer["notes"], &answer["nearest"]), (&json!(false), &Value::Null));
 
-    world.reload(|settings| drop(settings.set("cache.explain.entries", json!(2)))).unwrap();
+    reload(&mut world, 2);
     let calls = ["b", "c", "d"];
     let mut replies = Vec::new();
     for text in calls {
@@ -188,7 +195,7 @@ async fn nothing_is_remembered_unless_there_is_room_and_a_reload_makes_it() {
     }
     assert_eq!(why(&world, &replies[0]).await.status, 404, "only the last two");
     assert_eq!(why(&world, &replies[2]).await.status, 200);
-    world.reload(|settings| drop(settings.set("cache.explain.entries", json!(0)))).unwrap();
+    reload(&mut world, 0);
     assert_eq!(why(&world, &replies[2]).await.status, 404);
 }
 

@@ -391,3 +391,92 @@ fn digest(secret: &[u8; 32], name: &str, value: &[u8]) -> u32 {
     let digest = hasher.finalize();
     u32::from_le_bytes(digest.as_bytes().first_chunk().copied().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    const SECRET: [u8; 32] = [7; 32];
+
+    fn made(parts: &[(&str, &str)]) -> Arc<Made> {
+        let mut making = Making { secret: &SECRET, names: String::new(), digests: Vec::new() };
+        parts.iter().for_each(|(name, value)| making.add(name, value.as_bytes()));
+        let Making { names, digests, .. } = making;
+        Arc::new(Made { scope: 0, names: names.into(), digests: digests.into() })
+    }
+
+    fn kept(parts: &[(&str, &str)]) -> Kept {
+        Kept {
+            key: CacheKey::from_hex(&"01".repeat(32)).unwrap(),
+            made: made(parts),
+            version: 1,
+            stored_at_ms: 0,
+            until_ms: 1,
+            stamp: Stamp::default(),
+            subjects: Box::default(),
+        }
+    }
+
+    fn differences(own: &[(&str, &str)], other: &[(&str, &str)]) -> Vec<(String, &'static str)> {
+        let key = CacheKey::from_hex(&"02".repeat(32)).unwrap();
+        let asked = Asked { key, made: made(own), version: Some(1) };
+        let (own, other) = (asked.made.parts().collect(), kept(other));
+        let found = asked.differences(&own, &other);
+        assert_eq!(asked.distance(&own, &other), found.len());
+        found
+    }
+
+    #[test]
+    fn every_line_of_a_field_counts_and_no_value_is_kept() {
+        let one = [("path", "/a"), ("header x", "1"), ("header x", "2")];
+        let other = [("path", "/a"), ("header x", "1"), ("header x", "3"), ("query", "q")];
+        let expected =
+            [("header x".to_owned(), "another value"), ("query".to_owned(), "only there")];
+        assert_eq!(differences(&one, &other), expected);
+        assert_eq!(differences(&one, &one), []);
+        assert_eq!(&*made(&one).names, "path\nheader x\n");
+    }
+
+    #[test]
+    fn what_is_noted_of_a_question_has_a_bound() {
+        let long = "n\u{e9}".repeat(NAME_BYTES_MAX);
+        let names: Vec<String> = (0..3 * PARTS_MAX).map(|i| format!("{i}{long}")).collect();
+        let parts: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "x")).collect();
+        let made = made(&parts);
+        assert_eq!(made.digests.len(), PARTS_MAX);
+        assert!(made.names.len() <= PARTS_MAX * (NAME_BYTES_MAX + 1));
+    }
+
+    /// The number that decision 0034 and the configuration's text give.
+    #[test]
+    fn a_chat_question_is_noted_in_some_four_hundred_bytes() {
+        let parts =
+            ["upstream", "method", "path", "model", "/max_tokens", "/messages/0", "/messages/1"];
+        let parts = parts.into_iter().chain(["/model", "/temperature", "/tools/0"]);
+        let made = made(&parts.map(|name| (name, "x")).collect::<Vec<_>>());
+        let subjects = 4 * size_of::<Subject>();
+        let counts = 2 * size_of::<usize>();
+        let noted = size_of::<Kept>() + subjects + counts + size_of::<Made>();
+        let all = noted + made.names.len() + 4 * made.digests.len();
+        assert!((300..=500).contains(&all), "{all}");
+    }
+
+    proptest! {
+        #[test]
+        fn two_questions_differ_in_what_is_told_and_in_nothing_else(
+            one in proptest::collection::btree_map("[a-d]", "[xy]", 0..5),
+            other in proptest::collection::btree_map("[a-d]", "[xy]", 0..5),
+        ) {
+            fn borrow(all: &BTreeMap<String, String>) -> Vec<(&str, &str)> {
+                all.iter().map(|(name, value)| (&**name, &**value)).collect()
+            }
+            let told: BTreeSet<String> =
+                differences(&borrow(&one), &borrow(&other)).into_iter().map(|(name, _)| name).collect();
+            let all = one.keys().chain(other.keys());
+            let expected = all.filter(|name| one.get(*name) != other.get(*name)).cloned().collect();
+            prop_assert_eq!(told, expected);
+        }
+    }
+}
