@@ -2,11 +2,11 @@
 //! way (head, identity, route, inspection, key, tiers, fill), and every answer that is found is held
 //! against what its caller and the one it was made for had sent.
 //!
-//! The judge ([`oracle`]) reads the calls as they came, and shares no code with keys or identity.
+//! The judge (`oracle`) reads the calls as they came, and shares no code with keys or identity.
 //! Each of its verdicts is sound: it speaks only where two callers are surely apart, or ask surely
 //! not the same. Property tests and the fuzz target `isolation` drive it.
 //!
-//! An input is a digit that chooses one of [`SETTINGS`], then requests as text, divided by lines of
+//! An input is a digit that chooses one of `SETTINGS`, then requests as text, divided by lines of
 //! `====`; one that begins with `@` comes from a peer that is trusted. Before one that begins with
 //! `~` everything that is kept is purged softly, so that it is found past its time.
 

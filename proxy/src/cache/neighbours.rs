@@ -416,6 +416,7 @@ mod tests {
             until_ms: 1,
             stamp: Stamp::default(),
             subjects: Box::default(),
+            tags: Box::default(),
         }
     }
 
