@@ -135,9 +135,7 @@ async fn member_with(
         .config(move |settings| {
             settings
                 .set("stores.memcached", json!({ "servers": servers, "timeout": timeout }))
-                .set("cache.namespace", json!("fleet"))
-                // The members of a fleet are called by one name, and these have a port each.
-                .set("upstreams.model.host", json!("upstream"));
+                .set("cache.namespace", json!("fleet"));
             if !entries.is_null() {
                 settings.set("cache.memcached", entries);
             }

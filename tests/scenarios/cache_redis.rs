@@ -174,9 +174,7 @@ pub(crate) async fn member_with(
         .config(move |settings| {
             settings
                 .set("stores.redis", json!({ "urls": [url], "timeout": timeout }))
-                .set("cache.namespace", json!("fleet"))
-                // The members of a fleet are called by one name, and these have a port each.
-                .set("upstreams.model.host", json!("upstream"));
+                .set("cache.namespace", json!("fleet"));
         })
         .start()
         .await
@@ -284,9 +282,7 @@ async fn a_fleet_shares_sealed_answers_behind_tls_as_a_user_who_may_do_the_least
                 settings
                     .set("stores.redis", stores)
                     .set("cache.redis", sealed)
-                    .set("cache.namespace", json!("fleet"))
-                    // The members of a fleet are called by one name, and these have a port each.
-                    .set("upstreams.model.host", json!("upstream"));
+                    .set("cache.namespace", json!("fleet"));
             })
             .start()
             .await;

@@ -46,9 +46,7 @@ pub(crate) async fn member_with(redis: Value, entries: Value, provider: &StandIn
             settings
                 .set("stores.redis", redis)
                 .set("cache.redis", entries)
-                .set("cache.namespace", json!(NAMESPACE))
-                // The members of a fleet are called by one name, and these have a port each.
-                .set("upstreams.model.host", json!("upstream"));
+                .set("cache.namespace", json!(NAMESPACE));
         })
         .start()
         .await;
