@@ -50,6 +50,12 @@ pub(crate) const REDIS_PORT: u16 = 6379;
 /// As Redis's.
 pub(crate) const MEMCACHED_TIMEOUT: Duration = Duration::from_millis(10);
 pub(crate) const MEMCACHED_PORT: u16 = 11211;
+/// A page that is not in the database's memory is a read of its disk.
+pub(crate) const POSTGRES_TIMEOUT: Duration = Duration::from_millis(20);
+/// One may be busy with a large value. Every one is a process of the server.
+pub(crate) const POSTGRES_CONNECTIONS: u32 = 2;
+/// As the disk's.
+pub(crate) const POSTGRES_BYTES: u64 = 1 << 30;
 
 /// A service in the same pod or region answers a SYN at once.
 pub(crate) const CONNECT: Duration = Duration::from_secs(2);

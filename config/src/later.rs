@@ -8,7 +8,6 @@
 const KEYS: &[(&str, &[&str])] = &[
     ("", &["readiness", "budgets"]),
     ("telemetry", &["traces"]),
-    ("stores", &["postgres"]),
     ("upstreams.*", &["retries", "breaker", "health", "fallback"]),
     ("upstreams.*.endpoints[]", &["weight", "zone", "priority"]),
     ("upstreams.*.balance", &["hash"]),
@@ -22,8 +21,6 @@ const WORDS: &[(&str, &[&str])] = &[
     ("upstreams.*.balance", &["cheapest", "hash"]),
     ("identity.tenant", &["jwt", "mtls"]),
     ("routes[].dialect", &["bedrock", "vertex", "azure", "grpc"]),
-    ("routes[].cache.tiers[]", &["postgres"]),
-    ("routes[].cache.tiers[].name", &["postgres"]),
     ("resources[].kind", &["storage", "network", "fixed"]),
 ];
 

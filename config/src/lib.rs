@@ -24,6 +24,7 @@ mod yaml;
 mod raw_upstream;
 mod raw_cache;
 mod raw_upkeep;
+mod raw_postgres;
 mod raw_route;
 mod raw_events;
 mod raw_warm;
@@ -34,6 +35,7 @@ mod environment;
 mod secret;
 mod upstream;
 mod cache_policy;
+mod postgres;
 mod route;
 mod warm;
 mod events;
@@ -50,6 +52,7 @@ pub use cache_policy::{
 pub use environment::{Environment, ProcessEnvironment, memory_limit};
 pub use events::{EventOrigin, EventPart, EventPurge, EventSource};
 pub use load::{assert_never_panics, load, schema, text_from};
+pub use postgres::{CachePostgres, Postgres};
 pub use problem::{Problem, Problems, Warning, WarningKind};
 pub use purge::PurgeKind;
 pub use redact::redacted;
@@ -58,7 +61,7 @@ pub use route::{
     CacheMode, CachePolicy, ClassRule, Heuristic, HttpPolicy, Match, PathRule, QueryPolicy, Route,
     Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, Trust, VoteOut, Writes,
 };
-pub use secret::{EncryptionKey, RedisUrl, Secret, SecretSource};
+pub use secret::{EncryptionKey, Secret, SecretSource, StoreUrl};
 pub use text::{show_duration, show_ppm};
 pub use upstream::{
     Balance, Certificate, Endpoint, HostHeader, InjectUsage, ModelVersion, Scheme, Timeouts,
@@ -85,6 +88,7 @@ pub struct Config {
     pub drain: Drain,
     pub redis: Option<Redis>,
     pub memcached: Option<Memcached>,
+    pub postgres: Option<Postgres>,
     /// Never empty; in order of name; `upstreams[n].id.place() == n`.
     pub upstreams: Vec<Upstream>,
     pub identity: Identity,
@@ -220,7 +224,7 @@ pub struct Drain {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redis {
     /// At least one; all with TLS or none. What they are addresses of, `mode` says.
-    pub urls: Vec<RedisUrl>,
+    pub urls: Vec<StoreUrl>,
     pub mode: RedisMode,
     /// Instead of the URL's.
     pub user: Option<String>,
@@ -314,6 +318,7 @@ pub struct Cache {
     /// `None`: instances do not wait for each other's upstream calls.
     pub redis_lease: Option<RedisLease>,
     pub memcached: CacheStore,
+    pub postgres: CachePostgres,
     /// `None`: nothing is kept on a disk.
     pub disk: Option<Disk>,
     pub warm: Warm,

@@ -202,6 +202,7 @@ pub(crate) struct RawDrain {
 pub(crate) struct RawStores {
     pub(crate) redis: Option<RawRedis>,
     pub(crate) memcached: Option<RawMemcached>,
+    pub(crate) postgres: Option<RawPostgres>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -210,7 +211,7 @@ pub(crate) struct RawRedis {
     /// `redis://[user:password@]host[:port][/database]`, or `rediss://` with TLS; with a password,
     /// better a reference. Of the server (single), of some nodes (cluster), or of the sentinels.
     #[schemars(required, length(min = 1, max = 16))]
-    pub(crate) urls: Option<Vec<RawRedisUrl>>,
+    pub(crate) urls: Option<Vec<RawStoreUrl>>,
     /// Default: single.
     pub(crate) mode: Option<RawRedisMode>,
     /// What the sentinels call the servers they watch; with mode sentinel only, and then needed.
@@ -243,7 +244,7 @@ pub(crate) struct RawMemcached {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub(crate) enum RawRedisUrl {
+pub(crate) enum RawStoreUrl {
     Url(String),
     Secret(RawSecret),
 }
@@ -314,6 +315,7 @@ pub(crate) struct RawCache {
     pub(crate) memory: Option<RawMemory>,
     pub(crate) redis: Option<RawCacheRedis>,
     pub(crate) memcached: Option<RawCacheStore>,
+    pub(crate) postgres: Option<RawCachePostgres>,
     pub(crate) disk: Option<RawDisk>,
     pub(crate) warm: Option<RawWarm>,
     /// Who tells of changes that void what was answered before.
@@ -454,6 +456,7 @@ pub(crate) enum RawResourceKind {
 
 pub(crate) use crate::raw_cache::*;
 pub(crate) use crate::raw_events::*;
+pub(crate) use crate::raw_postgres::*;
 pub(crate) use crate::raw_route::*;
 pub(crate) use crate::raw_upkeep::*;
 pub(crate) use crate::raw_upstream::*;

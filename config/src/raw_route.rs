@@ -113,7 +113,7 @@ pub(crate) struct RawCachePolicy {
     pub(crate) jitter_percent: Option<u8>,
     pub(crate) when: Option<RawWhen>,
     /// In the order in which they are asked, memory first unless there is a reason: memory, redis,
-    /// memcached, disk. Default: memory.
+    /// memcached, postgres, disk. Default: memory.
     #[schemars(length(min = 1, max = 8))]
     pub(crate) tiers: Option<Vec<RawTier>>,
     /// back: memory has an answer at once, the other tiers soon after its end. through: its end
@@ -294,6 +294,7 @@ pub(crate) enum RawTierName {
     Memory,
     Redis,
     Memcached,
+    Postgres,
     Disk,
 }
 

@@ -4,6 +4,7 @@
 //! written out: an operator can see what a short file means and begin a longer one with it.
 
 mod events;
+mod postgres;
 mod rules;
 mod upkeep;
 mod warm;
@@ -11,8 +12,8 @@ mod warm;
 use crate::{
     AliasUnit, Balance, CacheMode, CachePolicy, CacheStore, Class, Config, Disk, Endpoint,
     EvictionPolicy, HostHeader, HttpPolicy, InjectUsage, Listener, LogFormat, LogLevel, Match,
-    MemcachedServer, PathRule, Redis, RedisLease, RedisMode, RedisUrl, ResourceKind, Route, Secret,
-    SecretSource, TenantSource, TierUse, Trust, Upstream, UpstreamTls,
+    MemcachedServer, PathRule, Redis, RedisLease, RedisMode, ResourceKind, Route, Secret,
+    SecretSource, StoreUrl, TenantSource, TierUse, Trust, Upstream, UpstreamTls,
     text::{show_duration, show_size, show_usd},
 };
 use serde_json::{Map, Value, json};
@@ -35,6 +36,7 @@ pub fn redacted(config: &Config) -> Value {
         },
         "stores": {
             "redis": config.redis.as_ref().map(redis),
+            "postgres": config.postgres.as_ref().map(postgres::postgres),
             "memcached": config.memcached.as_ref().map(|memcached| json!({
                 "servers": list(&memcached.servers, |server| match server {
                     MemcachedServer::Tcp(authority) => authority.as_str().into(),
@@ -54,6 +56,7 @@ pub fn redacted(config: &Config) -> Value {
                 "policy": policy(config.cache.memory_policy),
             },
             "redis": with_lease(entries(&config.cache.redis), config.cache.redis_lease),
+            "postgres": postgres::entries(&config.cache.postgres),
             "memcached": entries(&config.cache.memcached),
             "disk": config.cache.disk.as_ref().map(disk),
             "warm": warm::warm(&config.cache.warm),
@@ -155,7 +158,7 @@ fn redis(redis: &Redis) -> Value {
         }
     };
     let mut shown = json!({
-        "urls": list(&redis.urls, redis_url),
+        "urls": list(&redis.urls, store_url),
         "mode": mode,
         "user": redis.user,
         "password": redis.password.as_ref().map(secret),
@@ -172,7 +175,7 @@ fn redis(redis: &Redis) -> Value {
     shown
 }
 
-fn redis_url(url: &RedisUrl) -> Value {
+fn store_url(url: &StoreUrl) -> Value {
     match url.source() {
         SecretSource::Inline => url.to_string().into(),
         source @ (SecretSource::Env(_) | SecretSource::File(_)) => reference(source),

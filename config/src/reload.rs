@@ -30,6 +30,8 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     changed("cache.redis", old.cache.redis != new.cache.redis);
     changed("stores.memcached", old.memcached != new.memcached);
     changed("cache.memcached", old.cache.memcached != new.cache.memcached);
+    changed("stores.postgres", old.postgres != new.postgres);
+    changed("cache.postgres", old.cache.postgres != new.cache.postgres);
     changed("cache.disk", old.cache.disk != new.cache.disk);
     let (was, is) = (&old.cache, &new.cache);
     changed("cache.memory.size", was.memory_bytes_max != is.memory_bytes_max);
@@ -63,6 +65,8 @@ pub fn keep_what_needs_a_restart(old: &Config, mut new: Config) -> Config {
     new.cache.redis.clone_from(&old.cache.redis);
     new.memcached.clone_from(&old.memcached);
     new.cache.memcached.clone_from(&old.cache.memcached);
+    new.postgres.clone_from(&old.postgres);
+    new.cache.postgres.clone_from(&old.cache.postgres);
     new.cache.disk.clone_from(&old.cache.disk);
     new.cache.memory_bytes_max = old.cache.memory_bytes_max;
     new.cache.memory_policy = old.cache.memory_policy;

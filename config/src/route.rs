@@ -197,6 +197,7 @@ pub enum Tier {
     Memory,
     Redis,
     Memcached,
+    Postgres,
     Disk,
 }
 
@@ -348,6 +349,7 @@ impl Tier {
             Self::Memory => "memory",
             Self::Redis => "redis",
             Self::Memcached => "memcached",
+            Self::Postgres => "postgres",
             Self::Disk => "disk",
         }
     }

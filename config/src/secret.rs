@@ -35,9 +35,9 @@ pub struct EncryptionKey {
 pub(crate) const KEY_IS: &str =
     "must be 32 bytes, as 64 hexadecimal digits or in base64 (openssl rand -hex 32 makes one)";
 
-/// The address of a Redis server, perhaps with a password in it.
+/// The address of a store, perhaps with a password in it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct RedisUrl {
+pub struct StoreUrl {
     secret: Secret,
     /// Without user and password.
     shown: String,
@@ -108,7 +108,7 @@ impl fmt::Debug for EncryptionKey {
     }
 }
 
-impl RedisUrl {
+impl StoreUrl {
     pub(crate) fn new(secret: Secret, shown: impl Into<String>) -> Self {
         Self { secret, shown: shown.into() }
     }
@@ -140,14 +140,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-impl fmt::Display for RedisUrl {
+impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown)
     }
 }
 
-impl fmt::Debug for RedisUrl {
+impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RedisUrl({})", self.shown)
+        write!(f, "StoreUrl({})", self.shown)
     }
 }

@@ -385,6 +385,7 @@ pub(crate) fn label(tier: TierName) -> TierLabel {
         TierName::Memory => TierLabel::Memory,
         TierName::Redis => TierLabel::Redis,
         TierName::Memcached => TierLabel::Memcached,
+        TierName::Postgres => TierLabel::Postgres,
         TierName::Disk => TierLabel::Disk,
     }
 }

@@ -126,6 +126,7 @@ struct Families {
     memory_lookup: Arc<Histogram>,
     redis_lookup: Arc<Histogram>,
     memcached_lookup: Arc<Histogram>,
+    postgres_lookup: Arc<Histogram>,
     disk_lookup: Arc<Histogram>,
     tokens: IntCounterVec,
     cost: IntCounterVec,
@@ -228,6 +229,7 @@ impl Metrics {
             TierLabel::Memory => self.families.memory_lookup.observe(took),
             TierLabel::Redis => self.families.redis_lookup.observe(took),
             TierLabel::Memcached => self.families.memcached_lookup.observe(took),
+            TierLabel::Postgres => self.families.postgres_lookup.observe(took),
             TierLabel::Disk => self.families.disk_lookup.observe(took),
         }
     }
@@ -410,6 +412,7 @@ impl Families {
             memory_lookup: lookup(TierLabel::Memory),
             redis_lookup: lookup(TierLabel::Redis),
             memcached_lookup: lookup(TierLabel::Memcached),
+            postgres_lookup: lookup(TierLabel::Postgres),
             disk_lookup: lookup(TierLabel::Disk),
             tokens: counter(&names::TOKENS)?,
             cost: counter(&names::COST)?,

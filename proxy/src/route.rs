@@ -222,6 +222,7 @@ fn plan(cache: &config::CachePolicy, ttl_ms: impl Fn(&config::TierUse) -> u64) -
             config::Tier::Memory => TierName::Memory,
             config::Tier::Redis => TierName::Redis,
             config::Tier::Memcached => TierName::Memcached,
+            config::Tier::Postgres => TierName::Postgres,
             config::Tier::Disk => TierName::Disk,
         },
         ttl_ms: ttl_ms(used),

@@ -25,11 +25,13 @@ mod client;
 mod wire;
 mod scripted;
 mod certificates;
+mod postgres;
 mod process;
 mod world;
 
 pub use certificates::{Authority, Certified, TlsFront};
 pub use client::{Client, Live, Reply, Upload};
+pub use postgres::Postgres;
 pub use process::Process;
 pub use scripted::{Line, Scripted, Seen};
 pub use settings::Settings;

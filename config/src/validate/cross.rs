@@ -45,6 +45,7 @@ fn stores(review: &mut Review<'_>, config: &Config) {
     let stores = [
         (Tier::Redis, config.redis.is_some(), &cache.redis),
         (Tier::Memcached, config.memcached.is_some(), &cache.memcached),
+        (Tier::Postgres, config.postgres.is_some(), &cache.postgres.store),
     ];
     if cache.namespace.is_none()
         && let Some((tier, ..)) = stores.iter().find(|(_, is_there, _)| *is_there)
@@ -52,6 +53,7 @@ fn stores(review: &mut Review<'_>, config: &Config) {
         let store = match tier {
             Tier::Redis => "Redis",
             Tier::Memcached => "Memcached",
+            Tier::Postgres => "PostgreSQL",
             Tier::Memory | Tier::Disk => "nothing",
         };
         let message = format!(

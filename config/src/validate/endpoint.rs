@@ -78,7 +78,7 @@ pub(super) fn memcached(text: &str) -> Result<MemcachedServer, String> {
 }
 
 /// Host (lower case, no brackets) and port. `None`: not an authority.
-fn authority_parts(authority: &str) -> Option<(String, Option<u16>)> {
+pub(super) fn authority_parts(authority: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']')?;

@@ -11,6 +11,7 @@ mod freshness;
 mod http;
 mod items;
 mod key;
+mod postgres;
 mod redis;
 mod route;
 mod store;
@@ -47,6 +48,7 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
     let stores = raw.stores.unwrap_or_default();
     let redis = stores.redis.map(|raw| redis::redis(review, raw));
     let memcached = stores.memcached.map(|raw| store::memcached(review, raw));
+    let postgres = stores.postgres.map(|raw| postgres::postgres(review, raw));
     let upstreams = upstream::upstreams(review, raw.upstreams);
     let identity = identity(review, raw.identity.unwrap_or_default());
     let (classes, class_default) = classes(review, raw.classes);
@@ -54,6 +56,7 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
     let tiers = [
         (Tier::Redis, redis.is_some()),
         (Tier::Memcached, memcached.is_some()),
+        (Tier::Postgres, postgres.is_some()),
         (Tier::Disk, raw_cache.disk.is_some()),
     ];
     let known = route::Known { upstreams: &upstreams, classes: &classes, stores: &tiers };
@@ -80,6 +83,7 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
         drain,
         redis,
         memcached,
+        postgres,
         upstreams,
         identity,
         classes,
@@ -226,6 +230,7 @@ fn cache(review: &mut Review<'_>, raw: &RawCache) -> Cache {
         redis,
         redis_lease,
         memcached,
+        postgres: postgres::entries(review, raw.postgres.as_ref()),
         disk,
         warm,
         events: Vec::new(),

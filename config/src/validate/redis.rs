@@ -1,9 +1,9 @@
 //! Where Redis is, and who we are there.
 
-use super::{endpoint, upstream};
+use super::{endpoint, store, upstream};
 use crate::{
-    Redis, RedisMode, RedisUrl, Secret, SecretSource, defaults,
-    raw::{RawRedis, RawRedisMode, RawRedisUrl, RawSecret},
+    Redis, RedisMode, StoreUrl, defaults,
+    raw::{RawRedis, RawRedisMode, RawSecret, RawStoreUrl},
     review::Review,
 };
 
@@ -24,7 +24,7 @@ pub(super) fn redis(review: &mut Review<'_>, mut raw: RawRedis) -> Redis {
         }
         upstream::tls_files(review, "stores.redis.tls", raw)
     });
-    let known = |url: &RedisUrl| url.to_string().contains('@') || url.expose().is_empty();
+    let known = |url: &StoreUrl| url.to_string().contains('@') || url.expose().is_empty();
     // What a sentinel's URL says is for the sentinel.
     let known = given_by_url(given) && urls.iter().all(known);
     user(review, ["stores.redis.user", "stores.redis.password"], &raw.user, &raw.password, known);
@@ -36,32 +36,15 @@ fn given_by_url(mode: RawRedisMode) -> bool {
     !matches!(mode, RawRedisMode::Sentinel)
 }
 
-fn url(review: &mut Review<'_>, mode: RawRedisMode, (i, raw): (usize, RawRedisUrl)) -> RedisUrl {
+fn url(review: &mut Review<'_>, mode: RawRedisMode, (i, raw): (usize, RawStoreUrl)) -> StoreUrl {
     let path = format!("stores.redis.urls[{i}]");
-    let secret = match raw {
-        RawRedisUrl::Secret(reference) => review.secret(&path, &reference),
-        RawRedisUrl::Url(url) => Secret::new(SecretSource::Inline, Some(&url)),
-    };
-    let shown = match endpoint::redis(secret.expose()) {
-        Ok(shown) => shown,
-        Err(message) => {
-            if !secret.is_missing() {
-                review.report(path.clone(), message);
-            }
-            String::new()
-        }
-    };
-    if matches!(mode, RawRedisMode::Sentinel) && !shown.is_empty() && !has_port(secret.expose()) {
+    let url = store::url(review, &path, raw, endpoint::redis);
+    let is_one = !url.to_string().is_empty();
+    if matches!(mode, RawRedisMode::Sentinel) && is_one && !has_port(url.expose()) {
         // Redis' own would be taken, where no sentinel listens.
-        review.report(path.clone(), "must name its port; a sentinel's is mostly 26379");
+        review.report(path, "must name its port; a sentinel's is mostly 26379");
     }
-    if *secret.source() == SecretSource::Inline && shown.contains('@') {
-        review.advise(
-            path,
-            "a password stands in the configuration; a reference like { env: NAME } keeps it out",
-        );
-    }
-    RedisUrl::new(secret, shown)
+    url
 }
 
 /// Of a URL that is one.
@@ -74,7 +57,7 @@ fn has_port(url: &str) -> bool {
 }
 
 /// What is wrong with addresses that are fine each alone.
-fn together(review: &mut Review<'_>, mode: RawRedisMode, urls: &[RedisUrl]) {
+fn together(review: &mut Review<'_>, mode: RawRedisMode, urls: &[StoreUrl]) {
     let shown: Vec<_> = urls.iter().map(ToString::to_string).collect();
     // Checked before: a scheme, and behind the third slash a number or nothing.
     let parts = shown.iter().enumerate().filter_map(|(i, url)| {

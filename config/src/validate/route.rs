@@ -334,6 +334,7 @@ fn tiers(
             RawTierName::Memory => Tier::Memory,
             RawTierName::Redis => Tier::Redis,
             RawTierName::Memcached => Tier::Memcached,
+            RawTierName::Postgres => Tier::Postgres,
             RawTierName::Disk => Tier::Disk,
         };
         if known.stores.contains(&(tier, false)) {

@@ -1,9 +1,12 @@
-//! Memcached, and how entries are written to the shared stores.
+//! Memcached, what addresses of stores have in common, and how entries are written to them.
 
 use super::endpoint;
 use crate::{
-    CacheStore, Disk, Encryption, EncryptionKey, Memcached, RedisLease, defaults,
-    raw::{RawCompression, RawDisk, RawEncryption, RawLeaseRule, RawMemcached, RawSecret},
+    CacheStore, Disk, Encryption, EncryptionKey, Memcached, RedisLease, Secret, SecretSource,
+    StoreUrl, defaults,
+    raw::{
+        RawCompression, RawDisk, RawEncryption, RawLeaseRule, RawMemcached, RawSecret, RawStoreUrl,
+    },
     raw_route::{RawOnOff, RawSwitch},
     review::Review,
     secret::KEY_IS,
@@ -28,6 +31,35 @@ pub(super) fn memcached(review: &mut Review<'_>, raw: RawMemcached) -> Memcached
         defaults::MEMCACHED_TIMEOUT,
     );
     Memcached { servers, timeout }
+}
+
+/// The address of a store: what `check` says of it is how it is shown, without user and password.
+pub(super) fn url(
+    review: &mut Review<'_>,
+    path: &str,
+    raw: RawStoreUrl,
+    check: impl Fn(&str) -> Result<String, String>,
+) -> StoreUrl {
+    let secret = match raw {
+        RawStoreUrl::Secret(reference) => review.secret(path, &reference),
+        RawStoreUrl::Url(url) => Secret::new(SecretSource::Inline, Some(&url)),
+    };
+    let shown = match check(secret.expose()) {
+        Ok(shown) => shown,
+        Err(message) => {
+            if !secret.is_missing() {
+                review.report(path, message);
+            }
+            String::new()
+        }
+    };
+    if *secret.source() == SecretSource::Inline && shown.contains('@') {
+        review.advise(
+            path,
+            "a password stands in the configuration; a reference like { env: NAME } keeps it out",
+        );
+    }
+    StoreUrl::new(secret, shown)
 }
 
 /// Renewals must come in time …

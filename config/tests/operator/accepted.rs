@@ -19,6 +19,7 @@ fn full_table() -> Table {
         "client.crt",
         "client.key",
         "redis-ca.pem",
+        "postgres-ca.pem",
         "prices.csv",
         "warm.jsonl",
         "peak.jsonl",
@@ -33,6 +34,8 @@ fn full_table() -> Table {
     .file("/etc/tollgate/cache-key-of-last-year", "geheim/geheim/geheim/geheim/geheim/geheim+o=\n")
     .var("TOLLGATE_CACHE_KEY", &"9e".repeat(32))
     .var("TOLLGATE_REDIS_URL", "rediss://u:geheim-redis@redis:6379/2")
+    .var("TOLLGATE_POSTGRES_URL", "postgres://geheim-wer@db:5433/answers?sslmode=verify-full")
+    .file("/etc/tollgate/postgres-password", "geheim-datenbank\n")
 }
 
 #[test]
@@ -144,6 +147,20 @@ fn redis_may_be_many_servers() {
     };
     assert_eq!((master.as_str(), user.as_deref()), ("cache", Some("s")));
     assert_eq!(password.unwrap().expose(), "geheim");
+}
+
+#[test]
+fn the_full_example_says_where_postgresql_is_and_how_entries_lie_there() {
+    let (config, _) = load(FULL, &full_table()).unwrap();
+    let shown = redacted(&config);
+    assert!(!shown.to_string().contains("geheim"), "{shown}");
+    let postgres = config.postgres.unwrap();
+    assert_eq!(postgres.url.to_string(), "postgres://***@db:5433/answers?sslmode=verify-full");
+    assert_eq!(postgres.password.unwrap().expose(), "geheim-datenbank");
+    assert_eq!((postgres.schema.as_deref(), postgres.connections), (Some("answers"), 2));
+    assert_eq!(postgres.timeout, Duration::from_millis(20));
+    assert_eq!(config.cache.postgres.bytes_max, 4 << 30);
+    assert!(config.cache.postgres.store.compress);
 }
 
 #[test]
@@ -353,8 +370,8 @@ listeners: [{ address: "127.0.0.1:1", limits: { headers: 7 } }, { address: "127.
 admin: { address: "unix:/run/x" }
 telemetry: { metrics: { address: "127.0.0.1:3" }, logs: { level: debug } }
 data_dir: /elsewhere
-stores: { redis: { urls: ["redis://h"] }, memcached: { servers: [h] } }
-cache: { redis: { compression: zstd }, memcached: { compression: zstd }, memory: { size: 3MiB, policy: cost } }
+stores: { redis: { urls: ["redis://h"] }, memcached: { servers: [h] }, postgres: { url: "postgres://h/d" } }
+cache: { redis: { compression: zstd }, memcached: { compression: zstd }, postgres: { size: 2MiB }, memory: { size: 3MiB, policy: cost } }
 upstreams: { other: { endpoints: [{ url: "http://other" }] } }
 routes: [{ name: all, upstream: other }]
 "#,
@@ -372,6 +389,8 @@ routes: [{ name: all, upstream: other }]
             "cache.redis",
             "stores.memcached",
             "cache.memcached",
+            "stores.postgres",
+            "cache.postgres",
             "cache.memory.size",
             "cache.memory.policy"
         ]

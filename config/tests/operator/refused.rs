@@ -11,12 +11,41 @@ fn every_mistake_is_reported_with_its_path() {
 }
 
 #[test]
+fn a_postgresql_that_cannot_be_meant_is_refused_without_its_password() {
+    let text = r#"
+stores:
+  postgres:
+    url: "postgres://u:geheim@db/d?sslmode=prefer"
+    user: ""
+    schema: ""
+    connections: 0
+    timeout: 0s
+    size: 1GiB
+upstreams: { m: { endpoints: [{ url: "http://m" }] } }
+routes: [{ name: r, upstream: m, cache: { tiers: [postgres] } }]
+cache: { postgres: { size: 1KiB } }
+"#;
+    insta::assert_snapshot!(problems(text), @r#"
+    stores.postgres.connections: must be 1 to 32
+    stores.postgres.size: unknown key; known here: connections, password, schema, timeout, tls, url, user
+    stores.postgres.url: sslmode must be disable, require, verify-ca or verify-full: the others go on without tls
+    stores.postgres.user: must be 1 to 63 bytes, not ""
+    stores.postgres.schema: must be 1 to 63 bytes, not ""
+    stores.postgres.timeout: must be 1ms to 366d, not 0s
+    cache.postgres.size: must be 1MiB to 16TiB, not 1KiB
+    "#);
+    let without =
+        "stores: { postgres: {} }\nupstreams: { m: { endpoints: [{ url: \"http://m\" }] } }
+routes: [{ name: r, upstream: m }]";
+    insta::assert_snapshot!(problems(without), @"stores.postgres.url: missing");
+}
+
+#[test]
 fn what_is_not_built_yet_is_refused_by_name() {
     let text = r#"
 readiness: { upstream: model }
 budgets: []
 telemetry: { traces: { otlp: "http://x" } }
-stores: { postgres: {} }
 upstreams:
   model:
     endpoints: [{ url: "http://x", weight: 1, zone: a, priority: 0 }]
@@ -32,14 +61,11 @@ routes:
   - name: r
     upstream: model
     dialect: bedrock
-    cache:
-      tiers: [memory, postgres, { name: postgres }]
 cache: { events: [{ name: a, postgres: {}, purge: [{ all: true }] }] }
 "#;
     let problems = problems(text);
     insta::assert_snapshot!(problems, @r#"
     telemetry.traces: not in this version
-    stores.postgres: not in this version
     upstreams.cheap.balance: cheapest: not in this version
     upstreams.model.balance.hash: not in this version
     upstreams.model.breaker: not in this version
@@ -51,8 +77,6 @@ cache: { events: [{ name: a, postgres: {}, purge: [{ all: true }] }] }
     upstreams.model.health: not in this version
     upstreams.model.retries: not in this version
     identity.tenant.jwt: not in this version
-    routes[0].cache.tiers[1]: postgres: not in this version
-    routes[0].cache.tiers[2].name: postgres: not in this version
     routes[0].dialect: bedrock: not in this version
     cache.events[0].postgres: not in this version
     budgets: not in this version
@@ -68,7 +92,6 @@ fn of_the_contract_only_what_is_not_built_is_refused() {
     insta::assert_snapshot!(problems, @r#"
     telemetry.traces: not in this version
     telemetry.metrics.aliases[0].routes[0]: no such route: "recommend"; there are chat
-    stores.postgres: not in this version
     upstreams.model.breaker: not in this version
     upstreams.model.endpoints[0].priority: not in this version
     upstreams.model.endpoints[0].weight: not in this version

@@ -36,6 +36,28 @@ resources: [{ name: rent, kind: compute, hourly: "4000" }, { name: air, kind: co
 }
 
 #[test]
+fn a_database_that_answers_would_go_to_in_the_clear_deserves_a_word() {
+    let of = |postgres: &str| {
+        let text = format!(
+            "{SMALLEST}\nstores: {{ postgres: {{ {postgres} }} }}\ncache: {{ namespace: n }}"
+        );
+        let (_, warnings) = load(&text, &Table::default().file("/etc/tollgate/ca", "")).unwrap();
+        lines(&warnings)
+    };
+    insta::assert_snapshot!(of(r#"url: "postgres://db/d""#), @"
+    Advice stores.postgres.url: says no sslmode: answers go in the clear; add sslmode=verify-full, or sslmode=disable where the network is your own
+    Advice stores.postgres: no route's cache.tiers names postgres
+    ");
+    insta::assert_snapshot!(of(r#"url: "postgres://u:geheim@db/d?sslmode=disable", tls: { ca: ca }"#), @"
+    Advice stores.postgres.url: a password stands in the configuration; a reference like { env: NAME } keeps it out
+    Advice stores.postgres.tls: has no effect: the URL says sslmode=disable
+    Advice stores.postgres: no route's cache.tiers names postgres
+    ");
+    insta::assert_snapshot!(of(r#"url: "postgres://db/d", tls: { ca: ca }"#), @"Advice stores.postgres: no route's cache.tiers names postgres");
+    insta::assert_snapshot!(of(r#"url: "postgres://localhost/d""#), @"Advice stores.postgres: no route's cache.tiers names postgres");
+}
+
+#[test]
 fn a_plain_set_up_is_warned_of_nothing() {
     let (_, warnings) = load(SMALLEST, &Table::default()).unwrap();
     assert_eq!(lines(&warnings), "");

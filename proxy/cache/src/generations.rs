@@ -7,7 +7,7 @@
 //!
 //! Two counts run beside each other. The *local* sequence orders purges as this instance learnt of
 //! them and decides over the memory tier. The *fleet* sequence is Redis's, the same everywhere, and
-//! decides over entries that others wrote. (Where there is no Redis, the *keeper* is Memcached.) It
+//! decides over entries that others wrote. (Where there is no Redis, the *keeper* is PostgreSQL, else Memcached.) It
 //! counts within an *epoch*, a random name that lives there: when the keeper was flushed or lost, the
 //! epoch is another, purges may have been lost with it, and everything older is void.
 //!

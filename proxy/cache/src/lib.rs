@@ -30,6 +30,7 @@ pub mod memory;
 pub mod versions;
 pub mod outer;
 pub mod shared;
+pub mod postgres;
 pub mod memcached;
 pub mod disk;
 pub mod tiers;

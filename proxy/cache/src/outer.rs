@@ -67,6 +67,21 @@ pub struct Limits {
     pub seals: Option<Seals>,
 }
 
+/// What is shown to a store behind TLS, and what it must show. All PEM.
+#[derive(Clone, Default)]
+pub struct StoreTls {
+    /// Takes the place of the system's roots.
+    pub ca: Option<Vec<u8>>,
+    /// Our certificates and their key.
+    pub client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for StoreTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreTls").finish_non_exhaustive()
+    }
+}
+
 /// Judges the values of one store.
 #[derive(Debug)]
 pub(crate) struct Values {

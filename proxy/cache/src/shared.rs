@@ -26,7 +26,7 @@ mod feed;
 
 pub use feed::{Feed, FeedOf, Fields, Place, Said};
 pub use lease::{Lease, LeaseTimes, Step, Turn};
-pub use site::{RedisMode, RedisTls, Sentinels};
+pub use site::{RedisMode, Sentinels};
 
 pub use crate::outer::LinkState;
 
@@ -35,7 +35,10 @@ use crate::{
     entry::Entry,
     generations::{Generations, Subject},
     key::{CacheKey, Check},
-    outer::queue::{self, Queue, Write},
+    outer::{
+        StoreTls,
+        queue::{self, Queue, Write},
+    },
     tiers::Owed,
     versions::Versions,
     wrap::{Seals, Wrapping},
@@ -61,7 +64,7 @@ pub struct RedisSettings {
     /// Instead of the URL's.
     pub password: Option<String>,
     /// Of `rediss`.
-    pub tls: RedisTls,
+    pub tls: StoreTls,
     /// Entries, purges and versions of one namespace are shared, and no others.
     pub namespace: String,
     /// What a caller waits for a read at most.
@@ -113,7 +116,7 @@ impl RedisSettings {
             mode: RedisMode::Single,
             user: None,
             password: None,
-            tls: RedisTls::default(),
+            tls: StoreTls::default(),
             namespace: namespace.into(),
             read_timeout: Duration::from_millis(10),
             write_timeout: Duration::from_secs(1),

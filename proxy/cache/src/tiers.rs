@@ -8,23 +8,23 @@ mod ack;
 mod before;
 mod hot;
 mod hot_set;
+mod outer;
 mod peek;
 mod plan;
 
 pub use ack::{Ack, Arriving, Owed};
 pub use before::Before;
 pub use hot_set::Hot;
+pub use outer::Outer;
 pub use peek::Peeked;
 pub use plan::{Plan, TierUse, Writes};
 
 use crate::{
-    counters::TierCounters,
     disk::DiskTier,
     entry::Entry,
     generations::{Generations, Stamp, Standing, Subject, Target},
     journal::{Journal, WaitingPurges},
     key::{CacheKey, Check},
-    memcached::MemcachedTier,
     memory::{Kept, MemoryTier},
     shared::{Lease, RedisTier},
     versions::Versions,
@@ -38,6 +38,7 @@ use tokio::time::Instant;
 pub enum TierName {
     Memory,
     Redis,
+    Postgres,
     Memcached,
     Disk,
 }
@@ -84,14 +85,6 @@ impl Stored {
     }
 }
 
-/// A tier outside the process's memory.
-#[derive(Debug)]
-pub enum Outer {
-    Redis(RedisTier),
-    Memcached(MemcachedTier),
-    Disk(DiskTier),
-}
-
 /// All tiers, and what they share.
 #[derive(Debug)]
 pub struct Tiers {
@@ -110,6 +103,7 @@ impl TierName {
         match self {
             Self::Memory => "memory",
             Self::Redis => "redis",
+            Self::Postgres => "postgres",
             Self::Memcached => "memcached",
             Self::Disk => "disk",
         }
@@ -120,97 +114,6 @@ impl Found {
     fn in_memory(kept: Kept) -> Self {
         let Kept { entry, soft_since_ms } = kept;
         Self { entry, tier: TierName::Memory, soft_since_ms }
-    }
-}
-
-impl Outer {
-    pub fn name(&self) -> TierName {
-        match self {
-            Self::Redis(_) => TierName::Redis,
-            Self::Memcached(_) => TierName::Memcached,
-            Self::Disk(_) => TierName::Disk,
-        }
-    }
-
-    /// Whether it is asked at all.
-    pub fn is_up(&self) -> bool {
-        match self {
-            Self::Redis(redis) => redis.is_up(),
-            Self::Memcached(memcached) => memcached.is_up(),
-            Self::Disk(disk) => disk.is_up(),
-        }
-    }
-
-    pub fn counters(&self) -> &Arc<TierCounters> {
-        match self {
-            Self::Redis(redis) => redis.counters(),
-            Self::Memcached(memcached) => memcached.counters(),
-            Self::Disk(disk) => disk.counters(),
-        }
-    }
-
-    /// The longest that anybody waits for a write.
-    pub fn timeout(&self) -> Duration {
-        match self {
-            Self::Redis(redis) => redis.timeout(),
-            Self::Memcached(memcached) => memcached.timeout(),
-            Self::Disk(disk) => disk.timeout(),
-        }
-    }
-
-    /// Bytes of entries waiting to be written.
-    pub fn queued_bytes(&self) -> u64 {
-        match self {
-            Self::Redis(redis) => redis.queued_bytes(),
-            Self::Memcached(memcached) => memcached.queued_bytes(),
-            Self::Disk(disk) => disk.queued_bytes(),
-        }
-    }
-
-    /// Of the keeper: purges that it has not numbered yet.
-    pub fn purges_pending(&self) -> usize {
-        match self {
-            Self::Redis(redis) => redis.purges_pending(),
-            Self::Memcached(memcached) => memcached.purges_pending(),
-            Self::Disk(_) => 0,
-        }
-    }
-
-    /// Of the keeper: tells everybody of a purge that was applied here. Whether it is numbered.
-    async fn purge(&self, subjects: &[Subject]) -> bool {
-        match self {
-            Self::Redis(redis) => redis.purge(subjects).await,
-            Self::Memcached(memcached) => memcached.purge(subjects).await,
-            // It keeps no purges: see [`Tiers::keeper`].
-            Self::Disk(_) => false,
-        }
-    }
-
-    /// Of the keeper: as [`Self::purge`], and waits for nothing.
-    fn begin_purge(&self, subjects: &[Subject]) {
-        match self {
-            Self::Redis(redis) => redis.begin_purge(subjects),
-            Self::Memcached(memcached) => memcached.begin_purge(subjects),
-            Self::Disk(_) => {}
-        }
-    }
-
-    async fn look_up(&self, key: CacheKey, check: &Check, now_ms: u64) -> Option<Entry> {
-        match self {
-            Self::Redis(redis) => redis.look_up(key, check, now_ms).await,
-            Self::Memcached(memcached) => memcached.look_up(key, check, now_ms).await,
-            Self::Disk(disk) => disk.look_up(key, check, now_ms).await,
-        }
-    }
-
-    fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, owed: Owed) {
-        // Redis alone has leases; another's queue must not hold one up.
-        let alone = |owed: Owed| Owed { lease: None, ..owed };
-        match self {
-            Self::Redis(redis) => redis.store(key, entry, ttl_ms, owed),
-            Self::Memcached(memcached) => memcached.store(key, entry, ttl_ms, alone(owed)),
-            Self::Disk(disk) => disk.store(key, entry, ttl_ms, alone(owed)),
-        }
     }
 }
 
@@ -458,7 +361,7 @@ impl Tiers {
     pub fn disk(&self) -> Option<&DiskTier> {
         self.outer.iter().find_map(|outer| match outer {
             Outer::Disk(disk) => Some(disk),
-            Outer::Redis(_) | Outer::Memcached(_) => None,
+            Outer::Redis(_) | Outer::Postgres(_) | Outer::Memcached(_) => None,
         })
     }
 
@@ -474,7 +377,7 @@ impl Tiers {
     pub fn redis(&self) -> Option<&RedisTier> {
         self.outer.iter().find_map(|outer| match outer {
             Outer::Redis(redis) => Some(redis),
-            Outer::Memcached(_) | Outer::Disk(_) => None,
+            Outer::Postgres(_) | Outer::Memcached(_) | Outer::Disk(_) => None,
         })
     }
 

@@ -64,6 +64,7 @@ codes! {
         Redis = 2 "redis",
         Memcached = 3 "memcached",
         Disk = 4 "disk",
+        Postgres = 5 "postgres",
     }
 }
 

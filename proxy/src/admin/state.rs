@@ -43,6 +43,7 @@ pub(super) fn cache(parts: &Parts, config: &Config) -> Value {
             "memory": recent.memory,
             "redis": recent.redis,
             "memcached": recent.memcached,
+            "postgres": recent.postgres,
             "disk": recent.disk,
             "collapsed": recent.collapsed,
         },

@@ -4,7 +4,8 @@ use super::run::StartError;
 use crate::metrics::LeaseCounts;
 use std::path::Path;
 use tollgate_cache::{
-    shared::{LeaseTimes, RedisMode, RedisSettings, RedisTls, Sentinels},
+    outer::StoreTls,
+    shared::{LeaseTimes, RedisMode, RedisSettings, Sentinels},
     tiers::Outer,
     wrap::{SealKey, Seals},
 };
@@ -29,7 +30,7 @@ pub(super) fn settings(config: &Config, redis: &Redis) -> Result<RedisSettings, 
         mode,
         user: redis.user.clone(),
         password: redis.password.as_ref().map(exposed),
-        tls: tls(&redis.tls)?,
+        tls: tls(&redis.tls, StartError::Redis)?,
         read_timeout: redis.timeout,
         compress: config.cache.redis.compress,
         seals: seals("redis", &config.cache.redis)?,
@@ -64,16 +65,19 @@ pub(super) fn leases(outer: &Outer) -> LeaseCounts {
     }
 }
 
-fn tls(files: &UpstreamTls) -> Result<RedisTls, StartError> {
+/// What the files hold that the TLS to a store needs; `of`: the store's error.
+pub(super) fn tls(
+    files: &UpstreamTls,
+    of: fn(String) -> StartError,
+) -> Result<StoreTls, StartError> {
     let read = |path: &Path| {
-        let unreadable =
-            |error| StartError::Redis(format!("cannot read {}: {error}", path.display()));
+        let unreadable = |error| of(format!("cannot read {}: {error}", path.display()));
         std::fs::read(path).map_err(unreadable)
     };
     let client = files.client.as_ref();
     let client = client
         .map(|pair| Ok::<_, StartError>((read(&pair.certificate)?, read(&pair.private_key)?)));
-    Ok(RedisTls { ca: files.ca.as_deref().map(read).transpose()?, client: client.transpose()? })
+    Ok(StoreTls { ca: files.ca.as_deref().map(read).transpose()?, client: client.transpose()? })
 }
 
 /// The keys of what lies in a store. Without a key that was configured nothing may start: it would

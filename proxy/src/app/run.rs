@@ -40,11 +40,8 @@ use tollgate_cache::{
     flight::Flights,
     generations::Generations,
     journal::{Journal, WaitingPurges},
-    memcached::MemcachedTier,
     memo::RawMemo,
     memory::{MemoryTier, Policy},
-    outer::Role,
-    shared::RedisTier,
     tiers::{Outer, TierName, Tiers},
     versions::Versions,
 };
@@ -84,6 +81,8 @@ pub enum StartError {
     Disk(PathBuf, #[source] io::Error),
     #[error("stores.redis: {0}")]
     Redis(String),
+    #[error("stores.postgres: {0}")]
+    Postgres(String),
     #[error("cache.{store}.encryption: {key} has no key")]
     CacheKey { store: &'static str, key: String },
     #[error("metrics: {0}")]
@@ -326,20 +325,7 @@ fn cache_parts(config: &Config, stop: &CancellationToken) -> Result<CacheParts, 
             EvictionPolicy::Cost => Policy::Cost,
         },
     );
-    let mut outer = Vec::new();
-    if let Some(redis) = &config.redis {
-        let settings = super::redis::settings(config, redis)?;
-        let (generations, versions) = (generations.clone(), versions.clone());
-        let tier = RedisTier::start(settings, generations, versions, &tasks, stop);
-        outer.push(Outer::Redis(tier.map_err(|error| StartError::Redis(error.to_string()))?));
-    }
-    if let Some(memcached) = &config.memcached {
-        // The first keeps the fleet's purges.
-        let role = if outer.is_empty() { Role::Keeper } else { Role::Shelf };
-        let settings = super::stores::memcached(config, memcached, role)?;
-        let tier = MemcachedTier::start(settings, generations.clone(), &tasks, stop);
-        outer.push(Outer::Memcached(tier));
-    }
+    let mut outer = super::stores::start(config, &generations, &versions, &tasks, stop)?;
     let mut journal = None;
     if let Some(disk) = &config.cache.disk {
         let dir = config.data_dir.join("cache");

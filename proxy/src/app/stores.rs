@@ -1,18 +1,80 @@
-//! From what the configuration says of Memcached and the disk to what their tiers are given.
+//! From what the configuration says of stores to their tiers.
 
 use super::{
-    redis::{namespace, seals},
-    run::StartError,
+    redis::{namespace, seals, tls},
+    run::{StartError, with_causes},
 };
-use std::path::Path;
+use std::{path::Path, sync::Arc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_cache::{
     disk::DiskSettings,
-    memcached::{Address, MemcachedSettings},
+    generations::Generations,
+    memcached::{Address, MemcachedSettings, MemcachedTier},
     outer::{Limits, Role},
+    postgres::{BadPostgres, PostgresSettings, PostgresTier},
+    shared::RedisTier,
+    tiers::Outer,
+    versions::Versions,
 };
-use tollgate_config::{Config, Disk, Memcached, MemcachedServer};
+use tollgate_config::{Config, Disk, Memcached, MemcachedServer, Postgres};
 
-pub(super) fn memcached(
+/// The stores of a fleet. The first keeps its purges: Redis tells them at once, PostgreSQL
+/// remembers them longest, and Memcached does neither.
+pub(super) fn start(
+    config: &Config,
+    generations: &Arc<Generations>,
+    versions: &Arc<Versions>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Vec<Outer>, StartError> {
+    let mut outer = Vec::new();
+    if let Some(redis) = &config.redis {
+        let settings = super::redis::settings(config, redis)?;
+        let (generations, versions) = (generations.clone(), versions.clone());
+        let tier = RedisTier::start(settings, generations, versions, tasks, stop);
+        outer.push(Outer::Redis(tier.map_err(|error| StartError::Redis(error.to_string()))?));
+    }
+    let role = |before: &[Outer]| if before.is_empty() { Role::Keeper } else { Role::Shelf };
+    if let Some(postgres) = &config.postgres {
+        let settings = self::postgres(config, postgres, role(&outer))?;
+        let (generations, versions) = (generations.clone(), versions.clone());
+        let tier = PostgresTier::start(settings, generations, versions, tasks, stop);
+        let unusable = |error: BadPostgres| StartError::Postgres(with_causes(&error));
+        outer.push(Outer::Postgres(tier.map_err(unusable)?));
+    }
+    if let Some(memcached) = &config.memcached {
+        let settings = self::memcached(config, memcached, role(&outer))?;
+        let tier = MemcachedTier::start(settings, generations.clone(), tasks, stop);
+        outer.push(Outer::Memcached(tier));
+    }
+    Ok(outer)
+}
+
+fn postgres(
+    config: &Config,
+    postgres: &Postgres,
+    role: Role,
+) -> Result<PostgresSettings, StartError> {
+    let cache = &config.cache.postgres;
+    let limits = Limits {
+        read_timeout: postgres.timeout,
+        compress: cache.store.compress,
+        seals: seals("postgres", &cache.store)?,
+        ..Limits::default()
+    };
+    Ok(PostgresSettings {
+        user: postgres.user.clone(),
+        password: postgres.password.as_ref().map(|password| password.expose().to_owned()),
+        tls: tls(&postgres.tls, StartError::Postgres)?,
+        schema: postgres.schema.clone(),
+        connections: postgres.connections,
+        size_max: cache.bytes_max,
+        limits,
+        ..PostgresSettings::new(postgres.url.expose(), namespace(config), role)
+    })
+}
+
+fn memcached(
     config: &Config,
     memcached: &Memcached,
     role: Role,

@@ -83,7 +83,8 @@ fn assemble(config: &Config) -> Result<Option<String>, Failure> {
     let scratch = Scratch::new()
         .map_err(|error| Failure::Environment(format!("a temporary directory: {error}")))?;
     let data_dir = scratch.path().to_owned();
-    let config = Config { redis: None, memcached: None, data_dir, ..config.clone() };
+    let config =
+        Config { redis: None, memcached: None, postgres: None, data_dir, ..config.clone() };
     let parts = block_on(app::parts(Arc::new(config)))?;
     Ok(parts.err().map(|error| with_causes(&error)))
 }

@@ -112,7 +112,7 @@ async fn explain(
         .map_err(|error| Failure::Environment(format!("a temporary directory: {error}")))?;
     // Nothing is to be sent, not even to a store.
     let data_dir = scratch.path().to_owned();
-    let mut config = Config { redis: None, memcached: None, data_dir, ..config };
+    let mut config = Config { redis: None, memcached: None, postgres: None, data_dir, ..config };
     // So no certificate is needed, and a price file that is missing has been warned of.
     for upstream in &mut config.upstreams {
         upstream.tls = UpstreamTls::default();

@@ -130,6 +130,7 @@ fn failure(error: &StartError) -> Failure {
         StartError::Bind { .. }
         | StartError::Ledger(_)
         | StartError::Redis(_)
+        | StartError::Postgres(_)
         | StartError::Disk(..)
         | StartError::CacheKey { .. }
         | StartError::Metrics(_) => Failure::Environment(text),

@@ -148,12 +148,13 @@ fn cache(view: &View) -> Markup {
         ("memory", recent.memory),
         ("redis", recent.redis),
         ("memcached", recent.memcached),
+        ("postgres", recent.postgres),
         ("disk", recent.disk),
         ("joined in flight", recent.collapsed),
     ];
     // A store that is not there has no line.
     let is_there = |name: &str| {
-        let is_store = ["redis", "memcached", "disk"].contains(&name);
+        let is_store = ["redis", "memcached", "postgres", "disk"].contains(&name);
         !is_store || view.tiers.iter().any(|tier| tier.name == name)
     };
     html! {

@@ -152,6 +152,7 @@ impl Draft {
             TierLabel::Memory => CacheTier::Memory,
             TierLabel::Redis => CacheTier::Redis,
             TierLabel::Memcached => CacheTier::Memcached,
+            TierLabel::Postgres => CacheTier::Postgres,
             TierLabel::Disk => CacheTier::Disk,
         };
         record.reason = self.reason.map_or(Reason::None, Reason::from_name);

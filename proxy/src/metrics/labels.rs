@@ -46,6 +46,7 @@ closed! {
         Memory = "memory",
         Redis = "redis",
         Memcached = "memcached",
+        Postgres = "postgres",
         Disk = "disk",
     }
 }

@@ -41,6 +41,7 @@ pub struct HitRatio {
     pub memory: f64,
     pub redis: f64,
     pub memcached: f64,
+    pub postgres: f64,
     pub disk: f64,
     /// Answered with another call's answer while it was being fetched.
     pub collapsed: f64,
@@ -91,6 +92,7 @@ impl Traffic {
             memory: ratio(at(ANSWERED + TierLabel::Memory.place()), all),
             redis: ratio(at(ANSWERED + TierLabel::Redis.place()), all),
             memcached: ratio(at(ANSWERED + TierLabel::Memcached.place()), all),
+            postgres: ratio(at(ANSWERED + TierLabel::Postgres.place()), all),
             disk: ratio(at(ANSWERED + TierLabel::Disk.place()), all),
             collapsed: ratio(at(COLLAPSED), all),
         }

@@ -230,7 +230,7 @@ pub(super) fn caches(readings: &[(TierLabel, CacheReading)]) -> Vec<MetricFamily
     };
     let collisions: u64 = readings.iter().map(|(_, tier)| tier.lookups.collision).sum();
     let mut lookups = Vec::new();
-    for tier in [TierLabel::Memory, TierLabel::Redis, TierLabel::Memcached, TierLabel::Disk] {
+    for tier in TierLabel::ALL.iter().copied().filter(|tier| *tier != TierLabel::None) {
         let counts =
             readings.iter().find(|(of, _)| *of == tier).map(|(_, reading)| reading.lookups.clone());
         let counts = counts.unwrap_or_default();

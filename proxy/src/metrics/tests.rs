@@ -400,6 +400,7 @@ fn the_present_is_told_in_rates() {
             memory: 0.75,
             redis: 0.05,
             memcached: 0.0,
+            postgres: 0.0,
             disk: 0.0,
             collapsed: 0.05
         }

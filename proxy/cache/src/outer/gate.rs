@@ -76,6 +76,11 @@ impl<T: Clone> Gate<T> {
         self.state.send_replace(LinkState::Down);
     }
 
+    /// To wait for a change of [`Self::is_open`].
+    pub(crate) fn state(&self) -> watch::Receiver<LinkState> {
+        self.state.subscribe()
+    }
+
     /// How often it was opened.
     pub(crate) fn sessions(&self) -> u64 {
         self.sessions.load(Ordering::Relaxed)

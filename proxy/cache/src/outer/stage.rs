@@ -1,12 +1,13 @@
-//! For tests of stores: questions with their answers, a line to a server that can be cut, and a
-//! processes' signals.
+//! For tests of stores: questions with their answers, certificates, a line to a server that can be
+//! cut, and a process's signals.
 
-use super::Limits;
+use super::{Limits, StoreTls};
 use crate::{
     entry::{Entry, subjects, tests::entry},
     generations::{Generations, Standing, Subject, Target},
     key::{BodyDigest, CacheKey, Check, KeyParts, Scope},
 };
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use std::{path::PathBuf, time::Duration};
 use tempfile::TempDir;
 use tokio::{
@@ -83,6 +84,40 @@ pub(crate) fn purge_here(generations: &Generations, target: Target<'_>) -> Subje
 
 pub(crate) fn is_valid(generations: &Generations, entry: &Entry) -> bool {
     generations.standing(entry.stamp, entry.about(), &entry.checked) != Standing::Void
+}
+
+/// Somebody who signs.
+pub(crate) struct Authority {
+    pub(crate) pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        // Another name than what it signs has, which would look self-signed.
+        params.distinguished_name.push(DnType::CommonName, "authority");
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// A certificate for `address` and its key.
+    pub(crate) fn sign(&self, address: &str) -> (String, String) {
+        let params = CertificateParams::new(vec![address.to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    pub(crate) fn tls(&self, address: &str) -> StoreTls {
+        let (certificate, key) = self.sign(address);
+        StoreTls {
+            ca: Some(self.pem.clone().into_bytes()),
+            client: Some((certificate.into_bytes(), key.into_bytes())),
+        }
+    }
 }
 
 /// A line to a server's socket, which can be cut and mended.

@@ -14,19 +14,11 @@
 //! A user of the sentinels needs `-@all +hello +sentinel|get-master-addr-by-name +sentinel|master`.
 
 use super::{BadRedis, RedisSettings};
+use crate::outer::StoreTls;
 use redis::{
     Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
     RedisError, TlsCertificates,
 };
-
-/// What is shown to a Redis behind TLS, and what it must show. All PEM.
-#[derive(Clone, Default)]
-pub struct RedisTls {
-    /// Takes the place of the system's roots.
-    pub ca: Option<Vec<u8>>,
-    /// Our certificates and their key.
-    pub client: Option<(Vec<u8>, Vec<u8>)>,
-}
 
 /// How many servers there are, and which of them is asked.
 #[derive(Clone, Debug, Default)]
@@ -50,12 +42,6 @@ pub struct Sentinels {
     pub user: Option<String>,
     /// Instead of the URL's.
     pub password: Option<String>,
-}
-
-impl std::fmt::Debug for RedisTls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisTls").finish_non_exhaustive()
-    }
 }
 
 /// Without the password.
@@ -171,7 +157,7 @@ pub(super) fn address_of(server: &ConnectionInfo) -> Option<Address> {
     }
 }
 
-fn with_tls(info: ConnectionInfo, tls: &RedisTls) -> Result<ConnectionInfo, RedisError> {
+fn with_tls(info: ConnectionInfo, tls: &StoreTls) -> Result<ConnectionInfo, RedisError> {
     if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
         return Ok(info);
     }

@@ -3,11 +3,11 @@
 use super::server::{Instance, Question, settings, wait_until};
 use crate::{
     generations::Target,
-    shared::{BadRedis, LinkState, RedisSettings, RedisTier, RedisTls},
+    outer::{StoreTls, stage::Authority},
+    shared::{BadRedis, LinkState, RedisSettings, RedisTier},
     tiers::{Purged, Reach},
     versions::{Current, Said},
 };
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use std::{net::TcpListener, path::Path, process::Stdio};
 use tempfile::TempDir;
 use tokio::{
@@ -21,40 +21,6 @@ const ACL: &str = "user tollgate on >s3cret resetkeys ~tollgate:* resetchannels 
     +hello +select +getrange +set +eval +hget +hset +hmget +hgetall +hincrby +hlen +del +publish \
     +subscribe";
 
-/// Somebody who signs.
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        // Another name than what it signs has, which would look self-signed.
-        params.distinguished_name.push(DnType::CommonName, "authority");
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { pem, issuer: Issuer::new(params, key) }
-    }
-
-    /// A certificate for 127.0.0.1 and its key.
-    fn sign(&self) -> (String, String) {
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
-    }
-
-    fn tls(&self) -> RedisTls {
-        let (certificate, key) = self.sign();
-        RedisTls {
-            ca: Some(self.pem.clone().into_bytes()),
-            client: Some((certificate.into_bytes(), key.into_bytes())),
-        }
-    }
-}
-
 struct Server {
     _dir: TempDir,
     _child: Child,
@@ -65,7 +31,7 @@ impl Server {
     async fn start(authority: &Authority) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let (certificate, key) = authority.sign();
+        let (certificate, key) = authority.sign("127.0.0.1");
         std::fs::write(at("ca"), &authority.pem).unwrap();
         std::fs::write(at("crt"), certificate).unwrap();
         std::fs::write(at("key"), key).unwrap();
@@ -81,7 +47,7 @@ impl Server {
         panic!("no port was free ten times");
     }
 
-    fn settings(&self, tls: RedisTls) -> RedisSettings {
+    fn settings(&self, tls: StoreTls) -> RedisSettings {
         RedisSettings {
             user: Some("tollgate".to_owned()),
             password: Some("s3cret".to_owned()),
@@ -121,8 +87,8 @@ async fn up(settings: RedisSettings) -> Instance {
 async fn the_least_user_behind_tls_can_do_all_there_is_to_do() {
     let authority = Authority::new();
     let server = Server::start(&authority).await;
-    let a = up(server.settings(authority.tls())).await;
-    let b = up(server.settings(authority.tls())).await;
+    let a = up(server.settings(authority.tls("127.0.0.1"))).await;
+    let b = up(server.settings(authority.tls("127.0.0.1"))).await;
     let question = Question::new("question");
     a.share(&question, b"answer").await;
     assert!(b.in_redis(&question).await.is_some());
@@ -140,19 +106,21 @@ async fn the_least_user_behind_tls_can_do_all_there_is_to_do() {
 async fn a_server_or_a_caller_of_another_authority_is_not_talked_to() {
     let (authority, other) = (Authority::new(), Authority::new());
     let server = Server::start(&authority).await;
-    let good = up(server.settings(authority.tls())).await;
+    let good = up(server.settings(authority.tls("127.0.0.1"))).await;
     let refused = [
-        RedisTls { ca: other.tls().ca, ..authority.tls() },
-        RedisTls { client: other.tls().client, ..authority.tls() },
-        RedisTls { client: None, ..authority.tls() },
+        StoreTls { ca: other.tls("127.0.0.1").ca, ..authority.tls("127.0.0.1") },
+        StoreTls { client: other.tls("127.0.0.1").client, ..authority.tls("127.0.0.1") },
+        StoreTls { client: None, ..authority.tls("127.0.0.1") },
     ];
     let refused: Vec<_> =
         refused.into_iter().map(|tls| Instance::start(server.settings(tls))).collect();
-    let wrong =
-        RedisSettings { password: Some("guess".to_owned()), ..server.settings(authority.tls()) };
+    let wrong = RedisSettings {
+        password: Some("guess".to_owned()),
+        ..server.settings(authority.tls("127.0.0.1"))
+    };
     let wrong = Instance::start(wrong);
     // By the time another has been let in, they have been turned away many times over.
-    let _later = up(server.settings(authority.tls())).await;
+    let _later = up(server.settings(authority.tls("127.0.0.1"))).await;
     let question = Question::new("question");
     good.share(&question, b"answer").await;
     for one in refused.iter().chain([&wrong]) {
@@ -165,12 +133,12 @@ async fn a_server_or_a_caller_of_another_authority_is_not_talked_to() {
 #[tokio::test]
 async fn tls_files_that_are_none_are_told_before_the_start() {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let good = Authority::new().tls();
+    let good = Authority::new().tls("127.0.0.1");
     let bad = || Some(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----".to_vec());
     for tls in [
-        RedisTls { ca: bad(), ..good.clone() },
-        RedisTls { client: Some((bad().unwrap(), good.client.clone().unwrap().1)), ..good.clone() },
-        RedisTls { client: Some((good.client.clone().unwrap().0, b"none".to_vec())), ca: None },
+        StoreTls { ca: bad(), ..good.clone() },
+        StoreTls { client: Some((bad().unwrap(), good.client.clone().unwrap().1)), ..good.clone() },
+        StoreTls { client: Some((good.client.clone().unwrap().0, b"none".to_vec())), ca: None },
     ] {
         let settings =
             RedisSettings { tls, password: Some("s3cret".into()), ..settings("rediss://h".into()) };

@@ -26,6 +26,7 @@ fn view(name: &str) -> View {
                 memory: 0.25,
                 redis: 0.125,
                 memcached: 0.0,
+                postgres: 0.0,
                 disk: 0.0,
                 collapsed: 0.125,
             },
