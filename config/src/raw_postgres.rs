@@ -25,7 +25,7 @@ pub(crate) struct RawPostgres {
     pub(crate) tls: Option<RawUpstreamTls>,
     /// Of the tables. Default: the first of the user's search path, mostly public.
     pub(crate) schema: Option<String>,
-    /// For look-ups; each instance has four more at most. Default: 2.
+    /// For look-ups; each instance has three more at most. Default: 2.
     #[schemars(range(min = 1, max = 32))]
     pub(crate) connections: Option<u32>,
     /// What one look-up may cost a caller. Default: 20ms.

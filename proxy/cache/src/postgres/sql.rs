@@ -69,7 +69,10 @@ pub(super) struct Sql {
     pub(super) try_sweep: String,
     /// Rows. Deletes what is past its time, at most so many.
     pub(super) delete_expired: String,
-    /// → bytes of all entries.
+    /// A number → whether the table, with what is dead in it, takes more bytes on the disk. Costs
+    /// nothing.
+    pub(super) is_over: String,
+    /// → bytes of all entries. Reads all rows, though not what is long in them.
     pub(super) size: String,
     /// Rows → bytes that were freed: of those that would go first anyway.
     pub(super) delete_soonest: String,
@@ -82,8 +85,9 @@ impl Sql {
         let prefix = quoted.as_ref().map_or(String::new(), |quoted| format!("{quoted}."));
         let [entries, fleet, purges, versions] = ["entries", "fleet", "purges", "versions"]
             .map(|table| format!("{prefix}tollgate_{table}"));
+        let number = |table: &str| format!("to_regclass('{}')", table.replace('\'', "''"));
         let there = [&entries, &fleet, &purges, &versions]
-            .map(|table| format!("to_regclass('{}') IS NOT NULL", table.replace('\'', "''")));
+            .map(|table| format!("{} IS NOT NULL", number(table)));
         let value = "CASE WHEN octet_length(e.value) <= $3::int THEN e.value END";
         let soonest = |what: &str| {
             format!(
@@ -131,10 +135,11 @@ impl Sql {
                  ORDER BY seen_at DESC OFFSET {MODELS_MAX}))"
             ),
             try_sweep: format!(
-                "SELECT pg_try_advisory_lock({SWEEP}, to_regclass('{}')::oid::int)",
-                entries.replace('\'', "''")
+                "SELECT pg_try_advisory_lock({SWEEP}, {}::oid::int)",
+                number(&entries)
             ),
             delete_expired: soonest("WHERE expires_at <= now()"),
+            is_over: format!("SELECT pg_total_relation_size({}) > $1::bigint", number(&entries)),
             size: format!(
                 "SELECT coalesce(sum(octet_length(value)) + {ROW_OVERHEAD} * count(*), 0)::bigint
                  FROM {entries}"

@@ -10,7 +10,7 @@ use super::{
     session::{SessionError, within},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_postgres::{Client, types::ToSql};
 
 /// Rows of one batch: some tens of milliseconds.
@@ -19,17 +19,22 @@ const BATCH_ROWS: i64 = 1_000;
 const BATCHES_MAX: usize = 1_000;
 /// Of one statement. To add up ten million rows takes seconds.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// To add up all rows may take a hundredth of the time: after a second, a hundred without.
+const COUNT_SHARE: u32 = 100;
 
 /// Of one session; what is under way ends with it.
 pub(super) struct Sweeper {
     store: Arc<Store>,
     is_ours: bool,
-    under_way: JoinSet<()>,
+    /// Gives the time before which the rows are not to be counted again.
+    under_way: JoinSet<Instant>,
+    count_not_before: Instant,
 }
 
 impl Sweeper {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, is_ours: false, under_way: JoinSet::new() }
+        let count_not_before = Instant::now();
+        Self { store, is_ours: false, under_way: JoinSet::new(), count_not_before }
     }
 
     pub(super) fn is_ours(&self) -> bool {
@@ -43,27 +48,41 @@ impl Sweeper {
 
     /// Begins a sweep, if it is ours and the last is over.
     pub(super) fn sweep(&mut self) {
-        while self.under_way.try_join_next().is_some() {}
+        while let Some(Ok(not_before)) = self.under_way.try_join_next() {
+            self.count_not_before = not_before;
+        }
         if !self.is_ours || !self.under_way.is_empty() {
             return;
         }
-        let store = self.store.clone();
+        let (store, not_before) = (self.store.clone(), self.count_not_before);
         self.under_way.spawn(async move {
-            match sweep(&store).await {
-                Ok(()) => {}
-                Err(error) => tracing::debug!(%error, "entries past their time stay for now"),
-            }
+            sweep(&store, not_before).await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "entries past their time stay for now");
+                not_before
+            })
         });
     }
 }
 
-async fn sweep(store: &Store) -> Result<(), SessionError> {
+/// Before when the rows are not to be counted again.
+async fn sweep(store: &Store, not_before: Instant) -> Result<Instant, SessionError> {
     let (client, connection) = within(store.limits.probe_timeout, store.site.connect()).await?;
     let work = async {
         let limit = format!("SET statement_timeout = {}", STATEMENT_TIMEOUT.as_millis());
         within(STATEMENT_TIMEOUT, client.batch_execute(&limit)).await?;
         delete_expired(store, &client).await?;
-        delete_for_room(store, &client).await
+        let most = i64::try_from(store.size_max).unwrap_or(i64::MAX);
+        let parameters: [&(dyn ToSql + Sync); 1] = [&most];
+        let is_over = client.query_one(&store.sql.is_over, &parameters);
+        let is_over: bool = within(STATEMENT_TIMEOUT, is_over).await?.try_get(0)?;
+        let began = Instant::now();
+        if !is_over || began < not_before {
+            return Ok(not_before);
+        }
+        let over = bytes_over(store, &client).await?;
+        let counted = Instant::now();
+        delete_for_room(store, &client, over).await?;
+        Ok(counted + counted.saturating_duration_since(began) * COUNT_SHARE)
     };
     tokio::select! {
         done = work => done,
@@ -84,10 +103,17 @@ async fn delete_expired(store: &Store, client: &Client) -> Result<(), SessionErr
     Ok(())
 }
 
-async fn delete_for_room(store: &Store, client: &Client) -> Result<(), SessionError> {
+async fn bytes_over(store: &Store, client: &Client) -> Result<u64, SessionError> {
     let size = within(STATEMENT_TIMEOUT, client.query_one(&store.sql.size, &[])).await?;
     let size: i64 = size.try_get(0)?;
-    let mut over = size.cast_unsigned().saturating_sub(store.size_max);
+    Ok(size.cast_unsigned().saturating_sub(store.size_max))
+}
+
+async fn delete_for_room(
+    store: &Store,
+    client: &Client,
+    mut over: u64,
+) -> Result<(), SessionError> {
     for _ in 0..BATCHES_MAX {
         if over == 0 {
             break;
