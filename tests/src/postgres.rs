@@ -25,7 +25,7 @@ use tempfile::TempDir;
 const NOBODY: u32 = 65_534;
 
 /// Who may come in how.
-const ACCESS: &str = "local all tollgate trust\nlocal all all scram-sha-256\n\
+const ACCESS: &str = "local all tollgate trust\nlocal all all md5\n\
     hostssl all all all scram-sha-256\n";
 
 /// For a busy machine; it is only reached when there is something wrong.
