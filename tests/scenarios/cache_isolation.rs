@@ -62,10 +62,11 @@ async fn where_everybody_shares_nobody_chooses_the_place_for_the_others() {
         ("x-original-host", "evil.example"),
     ];
     for field in fields {
-        let shared = content(json!({ "scope": "shared" })).start().await;
+        let sent_on = |world: WorldBuilder| world.set("upstreams.model.host", json!("preserve"));
+        let shared = sent_on(content(json!({ "scope": "shared" }))).start().await;
         assert_miss(&asked_with(&shared, &[JSON, ONE], field).await);
         // All who have no name are one tenant.
-        let nameless = content(json!({})).start().await;
+        let nameless = sent_on(content(json!({}))).start().await;
         assert_miss(&asked_with(&nameless, &[JSON], field).await);
         // A tenant's own fields are its own.
         let tenant = content(json!({})).start().await;
