@@ -9,7 +9,7 @@ use http::Method;
 use rustix::process::Signal;
 use serde_json::json;
 use std::{fs, path::Path};
-use tollgate_tests::{Client, Process, Reply, Scripted, Settings, World, until};
+use tollgate_tests::{Client, Process, Reply, Scripted, Settings, World, WorldBuilder, until};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const ONE: (&str, &str) = ("authorization", "Bearer one");
