@@ -157,6 +157,22 @@ async fn a_failure_is_everybodys_and_nothing_is_kept() {
     assert!(records.iter().all(|view| view.record.outcome == CacheOutcome::Miss), "{records:?}");
 }
 
+/// Goal: one caller's bad text is its own misfortune.
+#[tokio::test]
+async fn what_is_refused_for_one_is_not_refused_to_the_others() {
+    let world = world(4).await;
+    for status in [StatusCode::BAD_REQUEST, StatusCode::UNPROCESSABLE_ENTITY] {
+        world.standin.fault_next(Fault::Fail(status), 1);
+        let both = ["a", "b"].map(|text| embed(json!([text, status.as_u16().to_string()])));
+        let calls = both.map(|question| send(&world.client, EMBED, &[], &question));
+        for call in calls {
+            assert_miss(&answered(call).await);
+        }
+    }
+    // Once together, and then each alone.
+    assert_eq!(world.standin.counts().calls, 6);
+}
+
 #[tokio::test]
 async fn what_an_answer_says_of_its_version_is_said_to_each() {
     let options = Options { model_version: Some("7".into()), ..Options::default() };

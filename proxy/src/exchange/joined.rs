@@ -6,8 +6,9 @@
 //! is asked, or has paid for its share; nobody else notices. Each is then given an answer as if it
 //! had asked alone, and its share of the bill to the last token.
 //!
-//! What is not about the others is not shared with them: when the answer cannot be taken apart, or
-//! the first one's own deadline or place in the queue was the reason for a failure, each asks alone.
+//! What is not about the others is not shared with them: when what was sent is refused, the answer
+//! cannot be taken apart, or the first one's own deadline or place in the queue was the reason for
+//! a failure, each asks alone.
 
 mod waiting;
 
@@ -232,6 +233,12 @@ fn fail(members: Vec<Member>, failure: &Failed) {
 /// Gives each its part of the answer.
 fn tell(mut members: Vec<Member>, got: Got, together: &mut Together) {
     let Got { head, body, bill, is_finished, took, mut call } = got;
+    if members.len() > 1 && may_be_about_one(head.shared.status) {
+        // One of them must not be the end of the others.
+        first_call(&mut members, call);
+        members.into_iter().for_each(Member::alone);
+        return;
+    }
     if head.shared.status != StatusCode::OK {
         // What was asked was refused, and that is what each is told.
         let body = body.unwrap_or_default();
@@ -254,6 +261,14 @@ fn tell(mut members: Vec<Member>, got: Got, together: &mut Together) {
     for (member, (body, bill)) in members.into_iter().zip(parts) {
         member.brought(&head, body, bill, took);
     }
+}
+
+/// The upstream refuses what it was sent, which was of many.
+fn may_be_about_one(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY
+    )
 }
 
 fn first_call(members: &mut [Member], call: Call) {
