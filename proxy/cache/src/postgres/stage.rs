@@ -43,7 +43,8 @@ pub(super) async fn client(server: &Server) -> Client {
 /// Asks until the answer is yes.
 pub(super) async fn wait_for(server: &Server, sql: &str) {
     let client = client(server).await;
-    let end = time::Instant::now() + PATIENCE;
+    // What is waited for may be work on a table as long as it may be, on a machine that is busy.
+    let end = time::Instant::now() + 4 * PATIENCE;
     loop {
         let row = client.query_one(sql, &[]).await.expect("it answers");
         if row.get(0) {
