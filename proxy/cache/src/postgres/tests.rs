@@ -151,8 +151,9 @@ async fn purges_of_many_at_one_time_are_all_numbered_and_too_many_become_one() {
     let question = Question::new("question");
     b.share(&question, b"answer").await;
     assert!(a.purge(Target::Tag("one more")).await);
-    // Whoever catches up in between finds a table that is too long, and begins an epoch: none is left.
-    wait_for(&server, "SELECT count(*) <= 1 FROM tollgate_purges").await;
+    // They become one; or whoever catches up in between finds a table that is too long, and begins an
+    // epoch, in which there are only the purges after it.
+    wait_for(&server, "SELECT count(*) < 100 FROM tollgate_purges").await;
     assert!(b.find(&question).await.is_none());
 }
 
