@@ -13,6 +13,7 @@ mod seat;
 
 pub(crate) use self::{
     holder::{Holder, Holders},
+    partly::{cost_in_order, cost_of, usage_in_order, usage_of},
     seat::Seat,
 };
 

@@ -257,15 +257,11 @@ impl DiskTier {
     /// Puts `entry` on its way; it is forgotten after `ttl_ms`. Never waits. `owed` is paid when
     /// it is written or given up.
     pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, owed: Owed) {
-        let (counters, settings) = (&self.disk.counters, &self.disk.settings);
+        let settings = &self.disk.settings;
         let most = u64::try_from(settings.value_bytes_max).unwrap_or(u64::MAX);
-        if entry.weight() > most.min(settings.size_max) {
-            counters.dropped_large.add_one();
-        } else if !self.is_up() {
-            counters.dropped_down.add_one();
-        } else if !self.queue.push(Write { key, entry, ttl_ms, owed }) {
-            counters.dropped_full.add_one();
-        }
+        let write = Write { key, entry, ttl_ms, owed };
+        let is_up = || self.is_up();
+        self.queue.offer(write, most.min(settings.size_max), is_up, &self.disk.counters);
     }
 
     /// Gives the room of an entry back that was purged.

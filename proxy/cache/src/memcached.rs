@@ -277,15 +277,9 @@ impl MemcachedTier {
     /// Puts `entry` on its way; memcached forgets it after `ttl_ms`, 30 days at most. Never waits.
     /// `owed` is paid when it is written or given up.
     pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, owed: Owed) {
-        let counters = self.counters();
-        let bytes_max = u64::try_from(self.cluster.limits.value_bytes_max).unwrap_or(u64::MAX);
-        if entry.weight() > bytes_max {
-            counters.dropped_large.add_one();
-        } else if self.cluster.server_of(key).is_none_or(|server| !server.gate.is_open()) {
-            counters.dropped_down.add_one();
-        } else if !self.queue.push(Write { key, entry, ttl_ms, owed }) {
-            counters.dropped_full.add_one();
-        }
+        let most = u64::try_from(self.cluster.limits.value_bytes_max).unwrap_or(u64::MAX);
+        let is_up = || self.cluster.server_of(key).is_some_and(|server| server.gate.is_open());
+        self.queue.offer(Write { key, entry, ttl_ms, owed }, most, is_up, self.counters());
     }
 
     /// Of the keeper: writes a purge that was applied here ([`Subject::told`]) where everybody looks.

@@ -306,19 +306,14 @@ impl PostgresTier {
     /// Puts `entry` on its way; PostgreSQL gives it for `ttl_ms`. Never waits. `owed` is paid when
     /// it is written or given up.
     pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, owed: Owed) {
-        let counters = self.counters();
-        let bytes_max = u64::try_from(self.store.limits.value_bytes_max).unwrap_or(u64::MAX);
-        if entry.weight() > bytes_max.min(self.store.size_max) {
-            counters.dropped_large.add_one();
-        } else if !self.is_up() {
-            counters.dropped_down.add_one();
-        } else if !self.queue.push(Write { key, entry, ttl_ms, owed }) {
-            counters.dropped_full.add_one();
-        }
+        let most = u64::try_from(self.store.limits.value_bytes_max).unwrap_or(u64::MAX);
+        let write = Write { key, entry, ttl_ms, owed };
+        let is_up = || self.is_up();
+        self.queue.offer(write, most.min(self.store.size_max), is_up, self.counters());
     }
 
-    /// Of the keeper: has a purge numbered that was applied here ([`Subject::told`]), and everybody told. Whether it
-    /// is; if not, it is kept until it can be.
+    /// Of the keeper: has a purge numbered that was applied here ([`Subject::told`]), and everybody
+    /// told. Whether it is; if not, it is kept until it can be.
     pub async fn purge(&self, subjects: &[Subject]) -> bool {
         let numbered = self.store.unnumbered.push_all(subjects);
         if !self.is_up() {

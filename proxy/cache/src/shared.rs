@@ -183,19 +183,13 @@ impl RedisTier {
     /// Puts `entry` on its way; Redis forgets it after `ttl_ms`. Never waits.
     /// `owed` is paid when it is written or given up.
     pub fn store(&self, key: CacheKey, entry: Arc<Entry>, ttl_ms: u64, owed: Owed) {
-        let counters = &self.link.values.counters;
-        let value_bytes_max = u64::try_from(self.link.settings.value_bytes_max).unwrap_or(u64::MAX);
-        if entry.weight() > value_bytes_max {
-            counters.dropped_large.add_one();
-        } else if !self.is_up() {
-            counters.dropped_down.add_one();
-        } else if !self.queue.push(Write { key, entry, ttl_ms, owed }) {
-            counters.dropped_full.add_one();
-        }
+        let most = u64::try_from(self.link.settings.value_bytes_max).unwrap_or(u64::MAX);
+        let write = Write { key, entry, ttl_ms, owed };
+        self.queue.offer(write, most, || self.is_up(), &self.link.values.counters);
     }
 
-    /// Sends a purge that was applied here ([`Subject::told`]) to everybody. Whether Redis has it; if not, it is kept
-    /// and sent when Redis is back.
+    /// Sends a purge that was applied here ([`Subject::told`]) to everybody. Whether Redis has it;
+    /// if not, it is kept and sent when Redis is back.
     pub async fn purge(&self, subjects: &[Subject]) -> bool {
         let numbered = self.link.unnumbered.push_all(subjects);
         if !self.is_up() {

@@ -3,10 +3,10 @@
 //! Fixed places in little-endian; the first byte is the layout's version, and a note of
 //! another version is no note (the hit then saves an unknown amount, never a wrong one).
 
-use crate::meter::{Bill, BillQuality};
+use crate::meter::{Bill, BillQuality, cost_in_order, cost_of, usage_in_order, usage_of};
 use bytes::Bytes;
 use std::sync::Arc;
-use tollgate_core::{money::PicoUsd, price::Cost, usage::Usage};
+use tollgate_core::money::PicoUsd;
 
 const LAYOUT: u8 = 1;
 
@@ -20,21 +20,10 @@ pub(crate) fn encode_bill(bill: &Bill) -> Bytes {
         BillQuality::Absent => 3,
     });
     note.push(u8::from(bill.cost.is_some()));
-    let usage = &bill.usage;
-    for tokens in [
-        usage.input,
-        usage.cached_input,
-        usage.cache_write,
-        usage.cache_write_1h,
-        usage.audio_input,
-        usage.output,
-        usage.reasoning,
-        usage.audio_output,
-    ] {
+    for tokens in usage_in_order(&bill.usage) {
         note.extend_from_slice(&tokens.to_le_bytes());
     }
-    let cost = bill.cost.unwrap_or_default();
-    for money in [cost.input, cost.cached_input, cost.cache_write, cost.output, cost.request] {
+    for money in cost_in_order(&bill.cost.unwrap_or_default()) {
         note.extend_from_slice(&money.to_record().to_le_bytes());
     }
     note.extend_from_slice(bill.model.as_deref().unwrap_or_default().as_bytes());
@@ -55,25 +44,9 @@ pub(crate) fn decode_bill(note: &[u8]) -> Option<Bill> {
     };
     let (numbers, model) = rest.split_at_checked(13 * 8)?;
     let mut numbers = numbers.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
-    let mut tokens = || numbers.next().unwrap_or(0);
-    let usage = Usage {
-        input: tokens(),
-        cached_input: tokens(),
-        cache_write: tokens(),
-        cache_write_1h: tokens(),
-        audio_input: tokens(),
-        output: tokens(),
-        reasoning: tokens(),
-        audio_output: tokens(),
-    };
-    let mut money = || PicoUsd::from_record(tokens().cast_signed());
-    let cost = Cost {
-        input: money(),
-        cached_input: money(),
-        cache_write: money(),
-        output: money(),
-        request: money(),
-    };
+    let mut next = || numbers.next().unwrap_or(0);
+    let usage = usage_of(&mut next);
+    let cost = cost_of(|| PicoUsd::from_record(next().cast_signed()));
     let model = std::str::from_utf8(model).ok().filter(|model| !model.is_empty());
     let cost = (*priced == 1).then_some(cost);
     Some(Bill { usage, quality, cost, model: model.map(Arc::from) })
@@ -82,6 +55,7 @@ pub(crate) fn decode_bill(note: &[u8]) -> Option<Bill> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tollgate_core::{price::Cost, usage::Usage};
 
     fn bill() -> Bill {
         let usage = Usage { input: 7, output: 9, reasoning: 1, ..Usage::default() };

@@ -289,6 +289,7 @@ fn parts(
         members.iter().flat_map(|member| &member.items).map(|item| len_u64(item.len())).collect();
     let answers: Answers<'_> = together.layout.split(body, weights.len())?;
     let (bills, counts) = (bill.divided(&weights), answers.divided(&weights));
+    let elements = answers.elements(weights.len());
     let mut at = 0;
     let ranges = members.iter().map(|member| {
         let range: Range<usize> = at..at + member.items.len();
@@ -297,13 +298,12 @@ fn parts(
     });
     ranges
         .map(|range| {
-            let pieces: Vec<Piece<'_>> = range
-                .clone()
-                .map(|item| {
-                    let element = answers.places().iter().position(|place| *place == item)?;
-                    Some(Piece::with_shares(&answers, element, counts.get(element)?))
-                })
-                .collect::<Option<_>>()?;
+            let piece = |element: &Option<usize>| {
+                let element = (*element)?;
+                Some(Piece::with_shares(&answers, element, counts.get(element)?))
+            };
+            let own = elements.get(range.clone())?;
+            let pieces: Vec<Piece<'_>> = own.iter().map(piece).collect::<Option<_>>()?;
             let body = compose(&answers, &pieces, None)?;
             Some((body.into(), Bill::sum(bills.get(range)?)))
         })

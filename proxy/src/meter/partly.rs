@@ -114,7 +114,7 @@ fn worse(one: BillQuality, other: BillQuality) -> BillQuality {
     [one, other].into_iter().max_by_key(rank).unwrap_or(other)
 }
 
-fn usage_in_order(usage: &Usage) -> [u64; 8] {
+pub(crate) fn usage_in_order(usage: &Usage) -> [u64; 8] {
     [
         usage.input,
         usage.cached_input,
@@ -127,7 +127,7 @@ fn usage_in_order(usage: &Usage) -> [u64; 8] {
     ]
 }
 
-fn usage_of(mut next: impl FnMut() -> u64) -> Usage {
+pub(crate) fn usage_of(mut next: impl FnMut() -> u64) -> Usage {
     Usage {
         input: next(),
         cached_input: next(),
@@ -140,11 +140,11 @@ fn usage_of(mut next: impl FnMut() -> u64) -> Usage {
     }
 }
 
-fn cost_in_order(cost: &Cost) -> [PicoUsd; 5] {
+pub(crate) fn cost_in_order(cost: &Cost) -> [PicoUsd; 5] {
     [cost.input, cost.cached_input, cost.cache_write, cost.output, cost.request]
 }
 
-fn cost_of(mut next: impl FnMut() -> PicoUsd) -> Cost {
+pub(crate) fn cost_of(mut next: impl FnMut() -> PicoUsd) -> Cost {
     Cost {
         input: next(),
         cached_input: next(),

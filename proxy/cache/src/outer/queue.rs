@@ -7,6 +7,7 @@
 use super::Values;
 use crate::{
     codec,
+    counters::TierCounters,
     entry::Entry,
     key::CacheKey,
     tiers::{Ack, Owed},
@@ -81,8 +82,26 @@ pub(crate) fn queue(entries_max: usize, bytes_max: u64) -> (Queue, Queued) {
 }
 
 impl Queue {
+    /// Puts a write on its way to a store that is up, if it is no larger than `weight_max` and there
+    /// is room; counts why not. Never waits.
+    pub(crate) fn offer(
+        &self,
+        write: Write,
+        weight_max: u64,
+        is_up: impl FnOnce() -> bool,
+        counters: &TierCounters,
+    ) {
+        if write.entry.weight() > weight_max {
+            counters.dropped_large.add_one();
+        } else if !is_up() {
+            counters.dropped_down.add_one();
+        } else if !self.push(write) {
+            counters.dropped_full.add_one();
+        }
+    }
+
     /// Whether there was room.
-    pub(crate) fn push(&self, mut write: Write) -> bool {
+    fn push(&self, mut write: Write) -> bool {
         write.ttl_ms = write.ttl_ms.clamp(1, TTL_MS_MAX);
         let weight = write.entry.weight();
         let before = self.bytes.fetch_add(weight, Ordering::Relaxed);

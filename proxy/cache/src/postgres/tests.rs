@@ -151,9 +151,9 @@ async fn purges_of_many_at_one_time_are_all_numbered_and_too_many_become_one() {
     let question = Question::new("question");
     b.share(&question, b"answer").await;
     assert!(a.purge(Target::Tag("one more")).await);
-    // They become one; or whoever catches up in between finds a table that is too long, and begins an
-    // epoch, in which there are only the purges after it.
-    wait_for(&server, "SELECT count(*) < 100 FROM tollgate_purges").await;
+    // They become one, of everything, by this purge or just before it by who reads the table meanwhile;
+    // or that one begins an epoch. What is left is that one and perhaps this purge.
+    wait_for(&server, "SELECT count(*) <= 2 FROM tollgate_purges").await;
     assert!(b.find(&question).await.is_none());
 }
 

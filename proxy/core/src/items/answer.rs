@@ -120,6 +120,18 @@ impl Answers<'_> {
         &self.places
     }
 
+    /// The other way round: for each of `items` items which of these is about it. A ranked answer
+    /// leaves some out.
+    pub fn elements(&self, items: usize) -> Vec<Option<usize>> {
+        let mut elements = vec![None; items];
+        for (element, place) in self.places.iter().enumerate() {
+            if let Some(own) = elements.get_mut(*place) {
+                *own = Some(element);
+            }
+        }
+        elements
+    }
+
     /// The sums over all items.
     pub fn counts(&self) -> Vec<u64> {
         self.counts.iter().map(|count| count.value).collect()

@@ -105,12 +105,13 @@ impl Fill {
         let rest = apart(items, body)?;
         let weights = items.weights(&items.sent);
         let (bills, counts) = (bill.divided(&weights), rest.divided(&weights));
+        let elements = rest.elements(items.sent.len());
         let mut spared = Vec::new();
         let mut sources = Vec::with_capacity(items.unique.len());
         for item in &items.unique {
             sources.push(match &item.found {
                 Some(hit) => Source::Known(items.layout.split(&hit.entry.body, 1)?),
-                None => Source::Rest(rest_of(items, &rest, item.place)?),
+                None => Source::Rest((*elements.get(nth_sent(items, item.place)?)?)?),
             });
         }
         let mut pieces = Vec::with_capacity(items.places.len());
@@ -124,8 +125,7 @@ impl Fill {
                 Some(hit) => spared.extend(crate::cache::decode_bill(&hit.entry.note)),
                 // The same once more.
                 None if item.place != place => {
-                    let nth = items.sent.iter().position(|sent| *sent == item.place)?;
-                    spared.push(bills.get(nth)?.clone());
+                    spared.push(bills.get(nth_sent(items, item.place)?)?.clone());
                 }
                 None => {}
             }
@@ -142,10 +142,9 @@ enum Source<'a> {
     Rest(usize),
 }
 
-/// Which element of the answer is about the item that is at `place` in the call.
-fn rest_of(items: &Items, rest: &Answers<'_>, place: usize) -> Option<usize> {
-    let nth = items.sent.iter().position(|sent| *sent == place)?;
-    rest.places().iter().position(|own| *own == nth)
+/// Where in what was sent the item is that is at `place` in the call.
+fn nth_sent(items: &Items, place: usize) -> Option<usize> {
+    items.sent.binary_search(&place).ok()
 }
 
 /// The answers in an answer to the items that were sent.
