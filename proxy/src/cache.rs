@@ -43,7 +43,7 @@ pub(crate) use self::{
 use self::{
     answer::Wanted,
     held::{Held, Looking, Use},
-    question::Asking,
+    question::{Asking, Keyed},
 };
 
 use crate::{
@@ -253,7 +253,8 @@ async fn content(
         Ok(fitting) => fitting,
         Err(why) => return Consulted::Bypass(why.reason()),
     };
-    let (key, check) = asking.key(version.as_deref().unwrap_or(VERSION_UNKNOWN));
+    let keyed = asking.key(version.as_deref().unwrap_or(VERSION_UNKNOWN));
+    let Keyed { key, check, .. } = keyed;
     let about = vote::About { route, plan: &route.plan, key, check: &check };
     let voided = votes && Box::pin(vote::void(parts, caller, about)).await;
     let mut held = None;
@@ -265,20 +266,19 @@ async fn content(
                 if !shadow::draws(route, &hit) {
                     return Consulted::Hit(hit);
                 }
-                return asking
-                    .question(parts, key, check, version, caller)
-                    .beside(hit, Question::checks);
+                let question = asking.question(parts, keyed, version, caller);
+                return question.beside(hit, Question::checks);
             }
             Use::Renewed(hit) => {
                 heat::given(parts, route, &key, &hit);
-                let question = asking.question(parts, key, check, version, caller);
+                let question = asking.question(parts, keyed, version, caller);
                 return question.beside(hit, Question::renews);
             }
             Use::Held(found) => held = Some(found),
             Use::Nothing => {}
         }
     }
-    let mut question = asking.question(parts, key, check, version, caller);
+    let mut question = asking.question(parts, keyed, version, caller);
     if let Some(hit) = items::consult(parts, &asking, &mut question, &wish).await {
         return Consulted::Hit(hit);
     }

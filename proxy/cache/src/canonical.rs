@@ -357,7 +357,9 @@ impl Writer<'_> {
                 return Err(NotCanonical::NotJson { at: self.body.len() });
             };
             let plain = rest.get(..len).unwrap_or_default();
-            if let Some(place) = plain.iter().position(|byte| *byte < 0x20) {
+            // All of them before any of them: many bytes at a time.
+            if plain.iter().fold(false, |control, byte| control | (*byte < 0x20)) {
+                let place = plain.iter().position(|byte| *byte < 0x20).unwrap_or_default();
                 return Err(NotCanonical::NotJson { at: self.at + place });
             }
             self.out.extend_from_slice(plain);

@@ -30,7 +30,7 @@ pub(super) use self::{
 
 use super::{
     Ask, Consulted, Instead, bound,
-    question::{Asking, OwnedScope},
+    question::{Asking, Keyed, OwnedScope},
     vote,
 };
 use crate::{
@@ -92,7 +92,8 @@ pub(super) async fn consult(
     let query = route.http.query.normal(head.uri.query());
     let digest = chosen_by(&[], &head.headers);
     let asking = asking(route, ask, head, query.as_deref(), &digest, scope);
-    let (key, check) = asking.key("");
+    let keyed = asking.key("");
+    let Keyed { key, check, .. } = keyed;
     let mut found = find::find(parts, &asking, &key, &check).await;
     let votes = vote::is_cast(parts, route, caller, &head.headers, scope == Scope::Shared);
     request.control.no_cache |= votes;
@@ -131,7 +132,7 @@ pub(super) async fn consult(
         None if request.kind == Kind::Head => return Consulted::Bypass("head"),
         Some(_) | None => {}
     }
-    let mut question = asking.question(parts, key, check, None, caller);
+    let mut question = asking.question(parts, keyed, None, caller);
     question.http = Some(Arc::new(Asked {
         request,
         headers: head.headers.clone(),

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use tollgate_cache::{
     entry::Entry,
-    key::{BodyDigest, CacheKey, Check, KeyParts, Line, Scope},
+    key::{BodyDigest, CacheKey, Check, KeyParts, Line, Scope, Stem},
 };
 use tollgate_core::dialect::{Framing, Operation};
 
@@ -24,6 +24,8 @@ use tollgate_core::dialect::{Framing, Operation};
 pub(crate) struct Question {
     pub(crate) key: CacheKey,
     pub(crate) check: Check,
+    /// Of this key and of all that differ from it in the model's version or the body.
+    stem: Stem,
     pub(crate) mode: Mode,
     pub(super) route: Arc<Route>,
     pub(super) method: Method,
@@ -90,12 +92,20 @@ pub(super) struct Asking<'a> {
     pub(super) fresh: bool,
 }
 
+/// A key, and what makes its like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keyed {
+    pub(super) key: CacheKey,
+    pub(super) check: Check,
+    stem: Stem,
+}
+
 impl Asking<'_> {
-    pub(super) fn key(&self, version: &str) -> (CacheKey, Check) {
+    pub(super) fn key(&self, version: &str) -> Keyed {
         let destination = &self.route.destination;
         let headers = &self.head.headers;
         let said = self.said();
-        KeyParts {
+        let stem = KeyParts {
             namespace: &destination.namespace,
             upstream: &destination.upstream.name,
             method: self.method,
@@ -108,7 +118,9 @@ impl Asking<'_> {
             headers: &self.binds().lines(headers),
             body: self.digest,
         }
-        .key()
+        .stem();
+        let (key, check) = stem.key(version, self.digest);
+        Keyed { key, check, stem }
     }
 
     fn binds(&self) -> Binds<'_> {
@@ -125,8 +137,7 @@ impl Asking<'_> {
     pub(super) fn question(
         &self,
         parts: &Parts,
-        key: CacheKey,
-        check: Check,
+        Keyed { key, check, stem }: Keyed,
         version: Option<Arc<str>>,
         caller: &Caller,
     ) -> Box<Question> {
@@ -148,6 +159,7 @@ impl Asking<'_> {
             fitting: self.route.conditions.of_head(fitting, &self.head.headers).unwrap_or_default(),
             key,
             check,
+            stem,
             mode: self.ask.mode,
             route: self.route.clone(),
             method: self.head.method.clone(),
@@ -245,12 +257,12 @@ impl Question {
 
     /// The key under another version than was looked for.
     pub(super) fn key_of(&self, version: &str) -> (CacheKey, Check) {
-        self.with_parts(version, None, |parts| parts.key())
+        self.stem.key(version, &self.digest)
     }
 
     /// The key of a call about one of its items alone.
     pub(super) fn item_key(&self, digest: &BodyDigest, version: &str) -> (CacheKey, Check) {
-        self.with_parts(version, None, |parts| KeyParts { body: digest, ..*parts }.key())
+        self.stem.key(version, digest)
     }
 
     /// What the key is made of; `host` where the URL is the question.

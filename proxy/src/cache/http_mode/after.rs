@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     app::Parts,
-    cache::{Fill, Mode, Question, now_ms},
+    cache::{Fill, Mode, Question, now_ms, question::Keyed},
     exchange::Fetch,
     head,
 };
@@ -55,14 +55,15 @@ pub(crate) fn after(fetch: &Fetch) -> Option<Box<After>> {
     let query = route.http.query.normal(head.uri.query());
     let digest = chosen_by(&[], &head.headers);
     let asking = asking(route, &fetch.ask, head, query.as_deref(), &digest, scope);
-    let (key, check) = asking.key("");
+    let keyed = asking.key("");
+    let Keyed { key, check, .. } = keyed;
     let what = if request.kind == Kind::Head {
         What::Compares(Box::new(find_now(&fetch.parts, &asking, key, check)?))
     } else {
         What::Voids(target(fetch)?)
     };
     Some(Box::new(After {
-        question: asking.question(&fetch.parts, key, check, None, &fetch.caller),
+        question: asking.question(&fetch.parts, keyed, None, &fetch.caller),
         what,
     }))
 }
@@ -79,8 +80,7 @@ pub(crate) fn posted(fetch: &Fetch) -> Option<Fill> {
     let query = route.http.query.normal(head.uri.query());
     let digest = chosen_by(&[], &head.headers);
     let asking = asking(route, &fetch.ask, head, query.as_deref(), &digest, scope);
-    let (key, check) = asking.key("");
-    let mut question = asking.question(&fetch.parts, key, check, None, &fetch.caller);
+    let mut question = asking.question(&fetch.parts, asking.key(""), None, &fetch.caller);
     question.http = Some(Arc::new(Asked {
         request,
         headers: head.headers.clone(),

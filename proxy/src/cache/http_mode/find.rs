@@ -3,7 +3,10 @@
 use super::chosen_by;
 use crate::{
     app::Parts,
-    cache::{in_memory, label, now_ms, question::Asking},
+    cache::{
+        in_memory, label, now_ms,
+        question::{Asking, Keyed},
+    },
     route::Route,
 };
 use std::sync::Arc;
@@ -63,7 +66,7 @@ pub(super) async fn find(
     let mut held: Option<Held> = None;
     for names in &lists {
         let digest = chosen_by(names, &asking.head.headers);
-        let (key, check) = Asking { digest: &digest, ..*asking }.key("");
+        let Keyed { key, check, .. } = Asking { digest: &digest, ..*asking }.key("");
         let found = look(parts, asking.route, &key, &check).await;
         let found = found.and_then(|found| Held::of(found, key));
         // Of several that fit, the most recent (RFC 9111 §4.1).
@@ -109,7 +112,7 @@ pub(super) fn find_now(
     let Rule::Variants(lists) = &first.entry.rule else { return Held::of(first, key) };
     lists.iter().find_map(|names| {
         let digest = chosen_by(names, &asking.head.headers);
-        let (key, check) = Asking { digest: &digest, ..*asking }.key("");
+        let Keyed { key, check, .. } = Asking { digest: &digest, ..*asking }.key("");
         Held::of(look(&key, &check)?, key)
     })
 }
