@@ -233,6 +233,18 @@ fn nothing_is_left_for_later() {
 
 /// What is delivered stands on its own.
 #[test]
+fn the_page_about_caching_names_scenarios_that_exist() {
+    let page = read("config/caching.md");
+    let words = page.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '/');
+    let named: BTreeSet<&str> = words.filter(|word| word.starts_with("cache_")).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for name in named {
+        let file = root().join(format!("tests/scenarios/{name}.rs"));
+        assert!(file.exists(), "config/caching.md names {name}, which is no scenario");
+    }
+}
+
+#[test]
 fn nothing_in_the_project_leads_out_of_it() {
     let outside = [["../", "shared"].concat(), ["/work/", "shared"].concat()];
     for path in all_files(&root()) {
