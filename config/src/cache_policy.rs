@@ -1,5 +1,6 @@
 //! What of a call makes its key, and for how long its answer is good, after validation.
 
+use crate::Prefetch;
 use serde_json::{Number, Value};
 use std::{fmt, time::Duration};
 
@@ -106,6 +107,8 @@ pub struct Upkeep {
     /// In millionths of the hits: so many are checked against the upstream. 0: none.
     pub shadow_ppm: u32,
     pub adapt: Option<Adapt>,
+    /// `None`: nothing is asked ahead.
+    pub prefetch: Option<Prefetch>,
 }
 
 /// How long an answer is good follows how often it changes.

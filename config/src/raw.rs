@@ -457,6 +457,7 @@ pub(crate) enum RawResourceKind {
 pub(crate) use crate::raw_cache::*;
 pub(crate) use crate::raw_events::*;
 pub(crate) use crate::raw_postgres::*;
+pub(crate) use crate::raw_prefetch::*;
 pub(crate) use crate::raw_route::*;
 pub(crate) use crate::raw_upkeep::*;
 pub(crate) use crate::raw_upstream::*;

@@ -1,7 +1,7 @@
 //! The shape of `routes`; see `raw`.
 
 use crate::{
-    raw::{RawAdapt, RawHot, RawKey, RawShadow, RawTtlRule, RawVoteOut, RawWhen},
+    raw::{RawAdapt, RawHot, RawKey, RawPrefetch, RawShadow, RawTtlRule, RawVoteOut, RawWhen},
     text::{DurationText, SizeText},
 };
 use schemars::JsonSchema;
@@ -141,6 +141,7 @@ pub(crate) struct RawCachePolicy {
     pub(crate) hot: Option<RawHot>,
     pub(crate) shadow: Option<RawShadow>,
     pub(crate) adapt: Option<RawAdapt>,
+    pub(crate) prefetch: Option<RawPrefetch>,
     /// Of RFC 9111 §4.2.2: how long an answer is good that only says when it was last changed.
     /// off (or false): not at all. Default: 10 percent of the time since then.
     pub(crate) heuristic: Option<RawHeuristicRule>,

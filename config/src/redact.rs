@@ -5,6 +5,7 @@
 
 mod events;
 mod postgres;
+mod prefetch;
 mod rules;
 mod upkeep;
 mod warm;

@@ -168,11 +168,18 @@ impl Snapshot {
         let routes = config.routes.iter().zip(handles.routes).filter_map(|(route, metrics)| {
             let destination = destinations.get(route.upstream.place())?.clone();
             let lane = lane(metrics, &route.name);
-            Some(Arc::new(Route::new(route.clone(), destination, lane, classes.clone())))
+            let made = Route::new(route.clone(), destination, lane, classes.clone());
+            Some(Arc::new(made.after(before.and_then(|before| before.alike(&config, &route.name)))))
         });
         let routes = Routes::new(routes.collect());
         let sources = Sources::new(&config);
         Ok(Self { routes, destinations, classes, sources, unrouted, config })
+    }
+
+    /// The route of that name, if callers are who they are under `config`.
+    fn alike(&self, config: &Config, name: &str) -> Option<&Route> {
+        let is_same = self.config.identity == config.identity;
+        self.routes.iter().find(|route| is_same && *route.name == *name).map(|route| &**route)
     }
 
     /// Whether what `peer` says of itself is believed.

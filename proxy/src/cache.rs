@@ -35,7 +35,7 @@ pub(crate) use self::{
     known::Known,
     neighbours::{Nearest, Neighbours, Story, Was},
     note::{decode_bill, encode_bill},
-    peek::{Place, Would, peek},
+    peek::{Lying, Place, Would, peek},
     question::Question,
     vote::{VOTE, Votes},
 };
@@ -60,7 +60,7 @@ use std::{borrow::Cow, sync::Arc};
 use tokio::time::Instant;
 use tollgate_cache::{
     cache_control::RequestControl,
-    key::{CacheKey, Check, Scope},
+    key::{BodyDigest, CacheKey, Check, Scope},
     shared::Turn,
     tiers::{Found, Plan, TierName},
 };
@@ -108,13 +108,19 @@ impl Ask {
         }
     }
 
+    /// What it asks, where that makes its key and may be kept.
+    pub(crate) fn content(&self) -> Option<&BodyDigest> {
+        let known = self.known.as_ref().filter(|_| self.mode == Mode::Content);
+        known?.digest.as_ref().ok()
+    }
+
     /// How the answer is wanted.
     pub(crate) fn framing(&self) -> Framing {
         self.known.as_ref().map_or(Framing::Whole, |known| known.framing)
     }
 
     /// The path as the key has it.
-    fn key_path(&self) -> &Arc<str> {
+    pub(crate) fn key_path(&self) -> &Arc<str> {
         self.known.as_ref().and_then(|known| known.key_path.as_ref()).unwrap_or(&self.path)
     }
 

@@ -22,7 +22,7 @@ pub(crate) use self::{
     fetch::{Fetch, Timing, framing_of},
     joined::{Joins, Together},
     mark::{Marks, say_scheme},
-    own::{Outcome, ask_ourselves},
+    own::{Outcome, ask_for, ask_ourselves},
     served::Served,
     unread::refuse_unread,
 };
@@ -38,6 +38,7 @@ use crate::{
     listener::Peer,
     meter::{Call, Seat},
     metrics::{CacheOutcome, TierLabel},
+    prefetch,
     relay::{Answer, AnswerHead, Listened, Relayed},
     respond::{self, Debug},
     route::{self, NoRoute},
@@ -183,6 +184,7 @@ async fn run(
     let asked = debug.clock();
     let consulted = cache::consult(parts, route, &ask, &head, &caller).await;
     debug.looked_up(asked);
+    prefetch::follow((parts, route, peer), (&ask, &head, &caller), &consulted);
     let mut stale = None;
     let question = match consulted {
         Consulted::Hit(hit) => return Ok(hit_response(hit, call, debug)),

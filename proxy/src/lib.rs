@@ -31,6 +31,7 @@ mod gather;
 mod head;
 pub mod isolation;
 pub mod metrics;
+mod prefetch;
 mod purge;
 pub mod scaling;
 mod seldom;

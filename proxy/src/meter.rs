@@ -24,7 +24,7 @@ use self::{
 };
 use crate::{
     identity::Caller,
-    listener::Peer,
+    listener::{Own, Peer},
     metrics::{CacheOutcome, QueueOutcome, RouteMetrics, TierLabel},
 };
 use arc_swap::ArcSwap;
@@ -112,6 +112,8 @@ struct Draft {
     partly: Option<Box<Partly>>,
     /// Some of its items came from the cache.
     is_partial: bool,
+    /// Where it is ours, who is to hear what it cost.
+    own: Option<Arc<Own>>,
 }
 
 /// What an answer cost and used: kept with the entry, told to followers.
@@ -203,13 +205,19 @@ impl Call {
             left: None,
             partly: None,
             is_partial: false,
+            own: None,
         })))
     }
 
     /// The same, if its peer is ourselves marked as a call of our own: in the ledger like any other,
     /// but no caller's in the numbers about callers.
     pub(crate) fn of(self, peer: &Peer) -> Self {
-        if peer.own.is_some() { self.ours() } else { self }
+        let Some(own) = &peer.own else { return self };
+        let mut ours = self.ours();
+        if let Some(draft) = &mut ours.0 {
+            draft.own = Some(own.clone());
+        }
+        ours
     }
 
     /// The same, marked as a call of our own.

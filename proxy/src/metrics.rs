@@ -21,8 +21,8 @@ mod route;
 mod text;
 
 pub use labels::{
-    CacheOutcome, CostCategory, EventOutcome, ItemOutcome, OwnOutcome, OwnPurpose, QueueOutcome,
-    REASONS, SavedHow, ShadowOutcome, TierLabel, TokenKind, VoteOutcome,
+    CacheOutcome, CostCategory, EventOutcome, ItemOutcome, OwnOutcome, OwnPurpose, PrefetchOutcome,
+    QueueOutcome, REASONS, SavedHow, ShadowOutcome, TierLabel, TokenKind, VoteOutcome,
 };
 pub use model::{FOREIGN_MAX, MODELS_MAX, ModelMetrics, Naming, Spending};
 pub use rates::{HitRatio, Rates, RouteRates};
@@ -35,7 +35,7 @@ use crate::scaling::{Alias, AliasError, Window};
 use histogram::{Histogram, Histograms};
 use model::Models;
 use names::Family;
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry, proto::MetricFamily};
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, Opts, Registry, proto::MetricFamily};
 use rates::Traffic;
 use readings::Sources;
 use route::{Parts, ms_since};
@@ -137,6 +137,8 @@ struct Families {
     own_calls: IntCounterVec,
     votes: IntCounterVec,
     shadows: IntCounterVec,
+    prefetches: IntCounterVec,
+    prefetch_precision: GaugeVec,
     events: IntCounterVec,
 }
 
@@ -386,6 +388,11 @@ impl Families {
             registry.register(Box::new(family.clone()))?;
             Ok::<_, prometheus::Error>(family)
         };
+        let gauge = |of: &Family| {
+            let family = GaugeVec::new(Opts::new(of.name, of.help), of.labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok::<_, prometheus::Error>(family)
+        };
         let single = |of: &Family| {
             let count = IntCounter::new(of.name, of.help)?;
             registry.register(Box::new(count.clone()))?;
@@ -423,6 +430,8 @@ impl Families {
             own_calls: counter(&names::OWN_CALLS)?,
             votes: counter(&names::CACHE_VOTES)?,
             shadows: counter(&names::CACHE_SHADOWS)?,
+            prefetches: counter(&names::CACHE_PREFETCHES)?,
+            prefetch_precision: gauge(&names::CACHE_PREFETCH_PRECISION)?,
             events: counter(&names::CACHE_EVENTS)?,
         };
         for (purpose, outcome) in OwnPurpose::ALL

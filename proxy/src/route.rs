@@ -14,7 +14,7 @@ pub(crate) use self::{
     key_rule::{KeyRule, Said, decoded},
 };
 
-use crate::{app::Destination, head, identity::Caller, meter::Lane};
+use crate::{app::Destination, head, identity::Caller, meter::Lane, prefetch::Prefetch};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use tollgate_cache::{
@@ -52,6 +52,8 @@ pub(crate) struct Route {
     pub(crate) key: KeyRule,
     pub(crate) conditions: Conditions,
     pub(crate) freshness: Freshness,
+    /// What is asked ahead here; `None`: nothing is.
+    pub(crate) prefetch: Option<Arc<Prefetch>>,
     class_header: Option<HeaderName>,
     /// Where a plain service has its items.
     items: Option<Layout>,
@@ -119,6 +121,7 @@ impl Route {
         let http = HttpRules::new(&config.cache);
         let name = Arc::from(&*config.name);
         let items = named_items(&config.cache.items);
+        let prefetch = Prefetch::new(&config.cache, &lane.metrics).map(Arc::new);
         Self {
             config,
             name,
@@ -130,9 +133,22 @@ impl Route {
             conditions,
             freshness,
             classes,
+            prefetch,
             class_header,
             items,
         }
+    }
+
+    /// The same, going on with what the route of that name has learned before a reload, where that
+    /// is about the same callers.
+    pub(crate) fn after(mut self, before: Option<&Self>) -> Self {
+        let goes_there =
+            |before: &&Self| before.destination.upstream.name == self.destination.upstream.name;
+        let learned = before.filter(goes_there).and_then(|before| before.prefetch.as_ref());
+        if let Some(learned) = learned.filter(|learned| learned.is_of(&self.config.cache)) {
+            self.prefetch = Some(learned.clone());
+        }
+        self
     }
 
     /// Where calls may have several items that are answered apart.

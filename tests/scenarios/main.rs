@@ -37,6 +37,7 @@ mod cache_lease_cluster;
 mod cache_memcached;
 mod cache_pattern;
 mod cache_postgres;
+mod cache_prefetch;
 mod cache_purge;
 mod cache_purge_kept;
 mod redis_sets;

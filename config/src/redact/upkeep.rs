@@ -1,5 +1,6 @@
 //! What a route's cache rule says about answers that are looked after, written back.
 
+use super::prefetch::prefetch;
 use crate::{
     Upkeep,
     text::{show_duration, show_ppm},
@@ -19,7 +20,8 @@ pub(super) fn with(mut rule: Value, one: &Upkeep) -> Value {
     let adapt = one
         .adapt
         .map(|adapt| json!({ "min": show_duration(adapt.min), "max": show_duration(adapt.max) }));
-    let shown = [("hot", hot), ("shadow", shadow), ("adapt", adapt)];
+    let ahead = one.prefetch.as_ref().map(prefetch);
+    let shown = [("hot", hot), ("shadow", shadow), ("adapt", adapt), ("prefetch", ahead)];
     if let Some(members) = rule.as_object_mut() {
         let written = shown.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         members.extend(written);

@@ -12,6 +12,7 @@ mod http;
 mod items;
 mod key;
 mod postgres;
+mod prefetch;
 mod redis;
 mod route;
 mod store;
@@ -94,6 +95,7 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
         resources,
     };
     cross::addresses(review, &config);
+    prefetch::users(review, &config);
     cross::warnings(review, &config);
     config
 }

@@ -261,7 +261,12 @@ fn cache(
         Some(RawScope::Shared) => Scope::Shared,
         Some(RawScope::Tenant) | None => Scope::Tenant,
     };
-    let raw_upkeep = upkeep::Written { hot: raw.hot, shadow: raw.shadow, adapt: raw.adapt };
+    let raw_upkeep = upkeep::Written {
+        hot: raw.hot,
+        shadow: raw.shadow,
+        adapt: raw.adapt,
+        prefetch: raw.prefetch,
+    };
     let mut policy = CachePolicy {
         mode,
         ttl,

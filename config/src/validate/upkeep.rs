@@ -1,10 +1,11 @@
 //! What a route's cache rule says about answers that are looked after by themselves: what is asked
 //! for often, what the upstream is asked again about, and what is learned from that.
 
+use super::prefetch::prefetch;
 use crate::{
     Adapt, CacheMode, CachePolicy, Hot, Tier, Upkeep,
     defaults::DURATION_MAX,
-    raw::{RawAdapt, RawHot, RawShadow},
+    raw::{RawAdapt, RawHot, RawPrefetch, RawShadow},
     review::Review,
     text::show_duration,
 };
@@ -21,6 +22,7 @@ pub(super) struct Written {
     pub(super) hot: Option<RawHot>,
     pub(super) shadow: Option<RawShadow>,
     pub(super) adapt: Option<RawAdapt>,
+    pub(super) prefetch: Option<RawPrefetch>,
 }
 
 /// Of a `policy` that says the rest; nothing where its mode has no use for it.
@@ -40,6 +42,7 @@ pub(super) fn upkeep(
             review.ppm_within(format!("{path}.shadow.share"), raw.share.as_ref(), 0, 1..=PPM)
         }),
         adapt: raw.adapt.map(|raw| adapt(review, &format!("{path}.adapt"), policy, &raw)),
+        prefetch: raw.prefetch.map(|raw| prefetch(review, &format!("{path}.prefetch"), raw)),
     }
 }
 
@@ -53,6 +56,7 @@ fn misplaced(review: &mut Review<'_>, path: &str, mode: CacheMode, raw: &Written
         ("hot", raw.hot.is_some()),
         ("shadow", raw.shadow.is_some()),
         ("adapt", raw.adapt.is_some()),
+        ("prefetch", raw.prefetch.is_some()),
     ];
     for (key, _) in written.iter().filter(|(_, is_written)| *is_written) {
         let message = format!("has no meaning in mode {}, {why}", mode.name());

@@ -2,7 +2,7 @@
 
 use super::*;
 use std::time::Duration;
-use tollgate_config::{Adapt, Hot, Upkeep, redacted};
+use tollgate_config::{Adapt, Hot, Succession, Upkeep, redacted};
 
 fn file(rule: &str) -> String {
     SMALLEST.replace("upstream: model", &format!("upstream: model, cache: {rule}"))
@@ -56,6 +56,7 @@ fn what_a_mode_has_no_use_for_is_refused_here_too() {
             ("hot", "{ hits: 3, extend: 1m }"),
             ("shadow", "{ share: 1% }"),
             ("adapt", "{ min: 1m, max: 1d }"),
+            ("prefetch", "{ per: { header: x-session }, budget: { calls_per_minute: 1 } }"),
         ] {
             let problems = without_path(&format!("{{ mode: {mode}, {key}: {rule} }}"));
             let expected = format!("{key}: has no meaning in mode {mode}, ");
@@ -71,6 +72,9 @@ fn what_is_shown_of_it_reads_back() {
         "{ hot: { hits: 3, extend: 1m } }",
         "{ mode: content, shadow: { share: 0.5% } }",
         "{ mode: content, ttl: 5m, adapt: { min: 10s, max: 1d } }",
+        "{ prefetch: { per: { header: x-a }, within: 1m, successors_max: 3, precision_min: 12.5%, \
+            budget: { calls_per_minute: 7, money_per_hour: \"1.25\" } } }",
+        "{ mode: content, prefetch: { per: { header: x-a }, budget: { calls_per_minute: 7 } } }",
     ] {
         let config = valid(&file(rule));
         let shown = redacted(&config).to_string();
@@ -110,5 +114,30 @@ fn times_that_are_learned_lie_around_the_one_they_begin_with() {
     insta::assert_snapshot!(without_path("{ ttl: 5m, adapt: { min: 6m, max: 4m } }"), @r"
     adapt.min: must be 1ms to 5m, not 6m
     adapt.max: must be 5m to 366d, not 4m
+    ");
+}
+
+#[test]
+fn what_is_asked_ahead_has_a_budget_and_somebody_who_asks() {
+    let rule = "{ prefetch: { per: { header: X-Session }, budget: { calls_per_minute: 10 } } }";
+    let ahead = upkeep(rule).prefetch.unwrap();
+    assert_eq!(ahead.per, Succession::Header("x-session".to_owned()));
+    assert_eq!((ahead.within, ahead.successors_max), (Duration::from_secs(300), 1));
+    assert_eq!((ahead.precision_min_ppm, ahead.hourly_pico_usd), (300_000, None));
+    let rule = "{ prefetch: { per: user, within: 1m, successors_max: 2, precision_min: 50%, \
+        budget: { calls_per_minute: 10, money_per_hour: \"0.50\" } } }";
+    let text = format!("identity: {{ user: {{ header: x-user }} }}\n{}", file(rule));
+    let ahead = valid(&text).routes.remove(0).cache.upkeep.prefetch.unwrap();
+    assert_eq!((ahead.per, ahead.successors_max), (Succession::User, 2));
+    assert_eq!(ahead.hourly_pico_usd, Some(500_000_000_000));
+    insta::assert_snapshot!(without_path("{ prefetch: {} }"), @r"
+    prefetch.per: missing
+    prefetch.budget: missing
+    ");
+    insta::assert_snapshot!(without_path(&rule.replace("1m", "2h").replace("50%", "0%").replace("0.50", "0")), @r"
+    prefetch.within: must be 100ms to 1h, not 2h
+    prefetch.precision_min: must be 1% to 100%, not 0%
+    prefetch.budget.money_per_hour: must be more than nothing: without prefetch there is none
+    prefetch.per: needs identity.user, which says who users are
     ");
 }

@@ -119,6 +119,11 @@ impl BodyDigest {
         blake3::Hash::from_bytes(self.first).to_hex().to_string()
     }
 
+    /// The first of the two digests.
+    pub fn first(&self) -> &[u8; 32] {
+        &self.first
+    }
+
     /// Length of the form in bytes.
     pub fn form_len(&self) -> u64 {
         self.len

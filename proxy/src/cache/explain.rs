@@ -26,6 +26,7 @@ impl Question {
                 Mode::Content => {
                     let mut lines = self.route.conditions.explain(self.fitting);
                     lines.extend(self.route.freshness.explain());
+                    lines.extend(self.route.prefetch.as_ref().map(|ahead| ahead.explain()));
                     if !self.route.layouts(self.operation).is_empty() {
                         lines.push("each item of its list by itself, if it has several".to_owned());
                     }

@@ -51,8 +51,25 @@ pub(crate) async fn ask_ourselves(parts: &Arc<Parts>, mut request: Request<Bytes
     let is_tls = request.uri().scheme() == Some(&Scheme::HTTPS);
     let own = Arc::new(Own::default());
     let peer = Arc::new(Peer::ourselves(own.clone(), is_tls));
+    ask(parts, &peer, &own, request).await
+}
+
+/// Asks `request` in the name of `caller`, and says what it cost in pico-USD; `None`: nobody knows.
+pub(crate) async fn ask_for(
+    parts: &Arc<Parts>,
+    caller: &Peer,
+    request: Request<Bytes>,
+) -> (Outcome, Option<u64>) {
+    let own = Arc::new(Own::default());
+    let ours = Peer::ourselves(own.clone(), caller.is_tls);
+    let peer = Arc::new(Peer { forwarded_for: caller.forwarded_for.clone(), ..ours });
+    let outcome = ask(parts, &peer, &own, request).await;
+    (outcome, own.cost())
+}
+
+async fn ask(parts: &Arc<Parts>, peer: &Arc<Peer>, own: &Own, request: Request<Bytes>) -> Outcome {
     let asked = async {
-        let response = exchange(parts, &peer, request.map(Carried::Own)).await;
+        let response = exchange(parts, peer, request.map(Carried::Own)).await;
         let (head, mut body) = response.into_parts();
         let mut is_whole = true;
         while let Some(frame) = body.frame().await {

@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -21,6 +21,9 @@ const NO_LISTENER: usize = usize::MAX;
 #[derive(Debug, Default)]
 pub(crate) struct Own {
     kept: AtomicBool,
+    /// In pico-USD.
+    cost: AtomicU64,
+    is_unpriced: AtomicBool,
 }
 
 impl Own {
@@ -32,6 +35,18 @@ impl Own {
     /// Whether its answer has been stored. Final once the answer's body has ended.
     pub(crate) fn is_kept(&self) -> bool {
         self.kept.load(Ordering::Acquire)
+    }
+
+    /// Its record says that it cost so much, in pico-USD; `None`: nobody knows.
+    pub(crate) fn costs(&self, pico: Option<u64>) {
+        self.is_unpriced.fetch_or(pico.is_none(), Ordering::Release);
+        self.cost.fetch_add(pico.unwrap_or(0), Ordering::Release);
+    }
+
+    /// What it cost, as its record says. Final once the answer's body has ended.
+    pub(crate) fn cost(&self) -> Option<u64> {
+        let is_unpriced = self.is_unpriced.load(Ordering::Acquire);
+        (!is_unpriced).then(|| self.cost.load(Ordering::Acquire))
     }
 }
 

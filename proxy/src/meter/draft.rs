@@ -159,6 +159,10 @@ impl Draft {
         if self.lane.access {
             log_access(&self.record, self.lane.metrics.route(), self.model.as_deref());
         }
+        if let Some(own) = &self.own {
+            let pico = u64::try_from(self.record.cost.total()).unwrap_or(0);
+            own.costs((!self.record.unpriced).then_some(pico));
+        }
         self.meter.ledger.close(&self.record);
         self.lane.metrics.ended(&CallEnd {
             at: now,

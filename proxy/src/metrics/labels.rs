@@ -56,6 +56,7 @@ closed! {
     OwnPurpose {
         Warm = "warm",
         Refresh = "refresh",
+        Prefetch = "prefetch",
     }
 }
 
@@ -120,6 +121,17 @@ closed! {
         /// One of the two cannot be read.
         Unread = "unread",
         /// No whole answer came that would be kept.
+        Failed = "failed",
+    }
+}
+
+closed! {
+    /// What became of an answer that was asked for ahead.
+    PrefetchOutcome {
+        /// Somebody asked for it in time.
+        Used = "used",
+        Wasted = "wasted",
+        /// No answer came, or none that is kept.
         Failed = "failed",
     }
 }

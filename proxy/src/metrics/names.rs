@@ -94,6 +94,10 @@ families! {
         "Callers' words that an answer is bad: counted, about nothing that was held, beyond the limit, of who may not.";
     CACHE_SHADOWS = Counter, "tollgate_cache_shadow_total", ["route", "outcome"],
         "Hits for which the upstream was asked again, by whether it said the same: same, differs, unread (nobody could compare them), failed (no whole answer came).";
+    CACHE_PREFETCHES = Counter, "tollgate_cache_prefetch_total", ["route", "outcome"],
+        "Answers that were asked for ahead, by what became of them: used, wasted (not wanted in time, or gone before), failed (none came that is kept).";
+    CACHE_PREFETCH_PRECISION = Gauge, "tollgate_cache_prefetch_precision", ["route"],
+        "Part of the last 50 answers asked for ahead that were used; below precision_min nothing is asked ahead for a while.";
     CACHE_EVENTS = Counter, "tollgate_cache_events_total", ["source", "outcome"],
         "Events of cache.events: that purged, were about nothing, unclear, beyond the rate, or may have been lost.";
     CACHE_LOOKUP_SECONDS = Histogram(LOOKUP_SECONDS), "tollgate_cache_lookup_seconds", ["tier"],

@@ -5,14 +5,14 @@ use super::histogram::Histogram;
 use super::{
     Families, MetricsError,
     labels::{
-        CODE_PLACES, CacheOutcome, ItemOutcome, QueueOutcome, REASONS, ShadowOutcome, TierLabel,
-        code_label, code_place, reason_place,
+        CODE_PLACES, CacheOutcome, ItemOutcome, PrefetchOutcome, QueueOutcome, REASONS,
+        ShadowOutcome, TierLabel, code_label, code_place, reason_place,
     },
     model::{ModelMetrics, Models, Naming, RouteModels},
     rates::Traffic,
 };
 use crate::scaling::Window;
-use prometheus::{IntCounter, IntCounterVec};
+use prometheus::{GaugeVec, IntCounter, IntCounterVec};
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -66,6 +66,9 @@ pub struct RouteMetrics {
     models: RouteModels,
     /// By place of the outcome.
     shadows: Box<[IntCounter]>,
+    /// By outcome, and how many of the last were of use. Of routes that ask nothing ahead there is
+    /// no such number: 0 would read as bad.
+    prefetches: (IntCounterVec, GaugeVec),
 }
 
 /// The handles of one class on one route.
@@ -115,6 +118,9 @@ impl RouteMetrics {
         let shadows = ShadowOutcome::ALL.iter().map(|outcome| {
             families.shadows.get_metric_with_label_values(&[route, outcome.label()])
         });
+        for outcome in PrefetchOutcome::ALL {
+            families.prefetches.get_metric_with_label_values(&[route, outcome.label()])?;
+        }
         Ok(Self {
             items: items.collect::<Result<_, _>>()?,
             joined: families.cache_joined.get_metric_with_label_values(&[route])?,
@@ -128,6 +134,7 @@ impl RouteMetrics {
             traffic: parts.traffic,
             models: RouteModels::new(route, parts.models),
             shadows: shadows.collect::<Result<_, _>>()?,
+            prefetches: (families.prefetches.clone(), families.prefetch_precision.clone()),
         })
     }
 
@@ -140,6 +147,20 @@ impl RouteMetrics {
     pub fn checked(&self, outcome: ShadowOutcome) {
         if let Some(count) = self.shadows.get(outcome.place()) {
             count.inc();
+        }
+    }
+
+    /// What became of an answer that was asked for ahead, and the part of the last ones that were of
+    /// use, in millionths. Rare, so labels are looked up.
+    pub fn prefetched(&self, outcome: PrefetchOutcome, precision_ppm: u64) {
+        let (counts, precision) = &self.prefetches;
+        let labels = [self.route.as_str(), outcome.label()];
+        if let Ok(count) = counts.get_metric_with_label_values(&labels) {
+            count.inc();
+        }
+        if let Ok(gauge) = precision.get_metric_with_label_values(&[&self.route]) {
+            // A microsecond is a millionth of its unit, too.
+            gauge.set(Duration::from_micros(precision_ppm).as_secs_f64());
         }
     }
 
