@@ -52,7 +52,9 @@ pub(crate) struct RawWebhook {
 pub(crate) struct RawEventPurge {
     pub(crate) key: Option<String>,
     pub(crate) tag: Option<String>,
-    /// A glob over tags. What comes from the event stands for itself.
+    /// A glob over tags. What comes from the event stands for itself. Of patterns that something
+    /// stored may be older than, 256 are told apart; with more, whatever has tags and is older than
+    /// the first 128 is void, or renewed where they were soft. Tags have no such bound.
     pub(crate) pattern: Option<String>,
     pub(crate) route: Option<String>,
     pub(crate) model: Option<String>,

@@ -172,6 +172,71 @@ async fn where_a_stream_was_cut_before_it_was_read_everything_is_past_its_time()
     assert_eq!(heard(&a, "lost"), 1.0);
 }
 
+/// A failover that takes the stream's end, or a stream of the same name from a backup.
+#[tokio::test]
+async fn a_stream_that_went_back_is_lost_once_and_not_read_anew() {
+    let (server, provider) = (Server::start().await, provider(Options::default()).await);
+    let line = Line::to(&server).await;
+    let mut sources = redis(json!({ "stream": "kb-changes" }));
+    sources[0]["lost"] = json!({ "tag": "kb:3" });
+    let a = member(sources, &line, &provider.url()).await;
+    ask_all(&a).await;
+    until("its first place", || kept(&server), |place| !place.is_empty()).await;
+    let add_at = async |at: &str, id: &str| {
+        server.cli(&["XADD", "kb-changes", at, "id", id]).await;
+    };
+    add_at("100-0", "none").await;
+    add_at("300-0", "none").await;
+    until("what came", || kept(&server), |place| place == "300-0").await;
+    line.cut();
+    a.metric_when(UP, 0.0).await;
+    server.cli(&["DEL", "kb-changes"]).await;
+    add_at("100-0", "1").await;
+    add_at("200-0", "1").await;
+    let before = heard(&a, "purged");
+    line.mend();
+    goes(&a, "3").await;
+    until("its new place", || kept(&server), |place| place == "200-0").await;
+    add_at("201-0", "2").await;
+    goes(&a, "2").await;
+    assert!(is_there(&a, "1").await, "what it had was read anew");
+    assert_eq!((heard(&a, "lost"), heard(&a, "purged")), (1.0, before + 1.0));
+}
+
+#[tokio::test]
+async fn a_stream_that_began_after_who_listens_is_whole_to_who_starts() {
+    let (server, provider) = (Server::start().await, provider(Options::default()).await);
+    let line = Line::to(&server).await;
+    let sources = redis(json!({ "stream": "kb-changes" }));
+    let first = member(sources.clone(), &line, &provider.url()).await;
+    ask_all(&first).await;
+    until("its first place", || kept(&server), |place| place == "0-0").await;
+    drop(first);
+    add(&server, "1").await;
+    let second = member(sources, &line, &provider.url()).await;
+    goes(&second, "1").await;
+    assert!(is_there(&second, "2").await && is_there(&second, "3").await);
+    assert_eq!(heard(&second, "lost"), 0.0);
+}
+
+#[tokio::test]
+async fn where_a_stream_began_and_was_cut_before_it_was_read_everything_is_past_its_time() {
+    let (server, provider) = (Server::start().await, provider(Options::default()).await);
+    let line = Line::to(&server).await;
+    let sources = redis(json!({ "stream": "kb-changes" }));
+    let first = member(sources.clone(), &line, &provider.url()).await;
+    ask_all(&first).await;
+    until("its first place", || kept(&server), |place| place == "0-0").await;
+    drop(first);
+    for id in ["2", "1"] {
+        server.cli(&["XADD", "kb-changes", "MAXLEN", "1", "*", "id", id]).await;
+    }
+    let second = member(sources, &line, &provider.url()).await;
+    goes(&second, "2").await;
+    goes(&second, "3").await;
+    assert_eq!(heard(&second, "lost"), 1.0);
+}
+
 #[tokio::test]
 async fn of_a_streams_entry_one_field_may_hold_the_event() {
     let (server, provider) = (Server::start().await, provider(Options::default()).await);

@@ -8,12 +8,13 @@ use crate::{
         record_of,
     },
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{collections::HashMap, time::Duration};
 use tempfile::TempDir;
 use tokio::{task::JoinSet, time::Instant};
 use tollgate_ledger::CacheOutcome;
-use tollgate_tests::{LIMIT, Postgres, Reply, World, standin::Options, until};
+use tollgate_tests::{LIMIT, Postgres, Process, Reply, Settings, World, standin::Options, until};
 
 const UP: &str = "tollgate_store_up{store=\"postgres\"}";
 
@@ -295,6 +296,40 @@ async fn neither_question_nor_credential_nor_a_sealed_answer_lies_in_the_databas
         );
         assert_eq!(server.sql(&sql), "0", "{clear}");
     }
+}
+
+#[tokio::test]
+async fn a_host_that_takes_connections_and_says_nothing_does_not_keep_us_from_the_next() {
+    let server = server();
+    let provider = provider(Options::default()).await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let both = format!("@{},", silent.local_addr().unwrap());
+    let store = json!({ "url": server.url().replace('@', &both), "timeout": "10s" });
+    let cache = json!({ "tiers": ["memory", "postgres"] });
+    let a = member_at_once(store, &provider.url(), cache, Value::Null).await;
+    a.metric_when(UP, 1.0).await;
+    a.client.post(CHAT, &chat("a")).await;
+    let count = || async { server.sql("SELECT count(*) FROM tollgate_entries") };
+    until("the entry", count, |count| count == "1").await;
+}
+
+#[tokio::test]
+async fn what_postgresql_refuses_once_it_is_there_is_told_though_it_was_away_before() {
+    let mut server = server();
+    server.sql("CREATE USER least PASSWORD 'secret'; REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    server.kill();
+    let (dir, provider) = (TempDir::new().unwrap(), provider(Options::default()).await);
+    let mut settings = Settings::new(&provider.url(), &dir.path().join("data"));
+    let url = server.url().replace("tollgate@", "least:secret@");
+    settings
+        .set("stores.postgres", json!({ "url": url, "timeout": "10s" }))
+        .set("routes.0.cache", json!({ "mode": "content", "tiers": ["memory", "postgres"] }));
+    let mut process = Process::start(dir.path(), &settings).await;
+    process.says("postgresql cannot be used").await;
+    server.start_again();
+    process.says("have their owner say").await;
+    process.signal(Signal::TERM);
+    assert!(process.gone().await.success(), "{:#?}", process.log());
 }
 
 #[tokio::test]

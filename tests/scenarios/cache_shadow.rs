@@ -220,6 +220,18 @@ async fn what_was_purged_begins_with_the_least() {
 }
 
 #[tokio::test]
+async fn what_was_purged_by_a_pattern_over_its_tags_begins_with_the_least() {
+    let adapt = json!({ "min": "5m", "max": "10h" });
+    let world = world(json!({ "ttl": "1h", "adapt": adapt, "tags": ["kb:1"] })).await;
+    assert_miss(&ask(&world).await);
+    purge(&world, json!({ "pattern": "other:*" })).await;
+    assert_life_s(&ask(&world).await, 3600);
+    purge(&world, json!({ "pattern": "kb:*" })).await;
+    assert_miss(&ask(&world).await);
+    assert_life_s(&ask(&world).await, 300);
+}
+
+#[tokio::test]
 async fn a_check_that_finds_another_answer_teaches_and_brings_it() {
     let mut policy = json!({ "ttl": "1h", "adapt": { "min": "10m", "max": "10h" } });
     policy["shadow"] = json!({ "share": "100%" });

@@ -25,6 +25,7 @@
 //! **Invariant:** the table holds at most [`SUBJECTS_MAX`] subjects. When it is full, the older half
 //! of them is forgotten, and everything that began before the newest of those is void.
 
+mod life;
 mod pattern;
 mod subject;
 
@@ -94,6 +95,10 @@ pub struct Generations {
     version: AtomicU64,
     table: RwLock<Table>,
     subjects_max: usize,
+    /// The longest that an entry with tags lives, of those that were seen; 0: none was.
+    life_ms: AtomicU64,
+    /// How many patterns that were lost it was told of.
+    lost_told: AtomicU64,
 }
 
 /// What came of hearing of one purge of the fleet.
@@ -121,6 +126,13 @@ struct Newest {
     fleet: u64,
     /// Unix time; 0: not while it was made.
     heard_ms: u64,
+}
+
+/// What [`Table::note`] goes by when it makes room.
+#[derive(Clone, Copy)]
+struct Room {
+    subjects_max: usize,
+    life_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -197,7 +209,13 @@ impl Default for Generations {
 impl Generations {
     fn with_subjects_max(subjects_max: usize) -> Self {
         // Starts at 1: 0 is an entry never checked.
-        Self { version: AtomicU64::new(1), table: RwLock::default(), subjects_max }
+        let version = AtomicU64::new(1);
+        let (life_ms, lost_told) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { version, table: RwLock::default(), subjects_max, life_ms, lost_told }
+    }
+
+    fn room(&self) -> Room {
+        Room { subjects_max: self.subjects_max, life_ms: self.life_ms.load(Ordering::Relaxed) }
     }
 
     /// To be taken before the upstream is asked.
@@ -233,11 +251,12 @@ impl Generations {
         Standing::Valid
     }
 
-    /// Whether a purge of one of `subjects` is remembered, however long ago. Not one of everything,
-    /// which says nothing of what it is about.
-    pub fn was_purged(&self, subjects: &[Subject]) -> bool {
+    /// Whether a purge of something of `about` is remembered, however long ago. Not one of
+    /// everything, which says nothing of what it is about.
+    pub fn was_purged(&self, about: About<'_>) -> bool {
         let table = self.read();
-        subjects.iter().any(|subject| table.subjects.contains_key(subject))
+        about.subjects.iter().any(|subject| table.subjects.contains_key(subject))
+            || table.patterns.was_about(about.tags)
     }
 
     /// Voids, here, every entry about `subject` whose fill began before this call.
@@ -245,7 +264,7 @@ impl Generations {
         let mut table = self.write();
         let local = self.next();
         table.patterns.learn(subject);
-        table.note(subject, Newest::now(local, 0), self.subjects_max);
+        table.note(subject, Newest::now(local, 0), self.room());
     }
 
     /// The stamp under which an entry that another instance wrote may live in this one's memory;
@@ -270,7 +289,7 @@ impl Generations {
         let mut table = self.write();
         // What came in since [`Self::purge_here`], too.
         let local = self.next();
-        table.note(subject, Newest::now(local, 0), self.subjects_max);
+        table.note(subject, Newest::now(local, 0), self.room());
         *table.unnumbered.entry(subject).or_default() += 1;
     }
 
@@ -297,7 +316,7 @@ impl Generations {
         }
         let local = self.next();
         table.patterns.learn(subject);
-        table.note(subject, Newest::now(local, at.sequence), self.subjects_max);
+        table.note(subject, Newest::now(local, at.sequence), self.room());
         table.newest = table.newest.max(at.sequence);
         if at.sequence != table.complete + 1 {
             return Heard::Gap;
@@ -342,7 +361,7 @@ impl Generations {
         if table.epoch != fleet.at.epoch && table.epoch != 0 {
             // Purges may have been lost with the old epoch: everything before now is void.
             table.subjects.clear();
-            table.patterns = Patterns::default();
+            table.patterns.clear();
             table.all = Newest { local: self.next(), ..Newest::default() };
             table.newest = 0;
         }
@@ -353,7 +372,7 @@ impl Generations {
             if table.newest_of(*subject).fleet < *sequence {
                 let local = *local.get_or_insert_with(|| self.next());
                 let fleet = *sequence;
-                table.note(*subject, Newest { local, fleet, heard_ms: 0 }, self.subjects_max);
+                table.note(*subject, Newest { local, fleet, heard_ms: 0 }, self.room());
             }
         }
         table.complete = fleet.at.sequence;
@@ -395,8 +414,9 @@ impl Table {
     fn softly_since(&self, place: u64, about: About<'_>, order: fn(&Newest) -> u64) -> Option<u64> {
         let softly = |subject: &Subject| self.subjects.get(&subject.softly());
         let all = about.subjects.iter().chain([&Subject::ALL]).filter_map(softly);
-        let all = all.chain(self.patterns.softly(about.tags));
-        all.filter(|newest| order(newest) > place).map(|newest| newest.heard_ms).min()
+        let all = all.filter(|newest| order(newest) > place);
+        let patterns = self.patterns.softly_after(place, about.tags, order);
+        all.chain(patterns).map(|newest| newest.heard_ms).min()
     }
 
     fn awaits_number(&self, about: About<'_>) -> bool {
@@ -422,21 +442,21 @@ impl Table {
         self.unnumbered.keys().copied().filter(|subject| self.patterns.is_about(*subject, tags))
     }
 
-    fn note(&mut self, subject: Subject, purge: Newest, subjects_max: usize) {
+    fn note(&mut self, subject: Subject, purge: Newest, room: Room) {
         let place = if subject == Subject::ALL {
             &mut self.all
         } else {
             self.subjects.entry(subject).or_default()
         };
         *place = place.max(purge);
-        self.patterns.note(subject, purge);
+        self.patterns.note(subject, purge, room.life_ms);
         let all = self.all;
         if subject == Subject::ALL && purge.fleet > 0 {
             let stays = |newest: &Newest| newest.local > all.local || newest.fleet > all.fleet;
             self.subjects.retain(|_, newest| stays(newest));
             self.patterns.retain(stays);
         }
-        if self.subjects.len() > subjects_max {
+        if self.subjects.len() > room.subjects_max {
             self.forget_older_half();
         }
     }

@@ -72,6 +72,9 @@ struct Book {
     records: usize,
     /// A write failed: what the file ends with is not known.
     is_torn: bool,
+    /// How often something was appended.
+    #[cfg(test)]
+    syncs: usize,
 }
 
 impl Journal {
@@ -200,7 +203,16 @@ impl Book {
         let whole = HEAD_LEN + RECORD_LEN * records.len();
         let file = OpenOptions::new().append(true).open(&path)?;
         file.set_len(u64::try_from(whole).unwrap_or(u64::MAX))?;
-        Ok(Self { file, epoch, sequence, newest, records: records.len(), is_torn: false })
+        Ok(Self {
+            file,
+            epoch,
+            sequence,
+            newest,
+            records: records.len(),
+            is_torn: false,
+            #[cfg(test)]
+            syncs: 0,
+        })
     }
 
     /// A file with the newest purge of each subject, in the place of what there is.
@@ -225,7 +237,16 @@ impl Book {
         fs::rename(&path_new, &path)?;
         File::open(dir)?.sync_all()?;
         let file = OpenOptions::new().append(true).open(&path)?;
-        Ok(Self { file, epoch, sequence, newest, records: purges.len(), is_torn: false })
+        Ok(Self {
+            file,
+            epoch,
+            sequence,
+            newest,
+            records: purges.len(),
+            is_torn: false,
+            #[cfg(test)]
+            syncs: 0,
+        })
     }
 
     fn append(&mut self, dir: &Path, subjects: &[Subject]) -> io::Result<()> {
@@ -247,6 +268,10 @@ impl Book {
         self.is_torn = true;
         self.file.write_all(&bytes)?;
         self.file.sync_data()?;
+        #[cfg(test)]
+        {
+            self.syncs += 1;
+        }
         let first = self.sequence.saturating_add(1);
         note(&mut self.newest, (first..).zip(subjects.iter().copied()));
         (self.sequence, self.records) = (sequence, records);

@@ -18,6 +18,7 @@
 mod site;
 mod sql;
 mod reads;
+mod outages;
 mod session;
 mod sweep;
 

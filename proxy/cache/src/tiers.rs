@@ -231,6 +231,9 @@ impl Tiers {
         if standing == Standing::Void {
             return Stored::Not;
         }
+        if !entry.tags.is_empty() {
+            self.generations.lives(entry.ttl_ms);
+        }
         let arriving = (plan.writes == Writes::Through).then(Arriving::new);
         // Memory last: who finds it there may believe that it is on its way to the others.
         for used in plan.written(&entry).rev() {
@@ -271,6 +274,24 @@ impl Tiers {
     /// Voids every entry about `target`: here before this returns, elsewhere as far as the answer
     /// says.
     pub async fn purge(&self, target: Target<'_>) -> Purged {
+        let told = self.void(target);
+        let purged = self.tell(&told).await;
+        if let Some(kept) = self.keep_waiting(&told, purged) {
+            kept.await;
+        }
+        purged
+    }
+
+    /// As [`Self::purge`], for who has a caller waiting: one that is pending is not waited for until
+    /// it is on disk.
+    pub async fn purge_beside(&self, target: Target<'_>) -> Purged {
+        let told = self.void(target);
+        let purged = self.tell(&told).await;
+        drop(self.keep_waiting(&told, purged));
+        purged
+    }
+
+    fn void(&self, target: Target<'_>) -> SmallVec<[Subject; 1]> {
         let told = self.purge_here(target, false);
         // Void they are already; these two also give their bytes back at once.
         match target {
@@ -288,14 +309,27 @@ impl Tiers {
             | Target::Model(_)
             | Target::Tenant(_) => {}
         }
-        self.tell(&told).await
+        told
     }
 
     /// As [`Self::purge`], but what it is about is only past its time: it is renewed when it is
     /// asked for, and given meanwhile where a stale answer may be.
     pub async fn purge_softly(&self, target: Target<'_>) -> Purged {
         let told = self.purge_here(target, true);
-        self.tell(&told).await
+        let purged = self.tell(&told).await;
+        if let Some(kept) = self.keep_waiting(&told, purged) {
+            kept.await;
+        }
+        purged
+    }
+
+    /// Has what is pending outlive the process. Ends when it does.
+    fn keep_waiting(
+        &self,
+        told: &[Subject],
+        purged: Purged,
+    ) -> Option<impl Future<Output = ()> + use<>> {
+        self.waiting.as_ref().filter(|_| purged.pending).map(|waiting| waiting.keep(told))
     }
 
     fn purge_here(&self, target: Target<'_>, softly: bool) -> SmallVec<[Subject; 1]> {
@@ -331,21 +365,25 @@ impl Tiers {
         if keeper.purge(subjects).await {
             Purged { reach: Reach::Fleet, pending: false }
         } else {
-            if let Some(waiting) = &self.waiting {
-                waiting.keep(subjects).await;
-            }
             Purged { reach: Reach::Instance, pending: true }
         }
     }
 
     /// Frees what may no longer be given and nobody asks for. For a task that runs now and then.
     pub fn sweep(&self, now_ms: u64) {
+        self.generations.tell_of_forgotten_patterns();
         self.memory.sweep(now_ms, &self.generations);
         self.disk().inspect(|disk| disk.sweep(now_ms));
         self.journal.as_ref().inspect(|journal| journal.retry());
         if let (Some(waiting), Some(keeper)) = (&self.waiting, self.keeper()) {
             waiting.clear_if(|| keeper.purges_pending() == 0);
         }
+    }
+
+    /// Purges by patterns that were forgotten while something may have been about them: see
+    /// [`Generations::patterns_forgotten`].
+    pub fn patterns_forgotten(&self) -> u64 {
+        self.generations.patterns_forgotten()
     }
 
     pub fn memory(&self) -> &MemoryTier {

@@ -170,7 +170,9 @@ impl App {
         parts.shutdown.over.cancel();
         // What was answered last is on its way to the stores.
         parts.cache.writers.close();
-        timeout(WRITERS_WAIT, parts.cache.writers.wait()).await.unwrap_or_default();
+        if timeout(WRITERS_WAIT, parts.cache.writers.wait()).await.is_err() {
+            super::stores::tell_unwritten(&parts.cache.tiers);
+        }
         cut
     }
 }
@@ -434,10 +436,13 @@ fn cache_readings(tiers: &Tiers) -> Vec<(TierLabel, CacheReading)> {
         evicted_purged: counters.evicted_purged.value(),
     };
     let lookups = counts(counters);
-    let reading = CacheReading { held: Some(held), lookups, ..CacheReading::default() };
+    let patterns_forgotten = tiers.patterns_forgotten();
+    let reading =
+        CacheReading { held: Some(held), lookups, patterns_forgotten, ..CacheReading::default() };
     let outer = tiers.all_outer().iter().map(|outer| {
         let leases = super::redis::leases(outer);
-        let reading = CacheReading { held: None, lookups: counts(outer.counters()), leases };
+        let lookups = counts(outer.counters());
+        let reading = CacheReading { lookups, leases, ..CacheReading::default() };
         (crate::cache::label(outer.name()), reading)
     });
     [(TierLabel::Memory, reading)].into_iter().chain(outer).collect()

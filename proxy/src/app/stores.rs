@@ -13,7 +13,7 @@ use tollgate_cache::{
     outer::{Limits, Role},
     postgres::{BadPostgres, PostgresSettings, PostgresTier},
     shared::RedisTier,
-    tiers::Outer,
+    tiers::{Outer, Tiers},
     versions::Versions,
 };
 use tollgate_config::{Config, Disk, Memcached, MemcachedServer, Postgres};
@@ -102,4 +102,20 @@ pub(super) fn disk(disk: &Disk, dir: &Path) -> Result<DiskSettings, StartError> 
         seals: seals("disk", &disk.store)?,
         ..DiskSettings::new(dir.join("entries"))
     })
+}
+
+/// At the end of the process: what stores did not take in time is lost to them.
+pub(super) fn tell_unwritten(tiers: &Tiers) {
+    for outer in tiers.all_outer() {
+        let (tier, queued_bytes) = (outer.name().as_str(), outer.queued_bytes());
+        let purges_pending = outer.purges_pending();
+        if queued_bytes > 0 || purges_pending > 0 {
+            tracing::warn!(
+                tier,
+                queued_bytes,
+                purges_pending,
+                "a store did not take what was to be written in time; it is not written"
+            );
+        }
+    }
 }

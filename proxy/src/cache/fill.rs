@@ -235,7 +235,7 @@ impl Fill {
         match next {
             Next::Stays => {}
             Next::Goes(key) => {
-                tiers.purge(Target::Key(key)).await;
+                tiers.purge_beside(Target::Key(key)).await;
             }
             Next::Renewed(key, newer) => {
                 let plan = &self.question.route.http.plan;

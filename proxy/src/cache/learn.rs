@@ -9,6 +9,7 @@ use crate::{app::Parts, route::Life};
 use tollgate_cache::{
     entry::{Entry, Form, Rule, subjects},
     freshness::Change,
+    generations::About,
     key::{CacheKey, Check},
     tiers::Before,
 };
@@ -24,7 +25,8 @@ pub(super) fn change(
     question.route.freshness.adapt?;
     let (route, tenant, now_ms) = (&question.route.name, question.tenant.as_str(), now_ms());
     let subjects = subjects(*key, route, &question.model, tenant, &question.tags);
-    let found = match parts.cache.tiers.before(key, check, &subjects, now_ms) {
+    let about = About { subjects: &subjects, tags: &question.tags };
+    let found = match parts.cache.tiers.before(key, check, about, now_ms) {
         Before::Nothing => return Some(Change::First),
         Before::Purged => return Some(Change::Purged),
         Before::Lies(found) => found,

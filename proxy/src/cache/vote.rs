@@ -135,7 +135,7 @@ pub(super) async fn void(parts: &Parts, caller: &Caller, about: About<'_>) -> bo
         parts.metrics.voted(VoteOutcome::Limited);
         return false;
     }
-    let purged = tiers.purge(Target::Key(key)).await;
+    let purged = tiers.purge_beside(Target::Key(key)).await;
     parts.metrics.voted(VoteOutcome::Counted);
     tracing::info!(
         route = &*route.name,

@@ -112,6 +112,8 @@ families! {
         "Entries that left the cache in this process.";
     CACHE_COLLISIONS = Counter, "tollgate_cache_collisions_total", [],
         "Entries found under the right key that answered another question; treated as misses.";
+    CACHE_PATTERNS_FORGOTTEN = Counter, "tollgate_cache_patterns_forgotten_total", [],
+        "Purges by patterns forgotten for want of room; what has tags and is older was voided, or renewed where they were soft.";
     CACHE_HIT_RATIO = Gauge, "tollgate_cache_hit_ratio", [],
         "Part of the cacheable calls of the last 5 minutes answered without an upstream call of their own; 0 when idle.";
 

@@ -34,6 +34,8 @@ pub struct CacheReading {
     pub held: Option<CacheHeld>,
     pub lookups: LookupCounts,
     pub leases: LeaseCounts,
+    /// Purges by patterns that there was no room for; of memory, where they are told apart.
+    pub patterns_forgotten: u64,
 }
 
 /// What became of fills for the fleet, and of those who waited for another instance's.
@@ -229,6 +231,7 @@ pub(super) fn caches(readings: &[(TierLabel, CacheReading)]) -> Vec<MetricFamily
         held.map(of).sum::<u64>() as f64
     };
     let collisions: u64 = readings.iter().map(|(_, tier)| tier.lookups.collision).sum();
+    let forgotten: u64 = readings.iter().map(|(_, tier)| tier.patterns_forgotten).sum();
     let mut lookups = Vec::new();
     for tier in TierLabel::ALL.iter().copied().filter(|tier| *tier != TierLabel::None) {
         let counts =
@@ -286,6 +289,7 @@ pub(super) fn caches(readings: &[(TierLabel, CacheReading)]) -> Vec<MetricFamily
         ),
         family(&names::CACHE_COLLISIONS, &[(&[], collisions as f64)]),
         family(&names::CACHE_LOOKUPS, &lookups),
+        family(&names::CACHE_PATTERNS_FORGOTTEN, &[(&[], forgotten as f64)]),
     ]
 }
 

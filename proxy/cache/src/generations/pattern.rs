@@ -11,10 +11,13 @@
 //!
 //! **Invariant:** a purge whose text is not known, or is not what its digest says, is about
 //! everything. (So is a digest of something else that happens to begin like one: 2⁻³².)
-//! **Invariant:** at most [`PATTERNS_MAX`] are told apart. With more the older half is forgotten,
-//! and everything that began before the newest of those is void.
+//! **Invariant:** at most [`PATTERNS_MAX`] are told apart. With more, those go first that are older
+//! than any entry lives ([`super::Generations::lives`]), which nothing is about; else the older half.
+//! What has tags and began before the newest of those that went is void, or past its time where they
+//! were soft.
 
 use super::{Newest, Subject};
+use crate::clock::unix_ms;
 use std::{
     collections::{HashMap, HashSet},
     fmt,
@@ -57,6 +60,10 @@ pub(super) struct Patterns {
     live: Vec<Live>,
     /// Of those there was no room for.
     forgotten: Newest,
+    /// The same, of soft ones.
+    forgotten_softly: Newest,
+    /// How many went that an entry may have been about.
+    lost: u64,
     texts: Texts,
 }
 
@@ -66,6 +73,8 @@ struct Live {
     /// `None`: not known yet.
     glob: Option<Glob>,
     newest: Newest,
+    /// Unix time at which it was last noted here.
+    noted_ms: u64,
 }
 
 /// What a subject of these is.
@@ -93,6 +102,8 @@ impl Glob {
 
     /// Whether `tag` as a whole is what the pattern says. Time: their lengths multiplied.
     pub fn matches(&self, tag: &str) -> bool {
+        #[cfg(test)]
+        among_others::MATCHES.with(|matches| matches.set(matches.get() + 1));
         let (mut glob, mut tag) = (self.0.chars(), tag.chars());
         // After the last `*`, and where it ends to begin with.
         let mut last = None;
@@ -215,16 +226,19 @@ impl Patterns {
         }
     }
 
-    /// Takes note of a purge. Of no effect for what is not by a pattern.
-    pub(super) fn note(&mut self, subject: Subject, purge: Newest) {
+    /// Takes note of a purge. Of no effect for what is not by a pattern. No entry with tags lives
+    /// longer than `life_ms`; 0: that is not known.
+    pub(super) fn note(&mut self, subject: Subject, purge: Newest, life_ms: u64) {
         let Some(Part::Purge { id, .. }) = part(subject) else { return };
+        let noted_ms = unix_ms();
         if let Some(live) = self.live.iter_mut().find(|live| live.subject == subject) {
             live.newest = live.newest.max(purge);
+            live.noted_ms = noted_ms;
             return;
         }
-        let is_forgotten =
-            purge.local <= self.forgotten.local && purge.fleet <= self.forgotten.fleet;
-        if is_forgotten {
+        let covers =
+            |forgotten: &Newest| purge.local <= forgotten.local && purge.fleet <= forgotten.fleet;
+        if covers(&self.forgotten) || (subject.is_soft() && covers(&self.forgotten_softly)) {
             return;
         }
         // A purge brings its text along, each time; of the same one, softly, it may be taken already.
@@ -234,18 +248,55 @@ impl Patterns {
         if glob.is_some() {
             self.texts.remove(&id);
         }
-        self.live.push(Live { subject, glob, newest: purge });
+        self.live.push(Live { subject, glob, newest: purge, noted_ms });
         if self.live.len() > PATTERNS_MAX {
-            self.live.sort_by_key(|live| (live.newest.local, live.newest.fleet));
-            for live in self.live.drain(..PATTERNS_MAX / 2) {
+            let nothing_since_ms = noted_ms.checked_sub(life_ms).filter(|_| life_ms > 0);
+            self.make_room(nothing_since_ms.unwrap_or(0));
+        }
+    }
+
+    /// Forgets what was noted before a time from which nothing is left; or, where that is none, the
+    /// older half.
+    fn make_room(&mut self, nothing_since_ms: u64) {
+        self.live.sort_by_key(|live| (live.newest.local, live.newest.fleet));
+        let is_outlived = |live: &&Live| live.noted_ms < nothing_since_ms;
+        let mut gone = self.live.iter().take_while(is_outlived).count();
+        if gone == 0 {
+            gone = PATTERNS_MAX / 2;
+            self.lost = self.lost.saturating_add(u64::try_from(gone).unwrap_or(u64::MAX));
+        }
+        let mut since_ms = u64::MAX;
+        for live in self.live.drain(..gone) {
+            if live.subject.is_soft() {
+                since_ms = since_ms.min(live.newest.heard_ms);
+                let newest = self.forgotten_softly.max(live.newest);
+                // Which of them was meant is not known: as if it were the first.
+                self.forgotten_softly = Newest { heard_ms: since_ms, ..newest };
+            } else {
                 self.forgotten = self.forgotten.max(live.newest);
             }
         }
     }
 
+    /// How many were forgotten that an entry may have been about, since the start.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Forgets all, as there is nothing left that they could be about.
+    pub(super) fn clear(&mut self) {
+        *self = Self { lost: self.lost, ..Self::default() };
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.live.len()
+    }
+
+    /// As if that much time had gone by.
+    #[cfg(test)]
+    pub(super) fn age(&mut self, by_ms: u64) {
+        self.live.iter_mut().for_each(|live| live.noted_ms -= by_ms);
     }
 
     /// Lets go of what a purge of everything stands for.
@@ -263,13 +314,30 @@ impl Patterns {
         let is_meant = |live: &Live| {
             order(&live.newest) > place && !live.subject.is_soft() && live.is_about(tags)
         };
-        order(&self.forgotten) > place || self.live.iter().any(is_meant)
+        // What has no tags is what none of those was about.
+        let is_forgotten = !tags.is_empty() && order(&self.forgotten) > place;
+        is_forgotten || self.live.iter().any(is_meant)
     }
 
-    /// The soft purges by patterns that fit `tags`.
-    pub(super) fn softly(&self, tags: &[Box<str>]) -> impl Iterator<Item = &Newest> {
-        let soft = self.live.iter().filter(|live| live.subject.is_soft());
-        soft.filter(|live| live.is_about(tags)).map(|live| &live.newest)
+    /// The soft purges by patterns that fit `tags`, after a place in one of the orders.
+    pub(super) fn softly_after(
+        &self,
+        place: u64,
+        tags: &[Box<str>],
+        order: fn(&Newest) -> u64,
+    ) -> impl Iterator<Item = &Newest> {
+        // Matching comes last: it is what costs.
+        let is_meant = move |live: &&Live| {
+            order(&live.newest) > place && live.subject.is_soft() && live.is_about(tags)
+        };
+        let forgotten = Some(&self.forgotten_softly).filter(|_| !tags.is_empty());
+        let forgotten = forgotten.filter(|newest| order(newest) > place);
+        self.live.iter().filter(is_meant).map(|live| &live.newest).chain(forgotten)
+    }
+
+    /// Whether one that fits `tags` is remembered, whenever it was purged; not a soft one.
+    pub(super) fn was_about(&self, tags: &[Box<str>]) -> bool {
+        self.live.iter().any(|live| !live.subject.is_soft() && live.is_about(tags))
     }
 
     /// Whether `subject` is a purge by a pattern that fits `tags`, as far as is known.
@@ -357,10 +425,10 @@ mod tests {
         let tags: [Box<str>; 1] = ["another".into()];
         for subject in [pattern.subject(), pattern.subject().softly()] {
             let mut patterns = Patterns::default();
-            patterns.note(subject, Newest::now(2, 2));
+            patterns.note(subject, Newest::now(2, 2), 0);
             let is_meant = |patterns: &Patterns| {
                 let is_after = patterns.is_after(1, &tags, |newest| newest.local);
-                let softly = patterns.softly(&tags).count() == 1;
+                let softly = patterns.softly_after(1, &tags, |newest| newest.local).count() == 1;
                 assert!(!(is_after && softly));
                 if subject.is_soft() { softly } else { is_after }
             };
@@ -390,7 +458,7 @@ mod tests {
             bytes[..3].copy_from_slice(&MARK);
             bytes[3..].copy_from_slice(&rest);
             let mut patterns = Patterns::default();
-            patterns.note(Subject::from_bytes(bytes), Newest::now(2, 0));
+            patterns.note(Subject::from_bytes(bytes), Newest::now(2, 0), 0);
             patterns.learn(Subject::from_bytes(bytes));
             prop_assert!(patterns.live.iter().all(|live| live.glob.is_none()));
         }

@@ -5,6 +5,12 @@ use super::super::{
     Subject, Target,
 };
 use proptest::prelude::*;
+use std::cell::Cell;
+
+thread_local! {
+    /// How often a pattern was held against a tag.
+    pub(super) static MATCHES: Cell<usize> = const { Cell::new(0) };
+}
 
 type Tags = [Box<str>];
 
@@ -153,6 +159,93 @@ fn beyond_so_many_patterns_what_began_before_the_older_half_is_void() {
     assert!(is_void(0, &other) && is_void(PATTERNS_MAX / 2 - 1, &other), "fail closed");
     assert!(!is_void(PATTERNS_MAX / 2, &other), "what is younger is told apart");
     assert!(is_void(PATTERNS_MAX / 2, &last) && !is_void(PATTERNS_MAX / 2, &tags(&["p1:x"])));
+}
+
+#[test]
+fn beyond_so_many_soft_patterns_what_began_before_is_past_its_time_and_not_void() {
+    let generations = Generations::default();
+    let before = generations.stamp();
+    for n in 0..=PATTERNS_MAX {
+        purge_here(&generations, &format!("p{n}:*"), true);
+    }
+    assert!(matches!(
+        standing(&generations, before, &tags(&["other"])),
+        Standing::Soft { since_ms: 1.. }
+    ));
+    assert_eq!(generations.patterns_forgotten(), 128);
+    assert_eq!(standing(&generations, before, &[]), Standing::Valid, "it has no tags");
+    let after = generations.stamp();
+    assert_eq!(standing(&generations, after, &tags(&["other"])), Standing::Valid);
+}
+
+#[test]
+fn what_has_no_tags_outlives_any_number_of_patterns() {
+    let generations = Generations::default();
+    let before = generations.stamp();
+    for n in 0..3 * PATTERNS_MAX {
+        purge_here(&generations, &format!("p{n}:*"), false);
+    }
+    assert_eq!(standing(&generations, before, &[]), Standing::Valid);
+    assert_eq!(standing(&generations, before, &tags(&["other"])), Standing::Void);
+}
+
+#[test]
+fn patterns_older_than_any_entry_make_room_and_void_nothing_that_lives() {
+    let generations = Generations::default();
+    generations.lives(60_000);
+    let old = generations.stamp();
+    for n in 0..PATTERNS_MAX {
+        purge_here(&generations, &format!("p{n}:*"), false);
+    }
+    generations.write().patterns.age(60_001);
+    let young = generations.stamp();
+    for n in 0..PATTERNS_MAX {
+        purge_here(&generations, &format!("q{n}:*"), false);
+    }
+    assert_eq!(generations.patterns_forgotten(), 0);
+    let other = tags(&["other"]);
+    assert_eq!(standing(&generations, young, &other), Standing::Valid);
+    assert_eq!(standing(&generations, young, &tags(&["q0:x"])), Standing::Void);
+    assert_eq!(standing(&generations, old, &other), Standing::Void, "it should be gone");
+    purge_here(&generations, "r:*", false);
+    assert_eq!(generations.patterns_forgotten(), 128, "now there is no other way");
+    assert_eq!(generations.patterns_forgotten_lately(), 128);
+    assert_eq!(generations.patterns_forgotten_lately(), 0, "it was told");
+}
+
+#[test]
+fn an_entry_is_held_against_a_soft_pattern_once_however_many_purges_come() {
+    let generations = Generations::default();
+    let (stamp, checked, tags) = (generations.stamp(), CheckedAt::default(), tags(&["kb:1"]));
+    let about = About { subjects: &subjects(&tags), tags: &tags };
+    for n in 0..100 {
+        purge_here(&generations, &format!("p{n}:*"), true);
+    }
+    let matches = |generations: &Generations| {
+        let before = MATCHES.get();
+        assert_eq!(generations.standing(stamp, about, &checked), Standing::Valid);
+        MATCHES.get() - before
+    };
+    assert_eq!(matches(&generations), 100);
+    for _ in 0..10 {
+        generations.purge_here(Subject::of(Target::Tag("other")));
+        assert_eq!(matches(&generations), 0);
+    }
+    purge_here(&generations, "q:*", true);
+    assert_eq!(matches(&generations), 1);
+}
+
+#[test]
+fn a_purge_by_a_pattern_is_remembered_of_what_it_fits() {
+    let generations = Generations::default();
+    purge_here(&generations, "kb:*", false);
+    purge_here(&generations, "user:*", true);
+    let was_purged = |names: &[&str]| {
+        let tags = tags(names);
+        generations.was_purged(About { subjects: &subjects(&tags), tags: &tags })
+    };
+    assert!(was_purged(&["kb:1"]));
+    assert!(!was_purged(&["other"]) && !was_purged(&["user:1"]) && !was_purged(&[]));
 }
 
 /// A keeper has all patterns that were ever purged; who starts knows the texts of the newest.

@@ -5,17 +5,20 @@
 //! then. The next process sends it first. What was sent meanwhile is sent again: a purge that is
 //! made twice does no harm.
 //!
+//! Those that come while one is written are written, and synced, together: while a store is away
+//! there may be one for every call.
+//!
 //! The file is as the journal's, in a directory of its own; its numbers are only its order.
 
-use super::{Book, lock};
+use super::{Book, WAITING_MAX, lock};
 use crate::generations::Subject;
 use std::{
     collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, TryLockError},
 };
-use tokio::task;
+use tokio::{sync::oneshot, task};
 
 /// The purges on disk that nobody but us may know of.
 #[derive(Debug)]
@@ -28,7 +31,19 @@ pub struct Waiting {
 #[derive(Debug)]
 struct Inner {
     dir: PathBuf,
+    /// Locked before the book where both are.
+    queue: Mutex<Queue>,
     book: Mutex<Book>,
+}
+
+/// What is to be written.
+#[derive(Debug, Default)]
+struct Queue {
+    subjects: Vec<Subject>,
+    /// Those who wait for them.
+    told: Vec<oneshot::Sender<()>>,
+    /// Somebody writes, and will look here again.
+    is_written: bool,
 }
 
 impl Waiting {
@@ -43,7 +58,8 @@ impl Waiting {
             book.newest.iter().map(|(subject, sequence)| (*sequence, *subject)).collect();
         left.sort_unstable();
         let left = Mutex::new(left.into_iter().map(|(_, subject)| subject).collect());
-        let inner = Arc::new(Inner { dir: dir.to_owned(), book: Mutex::new(book) });
+        let (dir, queue) = (dir.to_owned(), Mutex::default());
+        let inner = Arc::new(Inner { dir, queue, book: Mutex::new(book) });
         Ok(Self { inner, left })
     }
 
@@ -52,23 +68,29 @@ impl Waiting {
         std::mem::take(&mut lock(&self.left))
     }
 
-    /// They are on disk when this returns, if it can be written.
-    pub(crate) async fn keep(&self, subjects: &[Subject]) {
-        let (inner, subjects) = (self.inner.clone(), subjects.to_vec());
-        let kept = task::spawn_blocking(move || {
-            let kept = lock(&inner.book).append(&inner.dir, &subjects);
-            if let Err(error) = kept {
-                tracing::warn!(%error, "a purge that waits for its store would be lost with the process");
-            }
-        });
-        // It fails only where the runtime is being taken down.
-        let _over = kept.await;
+    /// Has them written. They are on disk, if it can be written, when what it returns ends; they
+    /// come there whether or not anybody waits for that.
+    pub(crate) fn keep(&self, subjects: &[Subject]) -> impl Future<Output = ()> + use<> {
+        let (told, heard) = oneshot::channel();
+        if self.inner.put(subjects, told) {
+            let inner = self.inner.clone();
+            task::spawn_blocking(move || inner.write());
+        }
+        async move {
+            // It fails only where the runtime is being taken down.
+            let _over = heard.await;
+        }
     }
 
     /// Forgets what is there, if everything that waited was sent.
     pub(crate) fn clear_if(&self, is_sent: impl FnOnce() -> bool) {
         let until = {
-            let book = lock(&self.inner.book);
+            // Where somebody writes there is something that waits: another time.
+            let book = match self.inner.book.try_lock() {
+                Ok(book) => book,
+                Err(TryLockError::Poisoned(book)) => book.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
             if book.newest.is_empty() {
                 return;
             }
@@ -83,6 +105,41 @@ impl Waiting {
 }
 
 impl Inner {
+    /// Whether nobody writes yet.
+    fn put(&self, subjects: &[Subject], told: oneshot::Sender<()>) -> bool {
+        let mut queue = lock(&self.queue);
+        if queue.subjects.len() >= WAITING_MAX {
+            // Nothing is lost: one purge of everything stands for all that waited.
+            queue.subjects = vec![Subject::ALL];
+        }
+        queue.subjects.extend_from_slice(subjects);
+        // Who has gone waits no more.
+        queue.told.retain(|told| !told.is_closed());
+        queue.told.push(told);
+        !std::mem::replace(&mut queue.is_written, true)
+    }
+
+    /// Writes until nothing is left, and syncs what came together once.
+    fn write(&self) {
+        loop {
+            let mut queue = lock(&self.queue);
+            if queue.subjects.is_empty() {
+                queue.is_written = false;
+                return;
+            }
+            let subjects = std::mem::take(&mut queue.subjects);
+            let told = std::mem::take(&mut queue.told);
+            drop(queue);
+            if let Err(error) = lock(&self.book).append(&self.dir, &subjects) {
+                tracing::warn!(%error, "purges that wait for their store would be lost with the process");
+            }
+            for told in told {
+                // Who asked may have gone.
+                let _gone = told.send(());
+            }
+        }
+    }
+
     fn clear(&self, until: u64) {
         let mut book = lock(&self.book);
         if book.sequence != until {
@@ -125,6 +182,56 @@ mod tests {
         second.inner.clear(until + 1);
         drop(second);
         assert!(Waiting::open(dir.path()).unwrap().take_left().is_empty());
+    }
+
+    /// How often the disk was waited for.
+    fn syncs(waiting: &Waiting) -> usize {
+        lock(&waiting.inner.book).syncs
+    }
+
+    #[tokio::test]
+    async fn purges_that_come_while_one_is_written_are_written_together() {
+        let dir = TempDir::new().unwrap();
+        let waiting = Waiting::open(dir.path()).unwrap();
+        let tag = |n: usize| Subject::of(Target::Tag(&n.to_string()));
+        let slow_disk = lock(&waiting.inner.book);
+        let kept: Vec<_> = (0..500).map(|n| waiting.keep(&[tag(n)])).collect();
+        drop(slow_disk);
+        for kept in kept {
+            kept.await;
+        }
+        assert!(syncs(&waiting) <= 2, "{}", syncs(&waiting));
+        drop(waiting);
+        assert_eq!(Waiting::open(dir.path()).unwrap().take_left().len(), 500);
+    }
+
+    #[tokio::test]
+    async fn more_than_can_wait_for_a_slow_disk_are_one_purge_of_everything() {
+        let dir = TempDir::new().unwrap();
+        let waiting = Waiting::open(dir.path()).unwrap();
+        let slow_disk = lock(&waiting.inner.book);
+        let mut last = None;
+        for n in 0..3 * WAITING_MAX {
+            last = Some(waiting.keep(&[Subject::of(Target::Tag(&n.to_string()))]));
+        }
+        assert!(lock(&waiting.inner.queue).subjects.len() <= WAITING_MAX);
+        drop(slow_disk);
+        last.unwrap().await;
+        drop(waiting);
+        let left = Waiting::open(dir.path()).unwrap().take_left();
+        // What was being written already, and what waited for that.
+        assert!(left.contains(&Subject::ALL) && left.len() <= 2 * WAITING_MAX, "{}", left.len());
+    }
+
+    #[tokio::test]
+    async fn who_clears_now_and_then_waits_for_no_disk() {
+        let dir = TempDir::new().unwrap();
+        let waiting = Waiting::open(dir.path()).unwrap();
+        waiting.keep(&[Subject::ALL]).await;
+        let slow_disk = lock(&waiting.inner.book);
+        waiting.clear_if(|| true);
+        drop(slow_disk);
+        assert_eq!(lock(&waiting.inner.book).newest.len(), 1, "another time");
     }
 
     #[tokio::test]

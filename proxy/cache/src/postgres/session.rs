@@ -15,6 +15,7 @@
 
 use super::{
     Store,
+    outages::Outages,
     reads::{Lines, Reader, stamp},
     sql::{self, Message, TABLE_ROWS_MAX},
     sweep::Sweeper,
@@ -28,7 +29,6 @@ use crate::{
 use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
-    error::Error as _,
     future::poll_fn,
     sync::{
         Arc,
@@ -46,10 +46,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Messages not yet looked at; one lost beyond that is noticed and the table read again.
 const MESSAGES_MAX: usize = 1024;
-
-/// While nothing answers, attempts come ever later, up to so many times the first interval: each
-/// costs the server a process.
-const RECONNECT_SLOWER_MAX: u32 = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
@@ -87,9 +83,7 @@ struct Session<'a> {
 
 /// Keeps the way until `over`.
 pub(super) async fn keep(store: Arc<Store>, over: CancellationToken) {
-    // The first failure of each outage is told, the attempts after it are not.
-    let mut told_of = None;
-    let mut slower = 1;
+    let mut outages = Outages::default();
     loop {
         let ended = async {
             let error = match Box::pin(live(&store)).await {
@@ -97,13 +91,7 @@ pub(super) async fn keep(store: Arc<Store>, over: CancellationToken) {
                 Err(error) => error,
             };
             store.gate.shut();
-            let sessions = store.gate.sessions();
-            slower =
-                if told_of == Some(sessions) { (slower * 2).min(RECONNECT_SLOWER_MAX) } else { 1 };
-            if told_of.replace(sessions) != Some(sessions) {
-                let cause = error.source().map(cause);
-                tracing::warn!(%error, cause, "the postgresql tier is skipped until it is back");
-            }
+            let slower = outages.failed(store.gate.sessions(), &error);
             time::sleep(store.limits.reconnect_interval * slower).await;
         };
         tokio::select! {
@@ -111,11 +99,6 @@ pub(super) async fn keep(store: Arc<Store>, over: CancellationToken) {
             () = ended => {}
         }
     }
-}
-
-/// The crate's errors say what was done, and what went wrong only one further down.
-fn cause(error: &(dyn std::error::Error + 'static)) -> String {
-    error.source().map_or_else(|| error.to_string(), |deeper| format!("{error}: {deeper}"))
 }
 
 async fn live(store: &Arc<Store>) -> Result<Infallible, SessionError> {
@@ -440,7 +423,7 @@ async fn connect(
     missed: &Arc<AtomicBool>,
 ) -> Result<Client, SessionError> {
     let timeout = store.limits.probe_timeout;
-    let (client, mut connection) = within(timeout, store.site.connect()).await?;
+    let (client, mut connection) = store.site.connect(timeout).await?;
     let (said, missed) = (said.clone(), missed.clone());
     drivers.spawn(async move {
         while let Some(Ok(came)) = poll_fn(|cx| connection.poll_message(cx)).await {

@@ -3,27 +3,40 @@
 //! `sslmode` is `disable` (the default without `tls`), `require`, `verify-ca` or `verify-full`: where
 //! there is TLS, the certificate and its name are always verified. A mode that goes on without TLS
 //! when there is none (`allow`, `prefer`) protects against nobody, and is refused.
+//!
+//! Of several hosts each has its own time to answer. The crate's own way has one time for all: a host
+//! that takes the connection and says nothing would keep us from the others for as long as it stands.
 
-use super::{BadPostgres, PostgresSettings};
-use crate::outer::StoreTls;
+use super::{
+    BadPostgres, PostgresSettings,
+    session::{SessionError, within},
+};
+use crate::outer::{StoreTls, new_epoch};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::{
-    Client, Config, Connection, Error, Socket,
-    config::{SslMode, TargetSessionAttrs},
+    Client, Config, Connection, Socket,
+    config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs},
     tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream},
 };
 
 /// Holds secrets; none is shown by `Debug`.
 pub(super) struct Site {
-    config: Config,
+    /// One for each host.
+    hosts: Box<[Config]>,
+    /// The one that took us last.
+    last: AtomicUsize,
     tls: Tls,
 }
 
@@ -52,12 +65,113 @@ impl Site {
                 Tls(Some(Arc::new(client_config(&settings.tls)?)))
             }
         };
-        Ok(Self { config, tls })
+        let hosts = apart(&config);
+        let first = match config.get_load_balance_hosts() {
+            LoadBalanceHosts::Random => usize::try_from(new_epoch()).unwrap_or(0) % hosts.len(),
+            LoadBalanceHosts::Disable | _ => 0,
+        };
+        Ok(Self { hosts, last: AtomicUsize::new(first), tls })
     }
 
-    pub(super) async fn connect(&self) -> Result<(Client, Line), Error> {
-        self.config.connect(self.tls.clone()).await
+    /// Asks one host after another, beginning with the one that took us last; each answers within
+    /// `timeout`, or the next is asked.
+    ///
+    /// # Errors
+    /// None took us; why not, by one that said so if there is one.
+    pub(super) async fn connect(&self, timeout: Duration) -> Result<(Client, Line), SessionError> {
+        let first = self.last.load(Ordering::Relaxed);
+        let mut failed = None;
+        for place in (first..self.hosts.len()).chain(0..first) {
+            let Some(config) = self.hosts.get(place) else { continue };
+            match within(timeout, config.connect(self.tls.clone())).await {
+                Ok(line) => {
+                    self.last.store(place, Ordering::Relaxed);
+                    return Ok(line);
+                }
+                Err(error) if failed.as_ref().is_none_or(|failed| !is_said(failed)) => {
+                    failed = Some(error);
+                }
+                Err(_) => {}
+            }
+        }
+        Err(failed.unwrap_or(SessionError::Lost))
     }
+}
+
+/// Whether a server gave that as its reason.
+fn is_said(error: &SessionError) -> bool {
+    matches!(error, SessionError::Postgres(error) if error.as_db_error().is_some())
+}
+
+/// A configuration for each host. One whose lists do not fit each other stays as it is, for the
+/// crate to refuse.
+fn apart(config: &Config) -> Box<[Config]> {
+    let (hosts, addresses, ports) =
+        (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let count = hosts.len().max(addresses.len());
+    let is_list = |len: usize| len == 0 || len == count;
+    if count < 2 || !is_list(hosts.len()) || !is_list(addresses.len()) {
+        return [config.clone()].into();
+    }
+    if ports.len() > 1 && ports.len() != count {
+        return [config.clone()].into();
+    }
+    let one = |place: usize| {
+        let mut one = nowhere(config);
+        match hosts.get(place) {
+            Some(Host::Tcp(name)) => drop(one.host(name)),
+            Some(Host::Unix(path)) => drop(one.host_path(path)),
+            None => {}
+        }
+        if let Some(address) = addresses.get(place) {
+            one.hostaddr(*address);
+        }
+        if let Some(port) = ports.get(place).or(ports.first()) {
+            one.port(*port);
+        }
+        one
+    };
+    (0..count).map(one).collect()
+}
+
+/// All that a configuration says but the hosts, which cannot be taken out of one.
+fn nowhere(config: &Config) -> Config {
+    let mut copy = Config::new();
+    if let Some(user) = config.get_user() {
+        copy.user(user);
+    }
+    if let Some(password) = config.get_password() {
+        copy.password(password);
+    }
+    if let Some(name) = config.get_dbname() {
+        copy.dbname(name);
+    }
+    if let Some(options) = config.get_options() {
+        copy.options(options);
+    }
+    if let Some(name) = config.get_application_name() {
+        copy.application_name(name);
+    }
+    if let Some(timeout) = config.get_connect_timeout() {
+        copy.connect_timeout(*timeout);
+    }
+    if let Some(timeout) = config.get_tcp_user_timeout() {
+        copy.tcp_user_timeout(*timeout);
+    }
+    if let Some(interval) = config.get_keepalives_interval() {
+        copy.keepalives_interval(interval);
+    }
+    if let Some(retries) = config.get_keepalives_retries() {
+        copy.keepalives_retries(retries);
+    }
+    copy.keepalives(config.get_keepalives())
+        .keepalives_idle(config.get_keepalives_idle())
+        .ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
+        .target_session_attrs(config.get_target_session_attrs())
+        .channel_binding(config.get_channel_binding())
+        .load_balance_hosts(config.get_load_balance_hosts());
+    copy
 }
 
 /// The URL less its `sslmode`, and that. The crate knows three modes, and of TLS only that it is
@@ -199,7 +313,7 @@ mod tests {
     #[test]
     fn a_mode_is_obeyed_or_refused_and_never_less_than_it_says() {
         let mode =
-            |url: &str| site(url).map(|site| (site.config.get_ssl_mode(), site.tls.0.is_some()));
+            |url: &str| site(url).map(|site| (site.hosts[0].get_ssl_mode(), site.tls.0.is_some()));
         assert_eq!(mode("postgres://h/d").unwrap(), (SslMode::Disable, false));
         for refused in ["prefer", "allow", "Require", ""] {
             let url = format!("postgres://h/d?connect_timeout=3&sslmode={refused}");
@@ -212,7 +326,7 @@ mod tests {
                 PostgresSettings { tls, ..PostgresSettings::new(url, "test", Role::Keeper) };
             let site = Site::new(&settings).unwrap();
             assert_eq!(
-                (site.config.get_ssl_mode(), site.tls.0.is_some()),
+                (site.hosts[0].get_ssl_mode(), site.tls.0.is_some()),
                 (SslMode::Require, true)
             );
         }
@@ -227,6 +341,19 @@ mod tests {
         let settings =
             PostgresSettings { tls, ..PostgresSettings::new("postgres://h/d", "n", Role::Shelf) };
         assert!(matches!(Site::new(&settings), Err(BadPostgres::Tls(_))));
+    }
+
+    #[test]
+    fn each_of_several_hosts_is_asked_as_the_only_one_would_be() {
+        let rest = "/d?options=-cgeqo%3Doff&application_name=a&sslnegotiation=direct\
+            &connect_timeout=3&tcp_user_timeout=4&keepalives=0&keepalives_idle=5\
+            &keepalives_interval=6&keepalives_retries=7&target_session_attrs=read-write\
+            &channel_binding=disable&load_balance_hosts=random";
+        let of =
+            |hosts: &str| -> Config { format!("postgres://u:p@{hosts}{rest}").parse().unwrap() };
+        let expected = [of("a:1"), of("%2Frun%2Fb:2"), of("c:5432")];
+        assert_eq!(*apart(&of("a:1,%2Frun%2Fb:2,c")), expected);
+        assert_eq!(*apart(&expected[0]), expected[..1]);
     }
 
     fn ca() -> Vec<u8> {

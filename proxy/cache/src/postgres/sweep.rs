@@ -66,7 +66,7 @@ impl Sweeper {
 
 /// Before when the rows are not to be counted again.
 async fn sweep(store: &Store, not_before: Instant) -> Result<Instant, SessionError> {
-    let (client, connection) = within(store.limits.probe_timeout, store.site.connect()).await?;
+    let (client, connection) = store.site.connect(store.limits.probe_timeout).await?;
     let work = async {
         let limit = format!("SET statement_timeout = {}", STATEMENT_TIMEOUT.as_millis());
         within(STATEMENT_TIMEOUT, client.batch_execute(&limit)).await?;

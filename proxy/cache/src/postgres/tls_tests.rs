@@ -73,6 +73,6 @@ async fn it_is_used_behind_tls_with_a_password_and_refused_with_less() {
     ] {
         // Where the system trusts nobody, that is said at once.
         let Ok(site) = Site::new(&bad) else { continue };
-        assert!(site.connect().await.is_err(), "{}", bad.url);
+        assert!(site.connect(std::time::Duration::from_secs(10)).await.is_err(), "{}", bad.url);
     }
 }

@@ -7,7 +7,8 @@
 //! upon stands beside the fleet's purges (`tollgate:{NS}:events`, a field for each feed): what one
 //! instance has done is done for all, so whoever starts goes on from there. Until then entries may
 //! come twice. Where the entry that stands there is gone, the stream was cut, and entries behind it
-//! may be gone as well.
+//! may be gone as well. Where the stream ends before it, a failover took its end or it is another of
+//! that name: what it had is not read again, only said to be lost.
 //!
 //! **Invariant:** a place is kept only after the caller is done with every entry up to it.
 
@@ -118,6 +119,16 @@ enum FeedError {
     Lost,
     #[error("what stands there is no stream, or of a redis that tells us something else of it")]
     NoStream,
+}
+
+/// What a stream says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    /// The place of the last entry that it ever had.
+    last: Place,
+    /// Every entry that it ever had is there. A Redis before 7.0 does not say, and is not believed
+    /// to be.
+    is_whole: bool,
 }
 
 /// Notes a place, unless a later one is known.
@@ -253,7 +264,7 @@ impl Feed {
         home: &mut MultiplexedConnection,
     ) -> Result<bool, FeedError> {
         let timeout = self.link.settings.probe_timeout;
-        let last = last_of(stream, reads, timeout).await?;
+        // Asked first: what the fleet reads meanwhile is before the end that the stream has then.
         let kept = match self.read {
             Some(read) => Some(read),
             None => {
@@ -263,12 +274,15 @@ impl Feed {
                 kept.and_then(|kept| Place::read(&kept))
             }
         };
+        let Told { last, is_whole } = told_of(stream, reads, timeout).await?;
         let (from, is_lost) = match kept {
             // Nobody has listened before: from now on.
             None => (last, false),
             Some(kept) if kept == last => (kept, false),
-            // Another stream of that name.
-            Some(kept) if kept > last => (START, true),
+            // It went back. What it has was read, or is of what is said to be lost.
+            Some(kept) if kept > last => (last, true),
+            // There was no stream when somebody first listened.
+            Some(kept) if kept == START => (kept, !is_whole),
             Some(kept) => (kept, !has(stream, kept, reads, timeout).await?),
         };
         if kept != Some(from) {
@@ -346,29 +360,36 @@ fn keep(names: &Names, name: &str, place: Place, back: bool) -> Cmd {
     command
 }
 
-/// The place of the last entry that the stream ever had.
-async fn last_of(
+async fn told_of(
     stream: &str,
     reads: &mut MultiplexedConnection,
     timeout: Duration,
-) -> Result<Place, FeedError> {
+) -> Result<Told, FeedError> {
     let mut command = redis::cmd("EXISTS");
     command.arg(stream);
     if ask::<i64>(reads, &command, timeout).await? == 0 {
-        return Ok(START);
+        return Ok(Told { last: START, is_whole: true });
     }
     let mut command = redis::cmd("XINFO");
     command.arg("STREAM").arg(stream);
     let told: Value = ask(reads, &command, timeout).await?;
-    last_told(told).ok_or(FeedError::NoStream)
+    read_told(&told).ok_or(FeedError::NoStream)
 }
 
-/// Of what `XINFO STREAM` says.
-fn last_told(told: Value) -> Option<Place> {
+/// What `XINFO STREAM` says: names, each before its value.
+fn read_told(told: &Value) -> Option<Told> {
     let Value::Array(told) = told else { return None };
-    let mut told = told.into_iter();
-    told.find(|said| bytes_of(said) == Some(b"last-generated-id"))?;
-    Place::read(bytes_of(&told.next()?)?)
+    let mut said = told.iter();
+    let (mut last, mut length, mut added) = (None, None, None);
+    while let (Some(name), Some(value)) = (said.next(), said.next()) {
+        match (bytes_of(name), value) {
+            (Some(b"last-generated-id"), value) => last = Place::read(bytes_of(value)?),
+            (Some(b"length"), Value::Int(entries)) => length = Some(*entries),
+            (Some(b"entries-added"), Value::Int(entries)) => added = Some(*entries),
+            _ => {}
+        }
+    }
+    Some(Told { last: last?, is_whole: added.is_some() && added == length })
 }
 
 /// Whether the entry at that place is there.

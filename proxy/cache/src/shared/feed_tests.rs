@@ -30,15 +30,17 @@ fn entries_are_read_as_redis_tells_them() {
 }
 
 #[test]
-fn the_last_place_is_what_redis_says_it_is() {
-    let told = Value::Array(vec![
-        text("length"),
-        Value::Int(0),
-        Value::SimpleString("last-generated-id".into()),
-        text("1700000000000-3"),
-    ]);
-    assert_eq!(last_told(told), Some(place(1_700_000_000_000, 3)));
-    assert_eq!(last_told(Value::Array(vec![text("last-generated-id")])), None);
+fn a_stream_is_what_redis_says_it_is_and_whole_only_if_it_says_so() {
+    let told = |more: &[(&str, i64)]| {
+        let last = [Value::SimpleString("last-generated-id".into()), text("1700000000000-3")];
+        let more = more.iter().flat_map(|(name, n)| [text(name), Value::Int(*n)]);
+        read_told(&Value::Array(more.chain(last).collect()))
+    };
+    let is = |is_whole| Some(Told { last: place(1_700_000_000_000, 3), is_whole });
+    assert_eq!(told(&[("length", 2), ("entries-added", 2)]), is(true));
+    assert_eq!(told(&[("length", 1), ("entries-added", 2)]), is(false), "one is gone");
+    assert_eq!(told(&[("length", 2)]), is(false), "before redis 7");
+    assert_eq!(read_told(&Value::Array(vec![text("last-generated-id")])), None);
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use super::server::{Instance, NOW_MS, Question, Server, plan, settings, url_of, wait_until};
 use crate::{
-    generations::Target,
+    generations::{Subject, Target},
+    key::{CacheKey, Check},
     shared::{LinkState, RedisSettings},
-    tiers::{Purged, Reach, TierName},
+    tiers::{Hot, Purged, Reach, TierName},
     versions::{Current, Observed, Said},
 };
 use std::time::Duration;
@@ -76,6 +77,31 @@ async fn a_stalled_redis_costs_one_time_out_and_is_used_again_when_it_goes_on() 
         }
     }
     panic!("never found again: {counters:?}");
+}
+
+#[tokio::test]
+async fn a_hot_set_of_any_size_is_noted_and_read_in_pieces_that_fit() {
+    let server = Server::start();
+    let a = Instance::up(server.url()).await;
+    for most in [20_000_u32, 10_000] {
+        let hot = |n: u32| Hot {
+            key: CacheKey::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes()),
+            check: Check::default(),
+            route: Subject::of(Target::Route("chat")),
+            hits: u32::MAX - n,
+        };
+        let (own, len) = ((0..most).map(hot).collect(), usize::try_from(most).unwrap());
+        let patience = Duration::from_secs(30);
+        a.tiers.note_hot("test", own, (len, NOW_MS), patience).await;
+        let noted = a.tiers.noted_hot("test", NOW_MS).await;
+        assert_eq!(noted.len(), len);
+        let keys: Vec<Vec<u8>> = server.ask(&[b"KEYS", b"tollgate:test:e:*"]).await;
+        assert_eq!(keys.len(), 5, "of 4,096 each");
+        for key in keys {
+            let len: usize = server.ask(&[b"STRLEN", &key]).await;
+            assert!(len < 512 * 1024, "{len}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -255,7 +281,7 @@ async fn a_lost_message_is_found_by_the_probe() {
     let a = Instance::up(server.url()).await;
     let question = Question::new("question");
     a.share(&question, b"answer").await;
-    let subject = crate::generations::Subject::of(Target::Tag("question"));
+    let subject = Subject::of(Target::Tag("question"));
     let script = "local n = redis.call('HINCRBY', KEYS[1], 'sequence', 1)
         return redis.call('HSET', KEYS[1], ARGV[1], n)";
     let key = b"tollgate:{test}:purges";

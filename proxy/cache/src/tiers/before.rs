@@ -2,7 +2,7 @@
 
 use super::{Found, Tiers};
 use crate::{
-    generations::Subject,
+    generations::About,
     key::{CacheKey, Check},
 };
 
@@ -16,19 +16,13 @@ pub enum Before {
 }
 
 impl Tiers {
-    /// What lies in memory under `key`, where an answer about `subjects` is to lie. Neither waits nor
+    /// What lies in memory under `key`, where an answer about `about` is to lie. Neither waits nor
     /// counts as a look-up.
-    pub fn before(
-        &self,
-        key: &CacheKey,
-        check: &Check,
-        subjects: &[Subject],
-        now_ms: u64,
-    ) -> Before {
+    pub fn before(&self, key: &CacheKey, check: &Check, about: About<'_>, now_ms: u64) -> Before {
         match self.memory.peek(key, check, now_ms, &self.generations) {
             Some(kept) if kept.soft_since_ms.is_some() => Before::Purged,
             Some(kept) => Before::Lies(Found::in_memory(kept)),
-            None if self.generations.was_purged(subjects) => Before::Purged,
+            None if self.generations.was_purged(about) => Before::Purged,
             None => Before::Nothing,
         }
     }

@@ -1,10 +1,11 @@
 //! The hot set: what was asked for most, noted where it outlives the process, so that the next one
 //! has it in memory before somebody asks.
 //!
-//! Only keys are noted, in one entry of each outer tier; the answers lie there already. The note is
-//! an entry like any other, so it is wrapped, sealed, bounded and purged as they are, and what it
-//! says is believed no more than a caller's question would be: each key is looked up, and what comes
-//! back is judged as for a caller.
+//! Only keys are noted, in each outer tier; the answers lie there already. The note is made of
+//! pieces that fit any store and are read within any time-out, the last of them shorter than the
+//! others. Each is an entry like any other, so it is wrapped, sealed, bounded and purged as they are,
+//! and what it says is believed no more than a caller's question would be: each key is looked up, and
+//! what comes back is judged as for a caller.
 //!
 //! Instances that share a store share the note. Each writes the union of what is there, aged, and of
 //! its own; two that write at once lose one's news until it writes again, which costs nothing but
@@ -13,7 +14,7 @@
 use super::{Plan, Stored, TierUse, Tiers, Writes};
 use crate::{
     entry::{Entry, Form, Hits, Rule, subjects},
-    generations::{CheckedAt, Subject, Target},
+    generations::{CheckedAt, Stamp, Subject, Target},
     key::{CacheKey, Check},
 };
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -23,12 +24,17 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// Nobody wants to know what was hot a week ago.
 const NOTE_TTL_MS: u64 = 7 * 24 * 3600 * 1_000;
 /// What is not asked for again is half as hot after eleven notes.
 const AGING: u32 = 16;
 const RECORD_BYTES: usize = 32 + 8 + 16 + 16 + 4;
+/// Keys of one piece: 304 KiB, where Memcached takes 1 MiB and a look-up has 10 ms.
+const PIECE_KEYS: usize = 4096;
+/// Nobody has so many; who writes more than that is not believed.
+const PIECES_MAX: u32 = 1024;
 
 /// A key that was asked for, and how often of late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,11 +95,48 @@ fn merged(own: Vec<Hot>, noted: Vec<Hot>, most: usize) -> Vec<Hot> {
     all
 }
 
-/// Where the note of a namespace lies. No question has such a key: they are digests of another form.
-fn place(namespace: &str) -> (CacheKey, Check) {
-    let key =
-        blake3::derive_key("tollgate hot set of a namespace, version 1", namespace.as_bytes());
+/// Where a piece of the note of a namespace lies. No question has such a key: they are digests of
+/// another form.
+fn place(namespace: &str, piece: u32) -> (CacheKey, Check) {
+    let key = if piece == 0 {
+        blake3::derive_key("tollgate hot set of a namespace, version 1", namespace.as_bytes())
+    } else {
+        let name = [&piece.to_le_bytes(), namespace.as_bytes()].concat();
+        blake3::derive_key("tollgate hot set of a namespace, version 1, further piece", &name)
+    };
     (CacheKey::from_bytes(key), Check::default())
+}
+
+/// The pieces of a note: whole ones, and one that is not.
+fn pieces(hot: &[Hot]) -> impl Iterator<Item = (u32, &[Hot])> {
+    let rest = hot.chunks_exact(PIECE_KEYS).remainder();
+    (0..PIECES_MAX).zip(hot.chunks_exact(PIECE_KEYS).chain([rest]))
+}
+
+/// A piece as it is kept.
+fn note((key, check): (CacheKey, Check), hot: &[Hot], stamp: Stamp, now_ms: u64) -> Entry {
+    Entry {
+        status: 200,
+        headers: Vec::new(),
+        body: write_note(hot),
+        frame_ends: Box::default(),
+        form: Form::Whole,
+        check,
+        stored_at_ms: now_ms,
+        ttl_ms: NOTE_TTL_MS,
+        rule: Rule::Ttl,
+        model: Box::default(),
+        model_version: Box::default(),
+        tenant: Box::default(),
+        route: Box::default(),
+        subjects: subjects(key, "", "", "", &[]),
+        tags: Vec::new(),
+        note: Bytes::new(),
+        worth: 0,
+        stamp,
+        checked: CheckedAt::default(),
+        hits: Hits::default(),
+    }
 }
 
 impl Tiers {
@@ -108,9 +151,19 @@ impl Tiers {
 
     /// What was noted as hot, the hottest first. Waits for each tier's read time-out at most.
     pub async fn noted_hot(&self, namespace: &str, now_ms: u64) -> Vec<Hot> {
-        let (key, check) = place(namespace);
-        let found = self.look_up_rest(key, &check, &self.lasting(), now_ms, |_, _| ()).await;
-        found.map(|found| read_note(&found.entry.body)).unwrap_or_default()
+        let (lasting, mut noted) = (self.lasting(), Vec::new());
+        for piece in 0..PIECES_MAX {
+            let (key, check) = place(namespace, piece);
+            let found = self.look_up_rest(key, &check, &lasting, now_ms, |_, _| ()).await;
+            let Some(found) = found else { break };
+            let records = read_note(&found.entry.body);
+            let is_last = records.len() < PIECE_KEYS;
+            noted.extend(records);
+            if is_last {
+                break;
+            }
+        }
+        noted
     }
 
     /// The `most` entries in memory that were asked for most. O(entries), a shard at a time: not
@@ -150,32 +203,17 @@ impl Tiers {
         if hot.is_empty() {
             return;
         }
-        let (key, check) = place(namespace);
-        let note = Entry {
-            status: 200,
-            headers: Vec::new(),
-            body: write_note(&hot),
-            frame_ends: Box::default(),
-            form: Form::Whole,
-            check,
-            stored_at_ms: now_ms,
-            ttl_ms: NOTE_TTL_MS,
-            rule: Rule::Ttl,
-            model: Box::default(),
-            model_version: Box::default(),
-            tenant: Box::default(),
-            route: Box::default(),
-            subjects: subjects(key, "", "", "", &[]),
-            tags: Vec::new(),
-            note: Bytes::new(),
-            worth: 0,
-            stamp,
-            checked: CheckedAt::default(),
-            hits: Hits::default(),
-        };
-        if let Stored::Arriving(arriving) = self.store(key, Arc::new(note), &self.lasting(), now_ms)
-        {
-            arriving.wait(patience).await;
+        let (lasting, mut under_way) = (self.lasting(), Vec::new());
+        for (piece, hot) in pieces(&hot) {
+            let (key, check) = place(namespace, piece);
+            let note = Arc::new(note((key, check), hot, stamp, now_ms));
+            if let Stored::Arriving(arriving) = self.store(key, note, &lasting, now_ms) {
+                under_way.push(arriving);
+            }
+        }
+        let end = Instant::now() + patience;
+        for arriving in under_way {
+            arriving.wait(end.saturating_duration_since(Instant::now())).await;
         }
     }
 
@@ -236,6 +274,17 @@ mod tests {
         assert_eq!(noted, []);
         assert_eq!(merged(vec![hot(1, 5)], vec![hot(1, 100)], 10), [hot(1, 93)]);
         assert_eq!(merged(vec![hot(1, 5), hot(2, 6)], Vec::new(), 1), [hot(2, 6)]);
+    }
+
+    #[test]
+    fn a_note_ends_with_a_piece_that_is_not_whole() {
+        let lens = |n: usize| -> Vec<usize> {
+            pieces(&vec![hot(1, 1); n]).map(|(_, piece)| piece.len()).collect()
+        };
+        assert_eq!(lens(1), [1]);
+        assert_eq!(lens(PIECE_KEYS), [PIECE_KEYS, 0], "what was longer before ends there");
+        assert_eq!(lens(2 * PIECE_KEYS + 1), [PIECE_KEYS, PIECE_KEYS, 1]);
+        assert_ne!(place("a", 0), place("a", 1));
     }
 
     proptest! {

@@ -133,7 +133,7 @@ async fn voids(
         let (key, check) = question.url_key(host, &path, query);
         // The table of purges is bounded: what is not kept needs no place in it.
         if is_kept(parts, &question.route, &key, &check).await {
-            parts.cache.tiers.purge(Target::Key(key)).await;
+            parts.cache.tiers.purge_beside(Target::Key(key)).await;
         }
     }
 }
@@ -150,7 +150,7 @@ async fn compares(
     match update::head(&kept, len, status, headers) {
         Head::Nothing => {}
         Head::Voids => {
-            parts.cache.tiers.purge(Target::Key(question.key)).await;
+            parts.cache.tiers.purge_beside(Target::Key(question.key)).await;
         }
         Head::Freshens => {
             let rules = &question.route.http.rules;
