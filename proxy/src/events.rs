@@ -20,7 +20,7 @@ mod pace;
 pub(crate) use self::named::{Payload, Unclear};
 
 use self::{named::named, pace::Pace};
-use crate::{app::Parts, metrics::EventOutcome, purge::Aim};
+use crate::{app::Parts, metrics::EventOutcome, purge::Aim, seldom::Seldom};
 use std::{
     sync::{Arc, Weak},
     time::Duration,
@@ -33,6 +33,8 @@ use tollgate_config::{EventOrigin, EventPurge, EventSource};
 pub(crate) const EVENT_BYTES_MAX: usize = 64 * 1024;
 /// The most purges of one event.
 pub(crate) const PURGES_MAX: usize = 256;
+/// The most purges in one line of the log.
+const LINE_PURGES_MAX: usize = 16;
 
 /// The sources, as they are since the start.
 #[derive(Debug, Default)]
@@ -45,6 +47,8 @@ pub(crate) struct Events {
 pub(crate) struct Source {
     pub(crate) rule: EventSource,
     pace: Pace,
+    /// Of events that it warned of.
+    warned: Seldom,
 }
 
 /// What an event has done.
@@ -58,7 +62,8 @@ pub(crate) struct Done {
 impl Events {
     pub(crate) fn new(rules: &[EventSource]) -> Self {
         let source = |rule: &EventSource| {
-            Arc::new(Source { rule: rule.clone(), pace: Pace::new(rule.interval) })
+            let (pace, warned) = (Pace::new(rule.interval), Seldom::new());
+            Arc::new(Source { rule: rule.clone(), pace, warned })
         };
         Self { sources: rules.iter().map(source).collect() }
     }
@@ -117,7 +122,7 @@ async fn act(parts: &Parts, source: &Source, said: Said) -> Option<Place> {
     let (payload, place) = match said {
         Said::Lost => {
             tracing::warn!(events = source.rule.name, "events may have been lost");
-            lost(parts, source).await;
+            lost(parts, source, EventOutcome::Lost).await;
             return None;
         }
         Said::Message(message) => (Payload::read(&message), None),
@@ -136,16 +141,19 @@ async fn act(parts: &Parts, source: &Source, said: Said) -> Option<Place> {
     match done {
         Ok(done) => place.filter(|_| !done.pending),
         Err(unclear) => {
-            refused(parts, source, unclear);
+            refused(parts, source, &unclear);
             place
         }
     }
 }
 
 /// An event that says nothing.
-pub(crate) fn refused(parts: &Parts, source: &Source, unclear: Unclear) {
+pub(crate) fn refused(parts: &Parts, source: &Source, unclear: &Unclear) {
     parts.metrics.heard_event(&source.rule.name, EventOutcome::Unclear);
-    tracing::warn!(events = source.rule.name, %unclear, "an event was not understood");
+    if let Some(not_logged) = source.warned.now() {
+        let events = &*source.rule.name;
+        tracing::warn!(events, %unclear, not_logged, "an event was not understood");
+    }
 }
 
 /// Purges what an event is about.
@@ -160,27 +168,44 @@ pub(crate) async fn event(
     let rule = &source.rule;
     let aims = match named(&rule.purges, payload) {
         Ok(aims) => aims,
-        Err(Unclear::Much) if rule.lost.is_some() => return Ok(lost(parts, source).await),
+        Err(unclear @ (Unclear::Much | Unclear::Name(_))) if rule.lost.is_some() => {
+            if let Some(not_logged) = source.warned.now() {
+                let events = &*rule.name;
+                tracing::warn!(events, %unclear, not_logged, "an event counts as one that was lost");
+            }
+            return Ok(lost(parts, source, EventOutcome::Unnamed).await);
+        }
         Err(unclear) => return Err(unclear),
     };
-    let Some((first, _)) = aims.first() else {
+    if aims.is_empty() {
         parts.metrics.heard_event(&rule.name, EventOutcome::Nothing);
         return Ok(Done { purges: 0, pending: false });
-    };
-    let (by, name) = (first.kind(), first.to_string());
+    }
     let done = purge(parts, &aims).await;
     parts.metrics.heard_event(&rule.name, EventOutcome::Purged);
     let (events, purges, pending) = (&*rule.name, done.purges, done.pending);
-    tracing::info!(events, purges, %by, name, pending, "the cache was purged by an event");
+    for aims in aims.chunks(LINE_PURGES_MAX) {
+        let aims = listed(aims);
+        tracing::info!(events, purges, aims, pending, "the cache was purged by an event");
+    }
     Ok(done)
 }
 
-/// What the source says of events that nobody heard.
-async fn lost(parts: &Parts, source: &Source) -> Done {
+/// For the log. Names are quoted: they come from the event.
+fn listed(aims: &[(Aim, bool)]) -> String {
+    let aims = aims.iter().map(|(aim, soft)| {
+        let soft = if *soft { " softly" } else { "" };
+        format!("{} {:?}{soft}", aim.kind(), aim.to_string())
+    });
+    aims.collect::<Vec<_>>().join(", ")
+}
+
+/// What the source says of events that nobody heard, or that are about more than can be named.
+async fn lost(parts: &Parts, source: &Source, why: EventOutcome) -> Done {
     let rule = &source.rule;
-    parts.metrics.heard_event(&rule.name, EventOutcome::Lost);
+    parts.metrics.heard_event(&rule.name, why);
     let Some(rest) = &rule.lost else { return Done { purges: 0, pending: false } };
-    let aims = named(std::slice::from_ref::<EventPurge>(rest), &Payload::nothing());
+    let aims = named(std::slice::from_ref::<EventPurge>(rest), &Payload::Nothing);
     let aims = aims.unwrap_or_default();
     let done = purge(parts, &aims).await;
     for (aim, soft) in &aims {
@@ -200,4 +225,22 @@ async fn purge(parts: &Parts, aims: &[(Aim, bool)]) -> Done {
         pending |= purged.pending;
     }
     Done { purges: aims.len(), pending }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tollgate_config::PurgeKind;
+
+    #[test]
+    fn every_purge_of_an_event_stands_in_the_log_and_a_name_cannot_end_its_line() {
+        let aim = |kind, name| Aim::new(kind, name).unwrap();
+        let aims = [
+            (aim(PurgeKind::Tag, "kb:1\n2 ERROR"), false),
+            (aim(PurgeKind::Pattern, "kb:*"), true),
+            (aim(PurgeKind::All, ""), false),
+        ];
+        let expected = r#"tag "kb:1\n2 ERROR", pattern "kb:*" softly, all """#;
+        assert_eq!(listed(&aims), expected);
+    }
 }

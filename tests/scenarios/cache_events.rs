@@ -287,6 +287,20 @@ async fn a_webhook_purges_what_its_event_names() {
 }
 
 #[tokio::test]
+async fn an_event_that_cannot_be_purged_by_name_is_told_apart_from_one_that_was_lost() {
+    let source = json!([{
+        "name": "kb", "webhook": {}, "purge": [{ "tag": "kb:{/id}" }], "lost": { "tag": "kb:3" },
+    }]);
+    let world = content(json!({ "tags": ["kb:{header.x-kb}"] })).set("cache.events", source);
+    let world = world.start().await;
+    ask_all(&world).await;
+    let many: Vec<_> = (0..257).collect();
+    assert_eq!(post(&world, "kb", &[], &json!({ "id": many })).await.json()["purges"], 1);
+    assert!(!is_there(&world, "3").await && is_there(&world, "1").await);
+    assert_eq!((heard(&world, "unnamed"), heard(&world, "lost")), (1.0, 0.0));
+}
+
+#[tokio::test]
 async fn a_webhooks_own_token_is_good_for_its_events_alone() {
     let dir = tempfile::TempDir::new().unwrap();
     let file = |name: &str, text: &str| {

@@ -212,7 +212,17 @@ async fn a_url_is_explained_too() {
         let request = json!({ "path": path, "headers": { "host": "h" } });
         admin(&world).post("/api/cache/explain", &request).await.json()
     };
+    let before = world.metrics();
     assert_eq!(outcome(&ask("/page?a=1").await), ("hit", "found"));
+    ask("/page?a=3").await;
+    let changed: Vec<_> = world
+        .metrics()
+        .into_iter()
+        .filter(|(name, value)| {
+            name.starts_with("tollgate_cache") && before.get(name) != Some(value)
+        })
+        .collect();
+    assert!(changed.is_empty(), "who asks about a call is no caller: {changed:?}");
     let other = ask("/page?a=2").await;
     assert_eq!(outcome(&other), ("miss", "uri-miss"), "{other}");
     assert_eq!(differs(&other), [("query", "another value")]);

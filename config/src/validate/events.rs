@@ -12,6 +12,10 @@ use std::{collections::HashSet, time::Duration};
 
 /// Longer names of channels, streams and fields are a mistake.
 const NAME_BYTES_MAX: usize = 512;
+/// Of a key, as it is shown.
+const KEY_DIGITS: usize = 64;
+/// The longest pattern that can be purged by.
+const PATTERN_BYTES_MAX: usize = 128;
 
 pub(super) fn sources(
     review: &mut Review<'_>,
@@ -125,12 +129,43 @@ fn purge(review: &mut Review<'_>, path: &str, raw: RawEventPurge) -> Option<Even
     if kind == PurgeKind::All {
         return Some(EventPurge { kind, name: Vec::new(), soft });
     }
-    match tag::pieces(&name, EventPart::Literal, part, "{} and {/json/pointer}") {
+    let parts = tag::pieces(&name, EventPart::Literal, part, "{} and {/json/pointer}");
+    let parts = parts.and_then(|parts| {
+        is_possible(kind, &parts).map_err(str::to_owned)?;
+        Ok(parts)
+    });
+    match parts {
         Ok(name) => Some(EventPurge { kind, name, soft }),
         Err(message) => {
             review.report(format!("{path}.{kind}"), message);
             None
         }
+    }
+}
+
+/// Whether there can be such a name, whatever an event fills in.
+fn is_possible(kind: PurgeKind, parts: &[EventPart]) -> Result<(), &'static str> {
+    let literals = || {
+        parts.iter().filter_map(|part| match part {
+            EventPart::Literal(text) => Some(text),
+            EventPart::Pointer(_) => None,
+        })
+    };
+    let len: usize = literals().map(String::len).sum();
+    let is_whole = literals().count() == parts.len();
+    let is_hex = || literals().flat_map(|text| text.bytes()).all(|byte| byte.is_ascii_hexdigit());
+    match kind {
+        PurgeKind::Key if !is_hex() || len > KEY_DIGITS || (is_whole && len < KEY_DIGITS) => {
+            Err("must be the 64 hexadecimal digits that explain shows, or {} for them")
+        }
+        PurgeKind::Pattern if len > PATTERN_BYTES_MAX => Err("must be at most 128 bytes"),
+        PurgeKind::Key
+        | PurgeKind::Pattern
+        | PurgeKind::Tag
+        | PurgeKind::Route
+        | PurgeKind::Model
+        | PurgeKind::Tenant
+        | PurgeKind::All => Ok(()),
     }
 }
 

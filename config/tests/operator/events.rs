@@ -61,6 +61,18 @@ fn mistakes_in_sources_are_told_apart() {
     cache.events[5].lost: is purged without an event: it can have no { }
     cache.events[5].rate: must be a rate like 5/s, 100/m or 20/h, at most 10000/s, not "0/s"
     "#);
+    let long = "a".repeat(129);
+    let sources = format!(
+        "[{{ name: a, webhook: {{}}, purge: [{{ key: 'kb:{{/id}}' }}, {{ key: '{{/id}}' }}] }},
+        {{ name: b, webhook: {{}}, purge: [{{ key: 'ab{{}}' }}], lost: {{ key: abc }} }},
+        {{ name: c, webhook: {{}}, purge: [{{ pattern: '{long}' }}], lost: {{ pattern: '{long}' }} }}]"
+    );
+    insta::assert_snapshot!(problems(&file(&sources)), @r"
+    cache.events[0].purge[0].key: must be the 64 hexadecimal digits that explain shows, or {} for them
+    cache.events[1].lost.key: must be the 64 hexadecimal digits that explain shows, or {} for them
+    cache.events[2].purge[0].pattern: must be at most 128 bytes
+    cache.events[2].lost.pattern: must be at most 128 bytes
+    ");
     let without = format!(
         "{SMALLEST}\ncache: {{ events: [{{ name: a, redis: {{ channel: c }}, purge: [{{ all: true }}] }}] }}\n"
     );

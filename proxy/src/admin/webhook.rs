@@ -65,6 +65,6 @@ pub(super) async fn hear(parts: &Parts, path: &str, body: &Bytes) -> Result<Valu
 }
 
 fn refuse(parts: &Parts, source: &Arc<Source>, unclear: Unclear) -> Problem {
-    events::refused(parts, source, unclear);
+    events::refused(parts, source, &unclear);
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the event is {unclear}"))
 }

@@ -28,6 +28,7 @@ pub(super) use self::{
     given::{How, cache_status},
 };
 
+use self::find::Looks;
 use super::{
     Ask, Consulted, Instead, bound,
     question::{Asking, Keyed, OwnedScope},
@@ -81,6 +82,27 @@ pub(super) async fn consult(
     head: &request::Parts,
     caller: &Caller,
 ) -> Consulted {
+    consulted(parts, route, (ask, head), caller, Looks::ForCaller).await
+}
+
+/// What [`consult`] would say; nothing is counted or copied. A vote in `head` would be.
+pub(super) async fn peek(
+    parts: &Parts,
+    route: &Arc<Route>,
+    ask: &Ask,
+    head: &request::Parts,
+    caller: &Caller,
+) -> Consulted {
+    consulted(parts, route, (ask, head), caller, Looks::Aside).await
+}
+
+async fn consulted(
+    parts: &Parts,
+    route: &Arc<Route>,
+    (ask, head): (&Ask, &request::Parts),
+    caller: &Caller,
+    looks: Looks,
+) -> Consulted {
     let scope = scope(caller);
     let mut request = read(head, scope);
     if let Some(why) = request.passed {
@@ -94,7 +116,7 @@ pub(super) async fn consult(
     let asking = asking(route, ask, head, query.as_deref(), &digest, scope);
     let keyed = asking.key("");
     let Keyed { key, check, .. } = keyed;
-    let mut found = find::find(parts, &asking, &key, &check).await;
+    let mut found = find::find(parts, &asking, &key, &check, looks).await;
     let votes = vote::is_cast(parts, route, caller, &head.headers, scope == Scope::Shared);
     request.control.no_cache |= votes;
     let about = vote::About { route, plan: &route.http.plan, key, check: &check };

@@ -1,11 +1,11 @@
 //! What the cache would say to a call, and why, for who asks about it: nothing is sent, voided,
-//! renewed or copied.
+//! renewed, counted or copied.
 
 use super::{
     Ask, Consulted, Explained, Mode, Question,
     answer::{Hit, Wanted},
     held::terms,
-    http_mode::How,
+    http_mode::{self, How},
     neighbours::Story,
     now_ms,
     vote::VOTE,
@@ -94,7 +94,14 @@ pub(crate) async fn peek(
         // So that nothing is looked for yet: all that is wanted is the question.
         head.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     }
-    match super::consult(parts, route, ask, &head, caller).await {
+    let consulted = match ask.mode {
+        Mode::Http => Box::pin(http_mode::peek(parts, route, ask, &head, caller)).await,
+        Mode::Content | Mode::Off => super::consult(parts, route, ask, &head, caller).await,
+    };
+    match consulted {
+        Consulted::Bypass(_) if wish.only_if_cached => {
+            Would::without("not_cached", "only-if-cached")
+        }
         Consulted::Bypass(why) => Would::bypass(why),
         Consulted::NotCached => Would::without("not_cached", "only-if-cached"),
         Consulted::Hit(_) | Consulted::Given(_) => Would::without("hit", "found"),

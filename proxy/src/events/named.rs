@@ -1,20 +1,30 @@
 //! What an event says, and what a source's rules make of it.
+//!
+//! JSON is read a level at a time, as far as a rule points, and a number keeps the text that it came
+//! with: `1.10` is another version than `1.1`, and an id may have more digits than a number of ours.
 
 use super::{EVENT_BYTES_MAX, PURGES_MAX};
 use crate::purge::Aim;
-use serde_json::{Map, Value};
-use std::collections::HashSet;
+use serde_json::value::RawValue;
+use std::collections::{HashMap, HashSet};
 use tollgate_config::{EventPart, EventPurge, PurgeKind};
 
 /// The longest name: more than a tag, a model or a tenant has.
 const NAME_BYTES_MAX: usize = 1024;
 
 /// What an event says.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Payload(Value);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Payload {
+    Nothing,
+    Text(String),
+    /// The members of an object, in their order. Of two of one name the last counts.
+    Members(Vec<(String, String)>),
+    /// As it came.
+    Json(Box<str>),
+}
 
 /// Why an event purges nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unclear {
     #[error("longer than {EVENT_BYTES_MAX} bytes")]
     Long,
@@ -23,8 +33,11 @@ pub(crate) enum Unclear {
     #[error("the entry has no such field")]
     Field,
     /// More than can be told apart: of [`EventSource::lost`](tollgate_config::EventSource).
-    #[error("about more than {PURGES_MAX} things, or about one whose name cannot be purged by")]
+    #[error("about more than {PURGES_MAX} things")]
     Much,
+    /// As [`Self::Much`].
+    #[error("about something that cannot be purged by its name; {0}")]
+    Name(String),
 }
 
 impl Payload {
@@ -33,14 +46,14 @@ impl Payload {
         if bytes.len() > EVENT_BYTES_MAX {
             return Err(Unclear::Long);
         }
-        if let Ok(value) = serde_json::from_slice(bytes) {
-            return Ok(Self(value));
-        }
         let text = std::str::from_utf8(bytes).map_err(|_| Unclear::Bytes)?.trim();
+        if serde_json::from_str::<&RawValue>(text).is_ok() {
+            return Ok(Self::Json(text.into()));
+        }
         if text.starts_with(['{', '[', '"']) {
             return Err(Unclear::Bytes);
         }
-        Ok(Self(Value::String(text.to_owned())))
+        Ok(Self::Text(text.to_owned()))
     }
 
     /// Of an entry of a stream: what `field` holds, or all fields as members.
@@ -57,34 +70,73 @@ impl Payload {
             return found.map_or(Err(Unclear::Field), |(_, value)| Self::read(value));
         }
         let text = |bytes: &[u8]| std::str::from_utf8(bytes).map(str::to_owned);
-        let member = |(name, value): &(Vec<u8>, Vec<u8>)| {
-            Some((text(name).ok()?, Value::String(text(value).ok()?)))
-        };
-        let members: Option<Map<String, Value>> = fields.iter().map(member).collect();
-        members.map(|members| Self(Value::Object(members))).ok_or(Unclear::Bytes)
-    }
-
-    pub(super) fn nothing() -> Self {
-        Self(Value::Null)
+        let member =
+            |(name, value): &(Vec<u8>, Vec<u8>)| Some((text(name).ok()?, text(value).ok()?));
+        let members: Option<Vec<_>> = fields.iter().map(member).collect();
+        members.map(Self::Members).ok_or(Unclear::Bytes)
     }
 
     /// What stands at a place: one text, or those of a list. None for what is not there, empty, or
     /// no text, number or truth value.
     fn words(&self, pointer: &str) -> Vec<String> {
-        match self.0.pointer(pointer) {
-            Some(Value::Array(items)) => items.iter().filter_map(word).collect(),
-            Some(value) => word(value).into_iter().collect(),
-            None => Vec::new(),
-        }
+        let word = match self {
+            Self::Nothing => None,
+            Self::Text(text) => Some(text.clone()).filter(|_| pointer.is_empty()),
+            Self::Members(members) => {
+                let mut steps = steps(pointer);
+                let only = steps.next().filter(|_| steps.next().is_none());
+                let found =
+                    only.and_then(|step| members.iter().rev().find(|(own, _)| *own == step));
+                found.map(|(_, value)| value.clone())
+            }
+            Self::Json(text) => return words(text, pointer).unwrap_or_default(),
+        };
+        word.into_iter().filter(|word| !word.is_empty()).collect()
     }
 }
 
-fn word(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(truth) => Some(truth.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+/// The names that a JSON pointer goes by.
+fn steps(pointer: &str) -> impl Iterator<Item = String> {
+    pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"))
+}
+
+/// Of a JSON text, as [`Payload::words`].
+fn words(text: &str, pointer: &str) -> Option<Vec<String>> {
+    let mut at: &RawValue = serde_json::from_str(text).ok()?;
+    for step in steps(pointer) {
+        at = match at.get().as_bytes().first()? {
+            b'{' => {
+                let mut members: HashMap<String, &RawValue> =
+                    serde_json::from_str(at.get()).ok()?;
+                members.remove(&step)?
+            }
+            b'[' => {
+                let items: Vec<&RawValue> = serde_json::from_str(at.get()).ok()?;
+                items.get(place(&step)?)?
+            }
+            _ => return None,
+        };
+    }
+    if !at.get().starts_with('[') {
+        return Some(word(at).into_iter().collect());
+    }
+    let items: Vec<&RawValue> = serde_json::from_str(at.get()).ok()?;
+    Some(items.into_iter().filter_map(word).collect())
+}
+
+/// In a list: a number has one spelling there.
+fn place(step: &str) -> Option<usize> {
+    let is_plain = step.bytes().all(|digit| digit.is_ascii_digit());
+    (is_plain && (step == "0" || !step.starts_with('0'))).then(|| step.parse().ok())?
+}
+
+fn word(value: &RawValue) -> Option<String> {
+    let text = value.get();
+    match text.as_bytes().first()? {
+        b'"' => serde_json::from_str(text).ok().filter(|text: &String| !text.is_empty()),
+        b'{' | b'[' | b'n' => None,
+        // A number, or a truth value.
+        _ => Some(text.to_owned()),
     }
 }
 
@@ -98,9 +150,10 @@ pub(super) fn named(purges: &[EventPurge], payload: &Payload) -> Result<Vec<(Aim
     for purge in purges {
         for name in names(purge, payload)? {
             if name.len() > NAME_BYTES_MAX {
-                return Err(Unclear::Much);
+                let kind = purge.kind;
+                return Err(Unclear::Name(format!("{kind}: longer than {NAME_BYTES_MAX} bytes")));
             }
-            let aim = Aim::new(purge.kind, &name).map_err(|_| Unclear::Much)?;
+            let aim = Aim::new(purge.kind, &name).map_err(Unclear::Name)?;
             if seen.insert((aim.clone(), purge.soft)) {
                 aims.push((aim, purge.soft));
             }
@@ -198,8 +251,45 @@ mod tests {
         let more = [of_two, rule(PurgeKind::Tag, &["x"])];
         assert_eq!(named(&more, &payload), Err(Unclear::Much));
         let long = json!({ "id": "a".repeat(200) }).to_string();
-        check(PurgeKind::Pattern, &["{/id}", "*"], &long, Err(Unclear::Much));
-        check(PurgeKind::Key, &["{/id}"], &long, Err(Unclear::Much));
+        let name = |why: &str| Err(Unclear::Name(why.to_owned()));
+        let why = "pattern: longer than 128 bytes";
+        check(PurgeKind::Pattern, &["{/id}", "*"], &long, name(why));
+        let why = "key: not the 64 hexadecimal digits that explain shows";
+        check(PurgeKind::Key, &["{/id}"], &long, name(why));
+        let longer = json!({ "id": "a".repeat(1025) }).to_string();
+        check(PurgeKind::Tag, &["{/id}"], &longer, name("tag: longer than 1024 bytes"));
+    }
+
+    #[test]
+    fn a_number_is_named_as_it_is_written() {
+        let own = ["kb:", "{}"];
+        for number in ["1.10", "1e2", "-0", "123456789012345678901234567890", "1E400"] {
+            let name = format!("kb:{number}");
+            check(PurgeKind::Tag, &own, &format!(" {number}\n"), Ok(&[&name]));
+            let inside = format!("{{\"a\": [{{\"id\" : {number} }}]}}");
+            check(PurgeKind::Tag, &["kb:", "{/a/0/id}"], &inside, Ok(&[&name]));
+            check(PurgeKind::Tag, &own, &format!("[{number}, true]"), Ok(&[&name, "kb:true"]));
+        }
+        check(PurgeKind::Tag, &own, "007", Ok(&["kb:007"]));
+    }
+
+    #[test]
+    fn a_pointer_finds_what_json_pointers_find() {
+        let event = r#"{"a":{"":"none","b/c":{"~1":"x"}},"a":{"d":"last"},"l":["p",["q"]]}"#;
+        let event_of_one = r#"{"a":{"":"none","b/c":{"~1":"x","\u00e9":"y"}},"l":["p",["q"]]}"#;
+        let at = |pointer: &str, event: &str, expected: &[&str]| {
+            check(PurgeKind::Tag, &[&format!("{{{pointer}}}")], event, Ok(expected));
+        };
+        at("/a/", event_of_one, &["none"]);
+        at("/a/b~1c/~01", event_of_one, &["x"]);
+        at("/a/b~1c/é", event_of_one, &["y"]);
+        at("/a/d", event, &["last"]);
+        at("/a/b~1c/~01", event, &[]);
+        at("/l", event, &["p"]);
+        at("/l/1/0", event, &["q"]);
+        for none in ["/l/01", "/l/+1", "/l/-", "/l/2", "/l/0/0", "/x", "/a/d/e"] {
+            at(none, event, &[]);
+        }
     }
 
     #[test]
@@ -238,7 +328,7 @@ mod tests {
             id in "[ab*?\\\\]{1,6}",
             tag in "[ab*?\\\\:]{1,8}",
         ) {
-            let payload = Payload(json!({ "id": id }));
+            let payload = Payload::read(json!({ "id": id }).to_string().as_bytes()).unwrap();
             let aims = named(&[rule(PurgeKind::Pattern, &["{/id}", ":*"])], &payload).unwrap();
             let Target::Pattern(glob) = aims[0].0.target() else { panic!() };
             prop_assert_eq!(glob.matches(&tag), tag.starts_with(&(id + ":")));
@@ -246,7 +336,7 @@ mod tests {
 
         #[test]
         fn each_item_is_named_once_and_in_full(ids in proptest::collection::vec("[a-c]{1,2}", 0..20)) {
-            let payload = Payload(json!({ "id": ids }));
+            let payload = Payload::read(json!({ "id": ids }).to_string().as_bytes()).unwrap();
             let aims = named(&[rule(PurgeKind::Tag, &["kb:", "{/id}"])], &payload).unwrap();
             let names: HashSet<String> = aims.iter().map(|(aim, _)| aim.to_string()).collect();
             let expected: HashSet<String> = ids.iter().map(|id| format!("kb:{id}")).collect();

@@ -82,8 +82,10 @@ closed! {
         Unclear = "unclear",
         /// Beyond the source's rate, and refused.
         Limited = "limited",
-        /// Some may not have been heard, or it is about more than can be named.
+        /// Some may not have been heard.
         Lost = "lost",
+        /// It is about more than can be named, or by a name that cannot be: treated as lost.
+        Unnamed = "unnamed",
     }
 }
 

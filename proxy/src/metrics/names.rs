@@ -99,7 +99,7 @@ families! {
     CACHE_PREFETCH_PRECISION = Gauge, "tollgate_cache_prefetch_precision", ["route"],
         "Part of the last 50 answers asked for ahead that were used; below precision_min nothing is asked ahead for a while.";
     CACHE_EVENTS = Counter, "tollgate_cache_events_total", ["source", "outcome"],
-        "Events of cache.events: that purged, were about nothing, unclear, beyond the rate, or may have been lost.";
+        "Events of cache.events: that purged, were about nothing, unclear, beyond the rate, may have been lost, or were unnamed (about more than can be named; treated as lost).";
     CACHE_LOOKUP_SECONDS = Histogram(LOOKUP_SECONDS), "tollgate_cache_lookup_seconds", ["tier"],
         "How long a look-up in a tier took.";
     OWN_CALLS = Counter, "tollgate_cache_own_calls_total", ["purpose", "outcome"],

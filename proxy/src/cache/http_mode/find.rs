@@ -26,6 +26,15 @@ pub(crate) struct Held {
     pub(super) stored: Stored,
 }
 
+/// Who looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Looks {
+    /// What is found is counted, and copied to nearer tiers.
+    ForCaller,
+    /// Only to know: neither.
+    Aside,
+}
+
 /// What there is under a URL.
 #[derive(Default)]
 pub(super) struct Found {
@@ -53,9 +62,10 @@ pub(super) async fn find(
     asking: &Asking<'_>,
     key: &CacheKey,
     check: &Check,
+    looks: Looks,
 ) -> Found {
     let nothing = Found::default();
-    let Some(first) = look(parts, asking.route, key, check).await else { return nothing };
+    let Some(first) = look(parts, asking.route, (key, check), looks).await else { return nothing };
     let lists = match &first.entry.rule {
         Rule::Ttl | Rule::Timed(_) => return nothing,
         Rule::Http(_) => {
@@ -67,7 +77,7 @@ pub(super) async fn find(
     for names in &lists {
         let digest = chosen_by(names, &asking.head.headers);
         let Keyed { key, check, .. } = Asking { digest: &digest, ..*asking }.key("");
-        let found = look(parts, asking.route, &key, &check).await;
+        let found = look(parts, asking.route, (&key, &check), looks).await;
         let found = found.and_then(|found| Held::of(found, key));
         // Of several that fit, the most recent (RFC 9111 §4.1).
         let made_at_ms = held.as_ref().map(|held| held.stored.made_at_ms);
@@ -79,9 +89,18 @@ pub(super) async fn find(
 }
 
 /// The nearest entry under a key.
-async fn look(parts: &Parts, route: &Route, key: &CacheKey, check: &Check) -> Option<InTier> {
+async fn look(
+    parts: &Parts,
+    route: &Route,
+    (key, check): (&CacheKey, &Check),
+    looks: Looks,
+) -> Option<InTier> {
     let now_ms = now_ms();
     let plan = &route.http.plan;
+    if looks == Looks::Aside {
+        let peeked = parts.cache.tiers.peek(*key, check, plan, now_ms).await;
+        return peeked.into_iter().find_map(|peeked| peeked.found);
+    }
     if plan.begins_in_memory()
         && let Some(found) = in_memory(parts, key, check, now_ms)
     {
@@ -96,7 +115,7 @@ async fn look(parts: &Parts, route: &Route, key: &CacheKey, check: &Check) -> Op
 
 /// Something is kept for a URL.
 pub(super) async fn is_kept(parts: &Parts, route: &Route, key: &CacheKey, check: &Check) -> bool {
-    look(parts, route, key, check).await.is_some()
+    look(parts, route, (key, check), Looks::Aside).await.is_some()
 }
 
 /// Only what is in memory, for those who cannot wait.
