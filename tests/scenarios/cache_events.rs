@@ -211,8 +211,11 @@ async fn a_stream_that_began_after_who_listens_is_whole_to_who_starts() {
     let first = member(sources.clone(), &line, &provider.url()).await;
     ask_all(&first).await;
     until("its first place", || kept(&server), |place| place == "0-0").await;
+    line.cut();
+    first.metric_when(UP, 0.0).await;
     drop(first);
     add(&server, "1").await;
+    line.mend();
     let second = member(sources, &line, &provider.url()).await;
     goes(&second, "1").await;
     assert!(is_there(&second, "2").await && is_there(&second, "3").await);
@@ -227,10 +230,13 @@ async fn where_a_stream_began_and_was_cut_before_it_was_read_everything_is_past_
     let first = member(sources.clone(), &line, &provider.url()).await;
     ask_all(&first).await;
     until("its first place", || kept(&server), |place| place == "0-0").await;
+    line.cut();
+    first.metric_when(UP, 0.0).await;
     drop(first);
     for id in ["2", "1"] {
         server.cli(&["XADD", "kb-changes", "MAXLEN", "1", "*", "id", id]).await;
     }
+    line.mend();
     let second = member(sources, &line, &provider.url()).await;
     goes(&second, "2").await;
     goes(&second, "3").await;

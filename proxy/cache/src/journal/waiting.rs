@@ -82,6 +82,21 @@ impl Waiting {
         }
     }
 
+    /// A disk on which nothing gets anywhere until this is dropped.
+    #[cfg(test)]
+    pub(crate) fn stall(&self) -> std::sync::mpsc::Sender<()> {
+        let inner = self.inner.clone();
+        let ((stalled, is_stalled), (end, ends)) =
+            (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+        std::thread::spawn(move || {
+            let _book = lock(&inner.book);
+            stalled.send(()).unwrap();
+            ends.recv().unwrap_or_default();
+        });
+        is_stalled.recv().unwrap();
+        end
+    }
+
     /// Forgets what is there, if everything that waited was sent.
     pub(crate) fn clear_if(&self, is_sent: impl FnOnce() -> bool) {
         let until = {

@@ -3,6 +3,7 @@
 use super::server::{Instance, NOW_MS, Question, Server, plan, settings, url_of, wait_until};
 use crate::{
     generations::{Subject, Target},
+    journal::WaitingPurges,
     key::{CacheKey, Check},
     shared::{LinkState, RedisSettings},
     tiers::{Hot, Purged, Reach, TierName},
@@ -102,6 +103,21 @@ async fn a_hot_set_of_any_size_is_noted_and_read_in_pieces_that_fit() {
             assert!(len < 512 * 1024, "{len}");
         }
     }
+}
+
+#[tokio::test]
+async fn no_call_waits_for_the_disk_where_what_it_purges_waits_for_redis() {
+    let (mut server, dir) = (Server::start(), tempfile::tempdir().unwrap());
+    server.kill().await;
+    let mut a = Instance::start(settings(server.url()));
+    let waiting = WaitingPurges::open(dir.path()).unwrap();
+    let stalled = waiting.stall();
+    a.tiers = a.tiers.with_waiting(Some(waiting));
+    assert_eq!(a.tiers.purge_beside(Target::Tag("one")).await, KEPT);
+    drop(stalled);
+    assert_eq!(a.tiers.purge(Target::Tag("another")).await, KEPT);
+    drop(a);
+    assert_eq!(WaitingPurges::open(dir.path()).unwrap().take_left().len(), 2);
 }
 
 #[tokio::test]
