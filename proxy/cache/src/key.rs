@@ -338,8 +338,8 @@ mod tests {
     fn a_long_field_is_told_from_one_that_repeats_its_length() {
         let long = "x".repeat(300);
         let path = |path| KeyParts { path, ..parts() }.key();
-        assert_ne!(path(&long), path(&long[..299]));
-        assert_ne!(path(&long[..172]), path(&long[..44]));
+        assert_ne!(path(&long), path(&"x".repeat(299)));
+        assert_ne!(path(&"x".repeat(172)), path(&"x".repeat(44)));
     }
 
     #[test]
