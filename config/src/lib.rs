@@ -29,6 +29,7 @@ mod raw_postgres;
 mod raw_route;
 mod raw_events;
 mod raw_warm;
+mod raw_trace;
 mod purge;
 mod raw;
 mod shape;
@@ -40,6 +41,7 @@ mod cache_policy;
 mod postgres;
 mod route;
 mod warm;
+mod trace;
 mod events;
 mod review;
 mod validate;
@@ -65,7 +67,8 @@ pub use route::{
     Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, Trust, VoteOut, Writes,
 };
 pub use secret::{EncryptionKey, Secret, SecretSource, StoreUrl};
-pub use text::{show_duration, show_ppm};
+pub use text::{duration, show_duration, show_ppm, show_size, size};
+pub use trace::KeyTrace;
 pub use upstream::{
     Balance, Certificate, Endpoint, HostHeader, InjectUsage, ModelVersion, Scheme, Timeouts,
     Upstream, UpstreamId, UpstreamTls, VersionList, VersionPoll,
@@ -328,6 +331,8 @@ pub struct Cache {
     pub events: Vec<EventSource>,
     /// How many answers, and as many calls that missed, are remembered to say why; 0: none.
     pub explain_entries_max: usize,
+    /// `None`: no trace is written.
+    pub trace: Option<KeyTrace>,
 }
 
 /// Entries on a local disk, in the data directory.

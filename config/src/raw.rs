@@ -322,6 +322,7 @@ pub(crate) struct RawCache {
     #[schemars(length(max = 16))]
     pub(crate) events: Option<Vec<RawEventSource>>,
     pub(crate) explain: Option<RawExplain>,
+    pub(crate) trace: Option<RawTrace>,
 }
 
 /// Entries on a local disk, in data_dir; they survive a restart.
@@ -459,6 +460,7 @@ pub(crate) use crate::raw_events::*;
 pub(crate) use crate::raw_postgres::*;
 pub(crate) use crate::raw_prefetch::*;
 pub(crate) use crate::raw_route::*;
+pub(crate) use crate::raw_trace::*;
 pub(crate) use crate::raw_upkeep::*;
 pub(crate) use crate::raw_upstream::*;
 pub(crate) use crate::raw_warm::*;

@@ -15,7 +15,7 @@ use crate::{
     EvictionPolicy, HostHeader, HttpPolicy, InjectUsage, Listener, LogFormat, LogLevel, Match,
     MemcachedServer, PathRule, Redis, RedisLease, RedisMode, ResourceKind, Route, Secret,
     SecretSource, StoreUrl, TenantSource, TierUse, Trust, Upstream, UpstreamTls,
-    text::{show_duration, show_size, show_usd},
+    text::{show_duration, show_ppm, show_size, show_usd},
 };
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -63,6 +63,10 @@ pub fn redacted(config: &Config) -> Value {
             "warm": warm::warm(&config.cache.warm),
             "events": list(&config.cache.events, events::source),
             "explain": { "entries": config.cache.explain_entries_max },
+            "trace": config.cache.trace.map(|trace| json!({
+                "size": show_size(trace.bytes_max),
+                "sample": show_ppm(trace.sample_ppm),
+            })),
         },
         "prices": {
             "book": if config.prices.builtin { "builtin" } else { "none" },

@@ -51,13 +51,13 @@ const PICO_PLACES: usize = 12;
 /// More dollars an hour than anything costs; keeps products far from overflow.
 const USD_MAX: i128 = 1_000_000_000;
 
-/// `None`: not a duration, or one that does not fit into 64 bits of milliseconds.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+/// A text like `90s`. `None`: not a duration, or one that does not fit into 64 bits of milliseconds.
+pub fn duration(text: &str) -> Option<Duration> {
     number_and_unit(text, &DURATION_UNITS_MS).map(Duration::from_millis)
 }
 
-/// In bytes.
-pub(crate) fn size(text: &str) -> Option<u64> {
+/// A text like `64MiB`, in bytes. `None`: not a size.
+pub fn size(text: &str) -> Option<u64> {
     number_and_unit(text, &SIZE_UNITS)
 }
 
@@ -122,7 +122,7 @@ pub fn show_duration(duration: Duration) -> String {
 }
 
 /// The shortest text that reads back as the same size.
-pub(crate) fn show_size(bytes: u64) -> String {
+pub fn show_size(bytes: u64) -> String {
     let [kib, mib, gib, tib, one] = &SIZE_UNITS;
     show(bytes, [tib, gib, mib, kib, one].into_iter(), "0B")
 }

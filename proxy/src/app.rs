@@ -88,6 +88,8 @@ pub(crate) struct CacheParts {
     pub(crate) joins: Arc<crate::exchange::Joins>,
     /// What questions of late were made of, where the operator wants it known.
     pub(crate) neighbours: crate::cache::Neighbours,
+    /// Which calls asked for what, where the operator wants it written down.
+    pub(crate) traces: crate::cache::Traces,
     /// The longest answer that is stored.
     pub(crate) entry_bytes_max: usize,
 }

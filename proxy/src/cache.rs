@@ -21,6 +21,7 @@ mod peek;
 mod question;
 mod shadow;
 mod tags;
+mod trace;
 mod varies;
 mod version;
 mod vote;
@@ -37,6 +38,7 @@ pub(crate) use self::{
     note::{decode_bill, encode_bill},
     peek::{Lying, Place, Would, peek},
     question::Question,
+    trace::{Traces, dir_of, policy_of},
     vote::{VOTE, Votes},
 };
 
@@ -412,7 +414,7 @@ pub(crate) fn consult_now(
     let looking = Looking { only_new: true, ..looking };
     let hit = found.and_then(|found| looking.at(found).given());
     let hit = hit.or_else(|| items::look_again(&fetch.parts, &mut question, looking));
-    hit.ok_or(question)
+    hit.inspect(|hit| question.finds(hit)).ok_or(question)
 }
 
 /// A call's turn to fill what no tier holds, where its route shares answers with a fleet.
@@ -449,7 +451,7 @@ pub(crate) async fn look_again(
         }
         hit => hit,
     };
-    hit.ok_or(question)
+    hit.inspect(|hit| question.finds(hit)).ok_or(question)
 }
 
 /// Looks in the tiers that other instances write to for what is newer than what was found.

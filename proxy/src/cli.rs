@@ -19,6 +19,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod warm;
+mod what_if;
 
 pub(crate) use self::scratch::Scratch;
 
@@ -48,6 +49,7 @@ enum Command {
     Stats(stats::Stats),
     Purge(purge::Purge),
     Warm(warm::Warm),
+    WhatIf(what_if::WhatIf),
     Report(Box<report::Report>),
     #[command(hide = true, disable_help_flag = true)]
     Scaler(later::Later),
@@ -64,6 +66,7 @@ impl Command {
             Self::Stats(stats) => stats.execute(),
             Self::Purge(purge) => purge.execute(),
             Self::Warm(warm) => warm.execute(),
+            Self::WhatIf(what_if) => what_if.execute(),
             Self::Report(report) => report.execute(),
             Self::Scaler(later) => later.refuse("scaler"),
         }

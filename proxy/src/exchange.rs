@@ -322,6 +322,7 @@ async fn fly(
     let parts = fetch.parts.clone();
     call.cache(CacheOutcome::Miss, TierLabel::None);
     parts.cache.neighbours.missed(&fetch, call.id(), &question);
+    question.trace(&parts);
     if !question.is_shared() {
         // The answer may turn out to be this caller's only.
         let lead = parts.flights.alone(question.key, fetch.class);
@@ -347,6 +348,7 @@ async fn fly(
         match landed {
             Landed::Head(head) => {
                 call.cache(CacheOutcome::Collapsed, TierLabel::None);
+                question.joined();
                 let seat = call.seat();
                 return Ok(listened(head, listener, seat, Some(call.hand_over()), shape).await);
             }

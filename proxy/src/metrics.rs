@@ -28,6 +28,7 @@ pub use model::{FOREIGN_MAX, MODELS_MAX, ModelMetrics, Naming, Spending};
 pub use rates::{HitRatio, Rates, RouteRates};
 pub use readings::{
     CacheHeld, CacheReading, LeaseCounts, LedgerReading, LookupCounts, QueueReading, StoreReading,
+    TraceReading,
 };
 pub use route::{CallEnd, RouteMetrics};
 
@@ -224,6 +225,11 @@ impl Metrics {
         self.sources.stores.set(read);
     }
 
+    /// Where the key trace's reading comes from.
+    pub fn set_trace_source(&self, read: impl Fn() -> TraceReading + Send + Sync + 'static) {
+        self.sources.trace.set(read);
+    }
+
     /// A look-up in `tier` took this long.
     pub fn looked_up(&self, tier: TierLabel, took: Duration) {
         match tier {
@@ -308,12 +314,14 @@ impl Metrics {
         let caches = self.sources.caches.read();
         let ledger = self.sources.ledger.read();
         let stores = self.sources.stores.read();
+        let trace = self.sources.trace.read();
         let mut families = self.registry.gather();
         let shape = self.shape();
         families.extend(readings::queues(&queues, &shape.classes));
         families.extend(readings::caches(&caches));
         families.extend(readings::ledger(&ledger));
         families.extend(readings::stores(&stores));
+        families.push(readings::trace(trace));
         let hit_ratio = self.traffic.hit_ratio(now_ms).all;
         families.push(readings::family(&names::CACHE_HIT_RATIO, &[(&[], hit_ratio)]));
         families.extend(shape.scaling(now_ms));

@@ -17,7 +17,7 @@ use tollgate_tests::{
 };
 
 /// A world whose provider is held by `gate`, and another provider that nobody holds.
-async fn gated(gate: &Gate, change: impl FnOnce(WorldBuilder) -> WorldBuilder) -> World {
+pub(crate) async fn gated(gate: &Gate, change: impl FnOnce(WorldBuilder) -> WorldBuilder) -> World {
     let options = Options { gate: Some(gate.clone()), ..Options::default() };
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tasks = tokio_util::task::TaskTracker::new();

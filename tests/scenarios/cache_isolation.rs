@@ -149,6 +149,7 @@ async fn what_was_asked_and_by_whom_is_in_no_log_no_number_and_no_name() {
         .set("telemetry.logs", json!({ "level": "trace", "access": true }))
         .set("identity.user", json!({ "header": "x-user" }))
         .set("cache.disk", json!({ "timeout": "5s" }))
+        .set("cache.trace", json!({}))
         .set("upstreams.gone", json!({ "endpoints": [{ "url": "http://127.0.0.1:9" }] }))
         .set("routes.0.cache", cache);
     settings.route_first(json!({
@@ -192,14 +193,16 @@ async fn what_was_asked_and_by_whom_is_in_no_log_no_number_and_no_name() {
         }
     }
     let left = files(&world.dir().join("process-data"));
-    assert!(left.iter().any(|(name, _)| name.contains("cache/entries")), "{left:?}");
+    for kind in ["cache/entries", "trace/current"] {
+        assert!(left.iter().any(|(name, _)| name.contains(kind)), "{kind}: {left:?}");
+    }
     for (name, bytes) in left {
         let text = String::from_utf8_lossy(&bytes);
         for marker in [CREDENTIAL, QUESTION] {
             assert!(!name.contains(marker) && !text.contains(marker), "{marker} in {name}");
         }
         // The ledger is there to say whose call it was.
-        let says_who = !name.contains("/cache/");
+        let says_who = !name.contains("/cache/") && !name.contains("/trace/");
         assert!(!name.contains(USER) && (says_who || !text.contains(USER)), "{name}");
     }
 }

@@ -51,6 +51,7 @@ mod cache_shadow;
 mod cache_stage;
 mod cache_stale;
 mod cache_tiers;
+mod cache_trace;
 mod cache_vote;
 mod cache_warm;
 mod cache_when;

@@ -17,6 +17,7 @@ mod redis;
 mod route;
 mod store;
 mod tag;
+mod trace;
 mod upkeep;
 mod upstream;
 mod version;
@@ -237,6 +238,7 @@ fn cache(review: &mut Review<'_>, raw: &RawCache) -> Cache {
         warm,
         events: Vec::new(),
         explain_entries_max: explain_entries(review, raw.explain.as_ref()),
+        trace: trace::trace(review, raw.trace.as_ref()),
     }
 }
 

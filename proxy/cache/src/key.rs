@@ -202,6 +202,11 @@ impl CacheKey {
         blake3::Hash::from_hex(text).ok().map(|hash| Self(*hash.as_bytes()))
     }
 
+    /// Of a call that asks for nothing that another could ask for; `record` is its own.
+    pub fn of_record(record: &[u8]) -> Self {
+        Self(*blake3::hash(record).as_bytes())
+    }
+
     pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

@@ -34,6 +34,8 @@ pub mod postgres;
 pub mod memcached;
 pub mod disk;
 pub mod tiers;
+pub mod trace;
+pub mod replay;
 pub mod cache_control;
 pub mod freshness;
 pub mod rfc9111;

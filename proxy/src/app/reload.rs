@@ -59,6 +59,10 @@ impl Parts {
         let config = Arc::new(config);
         let next = Snapshot::new(config, &self.meter, &self.metrics, &self.tasks, Some(&before))
             .map_err(|error| run::with_causes(&error))?;
+        if next.config.cache.trace != before.config.cache.trace {
+            let begun = self.cache.traces.begin(&next.config, self.cache.tiers.memory());
+            begun.map_err(|error| format!("cache.trace: {error}; none is written now"))?;
+        }
         self.meter.prices.store(Arc::new(prices));
         let next = Arc::new(next);
         self.snapshot.store(next.clone());

@@ -12,7 +12,7 @@ use crate::{
     meter::{Meter, unix_ms},
     metrics::{
         CacheHeld, CacheReading, LedgerReading, LookupCounts, Metrics, MetricsError, QueueReading,
-        StoreReading, TierLabel,
+        StoreReading, TierLabel, TraceReading,
     },
     shutdown::Shutdown,
     telemetry,
@@ -41,11 +41,11 @@ use tollgate_cache::{
     generations::Generations,
     journal::{Journal, WaitingPurges},
     memo::RawMemo,
-    memory::{MemoryTier, Policy},
+    memory::MemoryTier,
     tiers::{Outer, TierName, Tiers},
     versions::Versions,
 };
-use tollgate_config::{AdminAddress, Config, EvictionPolicy};
+use tollgate_config::{AdminAddress, Config};
 use tollgate_core::price::PriceBook;
 use tollgate_ledger::{Ledger, LedgerError};
 
@@ -79,6 +79,10 @@ pub enum StartError {
     Ledger(#[source] LedgerError),
     #[error("cache.disk: {} cannot be used; see that it is a directory we may write to", .0.display())]
     Disk(PathBuf, #[source] io::Error),
+    #[error(
+        "cache.trace: data_dir/trace cannot be written; see that we may, or leave cache.trace out"
+    )]
+    Trace(#[source] io::Error),
     #[error("stores.redis: {0}")]
     Redis(String),
     #[error("stores.postgres: {0}")]
@@ -167,6 +171,9 @@ impl App {
             // The records are in the mapping all the same: the next start stores them.
             tracing::error!(%error, "the ledger could not be flushed");
         }
+        let last = parts.clone();
+        let ended = move || last.cache.traces.end();
+        tokio::task::spawn_blocking(ended).await.unwrap_or_default();
         parts.shutdown.over.cancel();
         // What was answered last is on its way to the stores.
         parts.cache.writers.close();
@@ -319,14 +326,10 @@ fn cache_parts(config: &Config, stop: &CancellationToken) -> Result<CacheParts, 
     let tasks = TaskTracker::new();
     let generations = Arc::new(Generations::default());
     let versions = Arc::new(Versions::default());
-    let memory = MemoryTier::with_policy(
-        config.cache.memory_bytes_max,
-        match config.cache.memory_policy {
-            EvictionPolicy::Lfu => Policy::Lfu,
-            EvictionPolicy::Lru => Policy::Lru,
-            EvictionPolicy::Cost => Policy::Cost,
-        },
-    );
+    let (bytes_max, policy) = (config.cache.memory_bytes_max, crate::cache::policy_of(config));
+    let memory = MemoryTier::with_policy(bytes_max, policy);
+    let traces = crate::cache::Traces::default();
+    traces.begin(config, &memory).map_err(StartError::Trace)?;
     let mut outer = super::stores::start(config, &generations, &versions, &tasks, stop)?;
     let mut journal = None;
     if let Some(disk) = &config.cache.disk {
@@ -352,6 +355,7 @@ fn cache_parts(config: &Config, stop: &CancellationToken) -> Result<CacheParts, 
         votes: crate::cache::Votes::default(),
         joins: Arc::default(),
         neighbours: crate::cache::Neighbours::default(),
+        traces,
         entry_bytes_max: ENTRY_BYTES_MAX,
     })
 }
@@ -387,6 +391,13 @@ fn report(parts: &Arc<Parts>) {
             wal_bytes: stats.wal_bytes,
             dropped: stats.dropped,
         }
+    });
+    let traces = Arc::downgrade(parts);
+    parts.metrics.set_trace_source(move || {
+        let Some(parts) = traces.upgrade() else { return TraceReading::default() };
+        let counters = parts.cache.traces.counters();
+        let (written, dropped) = (counters.written.value(), counters.dropped.value());
+        TraceReading { written, dropped }
     });
     let stores = Arc::downgrade(parts);
     parts.metrics.set_store_source(move || {

@@ -239,6 +239,7 @@ impl Fill {
             }
             Next::Renewed(key, newer) => {
                 let plan = &self.question.route.http.plan;
+                self.question.brought(&key, &newer, Duration::ZERO);
                 // Nobody waits for it: all that is new is its age.
                 let kept = tiers.store(key, newer, plan, super::now_ms());
                 self.own.iter().filter(|_| kept.is_kept()).for_each(|own| own.keep());
@@ -298,7 +299,7 @@ impl Fill {
         let tiers = &parts.cache.tiers;
         if let Some(items) = question.items.take() {
             let keeping =
-                items::Keeping { parts: &parts, question: &question, life, lease: &lease };
+                items::Keeping { parts: &parts, question: &question, life, lease: &lease, took };
             match keeping.keep(&items, &entry, bill) {
                 Ok(stored) => {
                     own.filter(|_| stored.is_kept).inspect(|own| own.keep());
@@ -320,6 +321,7 @@ impl Fill {
         }
         let about = if question.mode == Mode::Http { question.key } else { key };
         let entry = parts.cache.neighbours.kept(&parts, question.made.take(), about, entry);
+        question.brought(&key, &entry, took);
         let stored = tiers.store_leased(key, entry, plan, now_ms, lease.as_ref());
         own.filter(|_| stored.is_kept()).inspect(|own| own.keep());
         match stored {

@@ -126,12 +126,13 @@ async fn consulted(
         found = find::Found::default();
     }
     let now_ms = super::now_ms();
-    let verdict = match &found.held {
+    let held = found.held.as_ref();
+    let verdict = match held {
         Some(held) => reuse(&held.stored, &request, now_ms),
         None if request.control.only_if_cached => Reuse::NotCached,
         None => Reuse::Miss(if found.lists.is_empty() { "uri-miss" } else { "vary-miss" }),
     };
-    let given = |how| found.held.as_ref().map(|held| Given::of(held, &request, now_ms, how));
+    let given = |how| Some(Given::of(held?, &request, now_ms, how).traced(parts, route, held?));
     let given = match verdict {
         Reuse::Fresh { .. } => given(How::Hit),
         Reuse::Stale { .. } => given(How::Stale),

@@ -16,7 +16,7 @@ mod together;
 use self::together::together;
 use super::{
     Hit, Question, answer::Served, decode_bill, encode_bill, held::Looking, http_mode::How, known,
-    question::Asking,
+    question::Asking, trace::Traced,
 };
 use crate::{
     app::Parts,
@@ -78,6 +78,17 @@ pub(super) struct Item {
     /// Its bytes: what its share of a bill goes by.
     pub(super) weight: u64,
     pub(super) found: Option<Hit>,
+    /// Its line in the key trace, where there is one.
+    pub(super) traced: Option<Box<Traced>>,
+}
+
+impl Item {
+    fn finds(&mut self, route: &Route, found: Option<Hit>) {
+        self.found = found;
+        if let (Some(traced), Some(hit)) = (&self.traced, &self.found) {
+            traced.finds(route, hit);
+        }
+    }
 }
 
 impl Items {
@@ -206,7 +217,9 @@ pub(super) async fn consult(
         return None;
     }
     let looking = super::looking(asking.route, (asking.ask, question.fitting), wish);
-    Box::pin(look_everywhere(parts, question, looking)).await
+    let hit = Box::pin(look_everywhere(parts, question, looking)).await?;
+    question.found_all(parts);
+    Some(hit)
 }
 
 /// Looks in memory, once more, for what is missing.
@@ -243,7 +256,7 @@ pub(super) async fn look_everywhere(
             let took = |tier, took| parts.metrics.looked_up(super::label(tier), took);
             let found =
                 parts.cache.tiers.look_up_rest(key, &check, &route.plan, looking.now_ms, took);
-            item.found = usable(found.await, looking);
+            item.finds(route, usable(found.await, looking));
         });
         together(looks).await;
     }
@@ -262,7 +275,8 @@ fn find_in_memory(parts: &Parts, question: &Question, items: &mut Items, looking
     let Some(version) = &question.version else { return };
     for item in items.unique.iter_mut().filter(|item| item.found.is_none()) {
         let (key, check) = question.item_key(&item.digest, version);
-        item.found = usable(super::in_memory(parts, &key, &check, looking.now_ms), looking);
+        let found = super::in_memory(parts, &key, &check, looking.now_ms);
+        item.finds(&question.route, usable(found, looking));
     }
 }
 
@@ -322,7 +336,7 @@ fn read(asking: &Asking<'_>) -> Option<Items> {
         let own = *seen.entry(digest).or_insert(next);
         if own == next {
             let weight = crate::body::len_u64(items.asked.item(bytes, place).len());
-            items.unique.push(Item { place, digest, weight, found: None });
+            items.unique.push(Item { place, digest, weight, found: None, traced: None });
         }
         items.places.push(own);
     }

@@ -172,6 +172,7 @@ impl Neighbours {
 
     /// A call goes to the upstream, and the cache has nothing to do with it.
     pub(crate) fn passed(&self, fetch: &Fetch, record: Uuid, why: &'static str) {
+        fetch.parts.cache.traces.passed(fetch, record, why);
         self.note(fetch, record, (true, why), None);
     }
 

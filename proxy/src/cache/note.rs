@@ -52,6 +52,14 @@ pub(crate) fn decode_bill(note: &[u8]) -> Option<Bill> {
     Some(Bill { usage, quality, cost, model: model.map(Arc::from) })
 }
 
+/// Whether a note says a price, and one that is not nothing.
+pub(super) fn is_priced(note: &[u8]) -> bool {
+    // Layout, quality, whether there is a price; eight numbers of tokens; five amounts.
+    let priced = note.first() == Some(&LAYOUT) && note.get(2) == Some(&1);
+    let money = note.get(3 + 8 * 8..3 + 13 * 8).unwrap_or_default();
+    priced && money.iter().any(|byte| *byte != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,7 +75,9 @@ mod tests {
     #[test]
     fn a_note_says_what_the_bill_said() {
         for bill in [bill(), Bill::default(), Bill { cost: None, ..bill() }] {
-            assert_eq!(decode_bill(&encode_bill(&bill)), Some(bill));
+            let note = encode_bill(&bill);
+            assert_eq!(is_priced(&note), bill.cost.is_some_and(|cost| cost != Cost::default()));
+            assert_eq!(decode_bill(&note), Some(bill));
         }
     }
 
@@ -79,6 +89,7 @@ mod tests {
         }
         let mut foreign = note.to_vec();
         foreign[0] = 9;
+        assert!(!is_priced(&foreign) && !is_priced(&note[..60]));
         assert_eq!(decode_bill(&foreign), None);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     Ask, Consulted, Hit, Instead, Mode, bound::Binds, held::Held, http_mode::Asked, items::Items,
-    neighbours::Made, now_ms, shadow, tags,
+    neighbours::Made, now_ms, shadow, tags, trace::Traced,
 };
 use crate::{
     app::Parts,
@@ -67,6 +67,8 @@ pub(crate) struct Question {
     pub(super) check_begun: Option<shadow::Check>,
     /// Where it asks about several things that are answered apart.
     pub(super) items: Option<Box<Items>>,
+    /// Its line in the key trace, where there is one.
+    pub(super) traced: Option<Box<Traced>>,
 }
 
 #[derive(Debug)]
@@ -184,6 +186,7 @@ impl Asking<'_> {
             checked: None,
             check_begun: None,
             items: None,
+            traced: None,
             made: None,
         });
         if parts.snapshot.load().config.cache.explain_entries_max > 0 {

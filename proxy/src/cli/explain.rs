@@ -117,6 +117,7 @@ async fn explain(
     for upstream in &mut config.upstreams {
         upstream.tls = UpstreamTls::default();
     }
+    config.cache.trace = None;
     config.prices.files.retain(|file| file.exists());
     let parts = app::parts(Arc::new(config)).await;
     let parts = Arc::new(parts.map_err(|error| Failure::Input(vec![with_causes(&error)]))?);

@@ -132,6 +132,7 @@ fn failure(error: &StartError) -> Failure {
         | StartError::Redis(_)
         | StartError::Postgres(_)
         | StartError::Disk(..)
+        | StartError::Trace(_)
         | StartError::CacheKey { .. }
         | StartError::Metrics(_) => Failure::Environment(text),
     }

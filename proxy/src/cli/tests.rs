@@ -15,7 +15,9 @@ fn every_command_that_is_shown_has_an_example() {
         assert!(command.get_about().is_some(), "{name} does not say what it does");
     }
     let names: Vec<&str> = shown.iter().map(|command| command.get_name()).collect();
-    let built = ["run", "demo", "check", "schema", "explain", "stats", "purge", "warm", "report"];
+    let built = [
+        "run", "demo", "check", "schema", "explain", "stats", "purge", "warm", "what-if", "report",
+    ];
     assert_eq!(names, built);
 }
 

@@ -21,10 +21,11 @@ static RENEWALS: Semaphore = Semaphore::const_new(256);
 static CHECKS: Semaphore = Semaphore::const_new(16);
 
 /// Begins it, unless somebody has, or too many are under way.
-pub(super) fn begin(mut fetch: Box<Fetch>, question: Box<Question>, marks: &Marks) {
+pub(super) fn begin(mut fetch: Box<Fetch>, mut question: Box<Question>, marks: &Marks) {
     if question.is_check() && !has_room(&fetch) {
         return;
     }
+    question.trace(&fetch.parts);
     let places = if question.is_check() { &CHECKS } else { &RENEWALS };
     let Ok(place) = places.try_acquire() else { return };
     let parts = fetch.parts.clone();

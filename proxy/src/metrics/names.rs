@@ -100,6 +100,8 @@ families! {
         "Part of the last 50 answers asked for ahead that were used; below precision_min nothing is asked ahead for a while.";
     CACHE_EVENTS = Counter, "tollgate_cache_events_total", ["source", "outcome"],
         "Events of cache.events: that purged, were about nothing, unclear, beyond the rate, may have been lost, or were unnamed (about more than can be named; treated as lost).";
+    CACHE_TRACE = Counter, "tollgate_cache_trace_lines_total", ["outcome"],
+        "Calls in the key trace of cache.trace: written, or dropped because its queue or the disk was full.";
     CACHE_LOOKUP_SECONDS = Histogram(LOOKUP_SECONDS), "tollgate_cache_lookup_seconds", ["tier"],
         "How long a look-up in a tier took.";
     OWN_CALLS = Counter, "tollgate_cache_own_calls_total", ["purpose", "outcome"],

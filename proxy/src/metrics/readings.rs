@@ -97,6 +97,13 @@ pub struct LedgerReading {
     pub dropped: u64,
 }
 
+/// The key trace; since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TraceReading {
+    pub written: u64,
+    pub dropped: u64,
+}
+
 /// Whether a store answered last.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreReading {
@@ -140,6 +147,7 @@ pub(super) struct Sources {
     pub(super) caches: Source<Vec<(TierLabel, CacheReading)>>,
     pub(super) ledger: Source<LedgerReading>,
     pub(super) stores: Source<Vec<StoreReading>>,
+    pub(super) trace: Source<TraceReading>,
 }
 
 /// One sample: label values in the order of the family's names, and the value.
@@ -300,6 +308,12 @@ pub(super) fn ledger(reading: &LedgerReading) -> Vec<MetricFamily> {
         family(&names::LEDGER_WAL, &[(&[], reading.wal_bytes as f64)]),
         family(&names::LEDGER_DROPPED, &[(&[], reading.dropped as f64)]),
     ]
+}
+
+/// The key trace's family.
+pub(super) fn trace(reading: TraceReading) -> MetricFamily {
+    let TraceReading { written, dropped } = reading;
+    family(&names::CACHE_TRACE, &[(&["dropped"], dropped as f64), (&["written"], written as f64)])
 }
 
 /// `tollgate_store_up`; absent where no store is configured.

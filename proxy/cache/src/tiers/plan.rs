@@ -69,6 +69,16 @@ impl Plan {
         placed.map(|(place, used)| (used, self.uses.get(..place).unwrap_or_default()))
     }
 
+    /// The tier of that name, if the route has it.
+    pub fn of(&self, tier: TierName) -> Option<&TierUse> {
+        self.uses.iter().find(|used| used.tier == tier)
+    }
+
+    /// Whether a new answer is written there.
+    pub fn writes_to(&self, tier: TierName, entry: &Entry) -> bool {
+        self.written(entry).any(|used| used.tier == tier)
+    }
+
     /// The tiers that a new answer is written to.
     pub(super) fn written(&self, entry: &Entry) -> impl DoubleEndedIterator<Item = &TierUse> {
         let weight = entry.weight();

@@ -19,7 +19,7 @@ use crate::{
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 use smallvec::SmallVec;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tollgate_cache::{
     entry::{Entry, Form, subjects},
     key::{BodyDigest, CacheKey},
@@ -160,6 +160,8 @@ pub(super) struct Keeping<'a> {
     pub(super) question: &'a Question,
     pub(super) life: Option<Life>,
     pub(super) lease: &'a Option<Arc<Lease>>,
+    /// How long the upstream was at all of them.
+    pub(super) took: Duration,
 }
 
 /// What came of it.
@@ -201,7 +203,13 @@ impl Keeping<'_> {
                 worth: u64::try_from(worth).unwrap_or(u64::MAX),
                 ..without_whole(entry)
             };
-            kept.extend(self.entry(item, one));
+            let share = u32::try_from(item.weight.saturating_mul(1_000) / all.max(1)).unwrap_or(0);
+            let own = self.entry(item, one);
+            if let (Some(traced), Some((key, entry))) = (&item.traced, &own) {
+                let (route, mode) = (&self.question.route, self.question.mode);
+                traced.brought(route, mode, *key, entry, self.took * share / 1_000);
+            }
+            kept.extend(own);
         }
         Ok(self.store(kept))
     }

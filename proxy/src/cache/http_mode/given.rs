@@ -2,11 +2,16 @@
 
 use super::{answered::header_map, find::Held};
 use crate::{
+    app::Parts,
     body::{Body, len_u64},
-    cache::decode_bill,
+    cache::{
+        Mode, decode_bill,
+        trace::{Fact, Note},
+    },
     meter::Call,
     metrics::CacheOutcome,
     respond,
+    route::Route,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -44,6 +49,8 @@ pub(crate) struct Given {
     tier: TierName,
     outcome: CacheOutcome,
     note: Bytes,
+    /// Its line in the key trace, written when it is served.
+    traced: Option<Box<Note>>,
 }
 
 impl Given {
@@ -61,7 +68,15 @@ impl Given {
             How::Hit | How::Validated => CacheOutcome::Hit,
             How::Stale | How::Instead(_) | How::Degraded => CacheOutcome::Stale,
         };
-        Self { status, headers, body, tier: held.tier, outcome, note: entry.note.clone() }
+        let (tier, note) = (held.tier, entry.note.clone());
+        Self { status, headers, body, tier, outcome, note, traced: None }
+    }
+
+    /// The same, with a line in the key trace where one is written.
+    pub(super) fn traced(self, parts: &Parts, route: &Route, held: &Held) -> Self {
+        let is_stale = self.outcome == CacheOutcome::Stale;
+        let fact = Fact { entry: &held.entry, tier: held.tier, is_stale };
+        Self { traced: parts.cache.traces.note(route, Mode::Http, held.key, fact), ..self }
     }
 
     pub(crate) fn body(&self) -> &Bytes {
@@ -79,6 +94,7 @@ impl Given {
     pub(crate) fn book(&self, mut call: Call) {
         call.cache(self.outcome, crate::cache::label(self.tier));
         call.first_byte();
+        self.traced.iter().for_each(|traced| traced.write());
         let bill = decode_bill(&self.note).unwrap_or_default();
         call.spared(self.status.as_u16(), len_u64(self.body.len()), &bill);
     }
