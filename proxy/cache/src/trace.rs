@@ -114,7 +114,7 @@ pub struct Head {
 /// Why a trace cannot be read. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    #[error("{}: {source}", path.display())]
+    #[error("{} cannot be read", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error(
         "{}: not a key trace; cache.trace writes them, to the folder trace in data_dir",
