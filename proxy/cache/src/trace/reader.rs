@@ -97,10 +97,10 @@ fn read_dir(dir: &Path, lines_max: usize) -> Result<Recording, TraceError> {
 }
 
 fn open(path: &Path) -> Result<(Head, Bytes), TraceError> {
-    let file = File::open(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => TraceError::Nothing(path.to_owned()),
-        _ => TraceError::Io { path: path.to_owned(), source },
-    })?;
+    if !path.exists() {
+        return Err(TraceError::Nothing(path.to_owned()));
+    }
+    let file = File::open(path).map_err(TraceError::io(path))?;
     let mut file = BufReader::new(file);
     let mut bytes = Vec::with_capacity(HEAD_LEN);
     let length = u64::try_from(HEAD_LEN).unwrap_or(u64::MAX);
