@@ -13,8 +13,8 @@
 //!
 //! **How sure.** The tier as it was is played, too: by how much its ratio differs from what was
 //! recorded is the error of the method on this very trace. To that comes, where not all keys were
-//! sampled, what a different sample would have said: twice the standard error of the ratio over
-//! [`GROUPS`] groups of keys.
+//! sampled, what a different sample would have said: twice the standard error over [`GROUPS`] groups
+//! of keys.
 
 mod score;
 
@@ -143,7 +143,9 @@ impl Replay {
     /// What `score` comes to, and how far it may be from what would have been; `as_it_was` is the
     /// score of [`Self::as_it_was`].
     pub fn estimate(&self, score: &Score, as_it_was: &Score) -> Estimate {
-        Estimate::of(score, as_it_was, self.recorded_ratio_ppm(), self.head.sample)
+        let expected = self.recorded_all.map(|(asked, _)| scaled(asked, self.head));
+        let sample = (self.head.sample, expected);
+        Estimate::of(score, as_it_was, self.recorded_ratio_ppm(), sample)
     }
 
     /// Of all calls where that is known, else of those in the trace.

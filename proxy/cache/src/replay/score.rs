@@ -110,37 +110,58 @@ impl Score {
         }
     }
 
-    /// The standard error of the ratio, over groups of keys (the ratio estimator of cluster
-    /// sampling), of a sample of `sample` in [`SAMPLE_ALL`].
-    fn standard_error_ppm(&self, sample: u64) -> u64 {
-        let answered = i128::from(self.hits.saturating_add(self.joined));
+    /// The ratio of all calls, of which a sample is `expected` many. The calls that a sample has more
+    /// or fewer than it should are those of a few keys that are asked for very often, and so hits:
+    /// only what it misses is counted (SHARDS-adj).
+    fn ratio_of_all_ppm(&self, expected: Option<u64>) -> u64 {
+        match expected {
+            None => self.ratio_ppm(),
+            Some(expected) => PPM.saturating_sub(ratio_ppm(self.missed(), expected)),
+        }
+    }
+
+    fn missed(&self) -> u64 {
+        self.calls.saturating_sub(self.hits.saturating_add(self.joined))
+    }
+
+    /// The standard error of that, over groups of keys, of a sample of `sample` in [`SAMPLE_ALL`].
+    fn standard_error_ppm(&self, expected: Option<u64>, sample: u64) -> u64 {
         let calls = i128::from(self.calls);
-        if calls == 0 {
+        let all = expected.map_or(calls, i128::from);
+        if all == 0 {
             return 0;
         }
-        let squares: i128 = self
-            .groups
-            .iter()
-            .map(|part| {
-                // What the group has more than its share, in millionths of all calls.
-                let more = i128::from(part.answered) * calls - answered * i128::from(part.calls);
-                let more = more.saturating_mul(i128::from(PPM)) / (calls * calls);
-                more * more
-            })
-            .sum();
         let groups = i128::try_from(GROUPS).unwrap_or(2);
+        let missed = i128::from(self.missed());
+        // What each group misses more than its share: of all calls, or, where it is not known how
+        // many these are, of those it has.
+        let more = |part: &Part| {
+            let own = i128::from(part.calls.saturating_sub(part.answered));
+            match expected {
+                Some(_) => own - missed / groups,
+                None => own - missed * i128::from(part.calls) / calls.max(1),
+            }
+        };
+        let squares: i128 = self.groups.iter().map(|part| more(part).pow(2)).sum();
         let unseen = i128::from(SAMPLE_ALL.saturating_sub(sample));
-        let variance = squares * groups / (groups - 1) * unseen / i128::from(SAMPLE_ALL);
+        let scale = i128::from(PPM).pow(2) / i128::from(SAMPLE_ALL);
+        let variance = squares * groups / (groups - 1) * unseen / all * scale / all;
         u64::try_from(variance.isqrt()).unwrap_or(PPM)
     }
 }
 
 impl Estimate {
-    pub(super) fn of(score: &Score, as_it_was: &Score, recorded_ppm: u64, sample: u64) -> Self {
-        let method = as_it_was.ratio_ppm().abs_diff(recorded_ppm);
-        let by_chance = score.standard_error_ppm(sample).saturating_mul(2);
+    /// `expected`: how many calls the sample should have, where that is known.
+    pub(super) fn of(
+        score: &Score,
+        as_it_was: &Score,
+        recorded_ppm: u64,
+        (sample, expected): (u64, Option<u64>),
+    ) -> Self {
+        let method = as_it_was.ratio_of_all_ppm(expected).abs_diff(recorded_ppm);
+        let by_chance = score.standard_error_ppm(expected, sample).saturating_mul(2);
         let error_ppm = method.saturating_add(by_chance).clamp(ERROR_PPM_MIN, PPM);
-        Self { ratio_ppm: score.ratio_ppm(), error_ppm }
+        Self { ratio_ppm: score.ratio_of_all_ppm(expected), error_ppm }
     }
 }
 

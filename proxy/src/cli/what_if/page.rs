@@ -83,13 +83,14 @@ impl Page<'_> {
             writeln!(text, "not in it  {} calls {what}", self.whole(calls)).ok();
         }
         let was = &self.as_it_was;
-        let off = was.score.ratio_ppm().abs_diff(replay.recorded_ratio_ppm());
+        let was_ppm = self.estimate(&was.score).ratio_ppm;
+        let off = was_ppm.abs_diff(replay.recorded_ratio_ppm());
         writeln!(
             text,
             "replayed   {} {}: hit ratio {}, recorded {}: off by {} points\n",
             show_size(was.setting.memory_bytes_max),
             name(was.setting.policy),
-            percent(was.score.ratio_ppm()),
+            percent(was_ppm),
             percent(replay.recorded_ratio_ppm()),
             tenths(off),
         )
@@ -168,7 +169,7 @@ impl Page<'_> {
             },
             "recorded": self.score(replay.recorded(), Estimate { ratio_ppm: recorded_ppm, error_ppm: 0 }),
             "as_it_was": self.setting(was),
-            "error_of_method": ratio(was.score.ratio_ppm().abs_diff(recorded_ppm)),
+            "error_of_method": ratio(self.estimate(&was.score).ratio_ppm.abs_diff(recorded_ppm)),
             "settings": self.rows.iter().map(|row| self.setting(row)).collect::<Vec<_>>(),
         })
     }
