@@ -21,8 +21,9 @@ mod route;
 mod text;
 
 pub use labels::{
-    CacheOutcome, CostCategory, EventOutcome, ItemOutcome, OwnOutcome, OwnPurpose, PrefetchOutcome,
-    QueueOutcome, REASONS, SavedHow, ShadowOutcome, TierLabel, TokenKind, VoteOutcome,
+    CacheOutcome, CostCategory, EventOutcome, ItemOutcome, NotKept, OwnOutcome, OwnPurpose,
+    PrefetchOutcome, QueueOutcome, REASONS, SavedHow, ShadowOutcome, TierLabel, TokenKind,
+    VoteOutcome,
 };
 pub use model::{FOREIGN_MAX, MODELS_MAX, ModelMetrics, Naming, Spending};
 pub use rates::{HitRatio, Rates, RouteRates};
@@ -139,6 +140,7 @@ struct Families {
     votes: IntCounterVec,
     shadows: IntCounterVec,
     prefetches: IntCounterVec,
+    not_kept: IntCounterVec,
     prefetch_precision: GaugeVec,
     events: IntCounterVec,
 }
@@ -439,6 +441,7 @@ impl Families {
             votes: counter(&names::CACHE_VOTES)?,
             shadows: counter(&names::CACHE_SHADOWS)?,
             prefetches: counter(&names::CACHE_PREFETCHES)?,
+            not_kept: counter(&names::CACHE_NOT_KEPT)?,
             prefetch_precision: gauge(&names::CACHE_PREFETCH_PRECISION)?,
             events: counter(&names::CACHE_EVENTS)?,
         };

@@ -193,3 +193,30 @@ async fn a_model_that_the_list_does_not_name_is_not_kept() {
         assert_miss(&world.client.post(CHAT, &unknown).await);
     }
 }
+
+#[tokio::test]
+async fn a_rollout_that_is_taken_back_brings_the_answers_of_before_back() {
+    let service = Service::start("1").await;
+    let version =
+        json!({ "from": "poll", "list": "/data", "pointer": "/root", "interval": "20ms" });
+    let world = world(&service, version).await;
+    let ask = async || world.client.post(CHAT, &chat("a")).await;
+    let kept = async || {
+        ask().await;
+        ask().await.is_hit()
+    };
+    until("the version to be known", kept, |hit| *hit).await;
+    let calls = service.calls();
+    service.roll_out("2");
+    let is_miss = async || ask().await.is_miss();
+    until("the old answer to be void", is_miss, |miss| *miss).await;
+    until("the new one to be kept", kept, |hit| *hit).await;
+    assert!(service.calls() > calls);
+    // Asked for it, the service says so itself: nobody waits for ten minutes to believe it.
+    service.roll_out("1");
+    let polls = service.polls();
+    until("two more polls", async || service.polls(), |now| *now >= polls + 2).await;
+    let calls = service.calls();
+    assert_hit(&ask().await);
+    assert_eq!(service.calls(), calls);
+}

@@ -2,7 +2,7 @@
 //! does not fit stays.
 
 use crate::{
-    cache_disk, cache_memcached, cache_redis,
+    cache_disk, cache_memcached, cache_postgres, cache_redis,
     cache_stage::{CHAT, Told as _, cached_is, chat, content, is_cached, purge},
 };
 use rustix::process::Signal;
@@ -106,6 +106,14 @@ async fn through_memcached_a_pattern_reaches_the_fleet() {
         cache_memcached::learn_version(&world).await;
         world
     };
+    reaches_the_fleet(&member().await, &member().await, member).await;
+}
+
+#[tokio::test]
+async fn through_postgresql_a_pattern_reaches_the_fleet() {
+    let server = cache_postgres::server();
+    let provider = cache_redis::provider(Options::default()).await;
+    let member = async || cache_postgres::member(&server, &provider.url(), "10s").await;
     reaches_the_fleet(&member().await, &member().await, member).await;
 }
 

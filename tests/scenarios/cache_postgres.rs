@@ -19,11 +19,11 @@ use tollgate_tests::{LIMIT, Postgres, Process, Reply, Settings, World, standin::
 const UP: &str = "tollgate_store_up{store=\"postgres\"}";
 
 /// Of the socket's name alone.
-fn server() -> Postgres {
+pub(crate) fn server() -> Postgres {
     Postgres::start(5432, &[], &[])
 }
 
-async fn member(server: &Postgres, upstream: &str, timeout: &'static str) -> World {
+pub(crate) async fn member(server: &Postgres, upstream: &str, timeout: &'static str) -> World {
     let cache = json!({ "tiers": ["memory", "postgres"], "tags": ["kb:{header.x-kb}"] });
     let store = json!({ "url": server.url(), "timeout": timeout });
     let world = member_at_once(store, upstream, cache, Value::Null).await;

@@ -210,6 +210,26 @@ async fn an_answer_that_depends_on_what_no_key_binds_is_its_callers_alone() {
         let world = content(policy.clone()).upstream(upstream.url()).start().await;
         assert_miss(&world.client.post(CHAT, &chat("a")).await);
         assert_eq!(is_cached(&world.client, CHAT, &chat("a")).await, is_kept, "{vary}");
+        assert_eq!(not_kept(&world, "vary"), f64::from(u8::from(!is_kept)), "{vary}");
+    }
+}
+
+fn not_kept(world: &World, reason: &str) -> f64 {
+    let series = format!("tollgate_cache_not_kept_total{{route=\"all\",reason=\"{reason}\"}}");
+    world.metric(&series).unwrap()
+}
+
+#[tokio::test]
+async fn who_wonders_why_nothing_is_kept_is_told_by_a_number() {
+    for (fields, reason) in
+        [("cache-control: no-store\r\n", "no_store"), ("content-encoding: gzip\r\n", "encoded")]
+    {
+        let upstream = Scripted::always(finished(fields)).await;
+        let world = content(json!({})).upstream(upstream.url()).start().await;
+        for n in [1.0, 2.0] {
+            assert_miss(&world.client.post(CHAT, &chat("a")).await);
+            assert_eq!(not_kept(&world, reason), n);
+        }
     }
 }
 

@@ -234,7 +234,7 @@ fn nothing_is_left_for_later() {
 /// What is delivered stands on its own.
 #[test]
 fn the_page_about_caching_names_scenarios_that_exist() {
-    let page = read("config/caching.md");
+    let page = read(root().join("config/caching.md"));
     let words = page.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '/');
     let named: BTreeSet<&str> = words.filter(|word| word.starts_with("cache_")).collect();
     assert!(named.len() > 20, "{named:?}");

@@ -5,6 +5,7 @@ use crate::{
     review::Review,
 };
 use std::net::SocketAddr;
+use tollgate_core::dialect::Dialect;
 
 /// Two sockets that cannot both be bound.
 pub(super) fn addresses(review: &mut Review<'_>, config: &Config) {
@@ -36,6 +37,7 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 pub(super) fn warnings(review: &mut Review<'_>, config: &Config) {
     claims_of_strangers(review, config);
     sampled_answers(review, config);
+    ignored_in_vain(review, config);
     unused(review, config);
     stores(review, config);
 }
@@ -135,6 +137,32 @@ fn sampled_answers(review: &mut Review<'_>, config: &Config) {
             names.join(", ")
         );
         review.advise("routes", message);
+    }
+}
+
+/// What an `ignore` names that says nothing of its own in a dialect's call.
+fn ignored_in_vain(review: &mut Review<'_>, config: &Config) {
+    for (i, route) in config.routes.iter().enumerate() {
+        // Of a plain service these are members like any other.
+        let is_plain = route.dialect == Some(Dialect::Http);
+        let is_by_content = matches!(route.cache.mode, CacheMode::Content | CacheMode::Auto);
+        if is_plain || !is_by_content {
+            continue;
+        }
+        for (j, pointer) in route.cache.key.ignore.iter().enumerate() {
+            let message = match pointer.as_str() {
+                "/model" => {
+                    "does nothing: the model and its version are part of every key; calls that \
+                    name another model are another question"
+                }
+                "/stream" | "/stream_options" => {
+                    "does nothing: one entry serves both forms where one can be made of the other, \
+                    and where none can, they are two answers"
+                }
+                _ => continue,
+            };
+            review.advise(format!("routes[{i}].cache.key.ignore[{j}]"), message);
+        }
     }
 }
 

@@ -78,3 +78,24 @@ routes:
     let (_, warnings) = load(text, &Table::default()).unwrap();
     assert_eq!(lines(&warnings), "");
 }
+
+#[test]
+fn what_is_ignored_in_vain_is_said() {
+    let of = |dialect: &str| {
+        let cache = "mode: content, key: { ignore: [/model, /stream, /user] }";
+        let text = format!(
+            "
+upstreams: {{ model: {{ endpoints: [{{ url: 'http://x' }}] }} }}
+routes: [{{ name: all, upstream: model{dialect}, cache: {{ {cache} }} }}]
+"
+        );
+        let (_, warnings) = load(&text, &Table::default()).unwrap();
+        lines(&warnings)
+    };
+    insta::assert_snapshot!(of(""), @r"
+    Advice routes: sampled answers are reused, too: an equal question gets the first answer, whatever its temperature (on all)
+    Advice routes[0].cache.key.ignore[0]: does nothing: the model and its version are part of every key; calls that name another model are another question
+    Advice routes[0].cache.key.ignore[1]: does nothing: one entry serves both forms where one can be made of the other, and where none can, they are two answers
+    ");
+    assert!(!of(", dialect: http").contains("ignore"), "{}", of(", dialect: http"));
+}

@@ -84,7 +84,7 @@ impl Journal {
     /// The directory cannot be written. (A file that cannot be understood is begun anew.)
     pub fn open(dir: &Path, generations: Arc<Generations>) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
-        let book = Book::read(dir)?;
+        let book = Book::read(dir, "entries on disk are void")?;
         generations.adopt(&book.table());
         let (dir, waiting) = (dir.to_owned(), Mutex::default());
         Ok(Self { inner: Arc::new(Inner { dir, generations, waiting, book: Mutex::new(book) }) })
@@ -177,7 +177,8 @@ impl Inner {
 }
 
 impl Book {
-    fn read(dir: &Path) -> io::Result<Self> {
+    /// `lost`: what it means that a file is none that can be read, for the log.
+    fn read(dir: &Path, lost: &str) -> io::Result<Self> {
         let path = dir.join(FILE);
         let mut bytes = Vec::new();
         match File::open(&path) {
@@ -191,7 +192,7 @@ impl Book {
         }
         let Some((epoch, records)) = parse(&bytes) else {
             if !bytes.is_empty() {
-                tracing::warn!(path = %path.display(), "no journal of purges; entries on disk are void");
+                tracing::warn!(path = %path.display(), "no journal of purges that can be read: {lost}");
             }
             return Self::begin(dir, new_epoch(), 0, HashMap::new());
         };
@@ -454,7 +455,7 @@ mod tests {
         for n in 0..500 {
             assert!(is_void(&generations, before, &n.to_string()), "{n}");
         }
-        let mut book = Book::read(dir.path()).unwrap();
+        let mut book = Book::read(dir.path(), "").unwrap();
         book.records = RECORDS_MAX;
         book.append(dir.path(), &[tag("0")]).unwrap();
         let len = fs::metadata(dir.path().join(FILE)).unwrap().len();

@@ -17,7 +17,7 @@ use http_body_util::{BodyExt as _, Limited};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -48,8 +48,48 @@ pub(crate) struct Poll {
     interval: Duration,
     /// The last time has not come to an end.
     asking: AtomicBool,
+    heard: Mutex<Heard>,
+}
+
+/// What was heard of an upstream's versions so far.
+#[derive(Debug, Default)]
+struct Heard {
     /// What was said of each model the last time.
-    said: Mutex<HashMap<String, String>>,
+    said: HashMap<String, String>,
+    /// Those that were not listed the last time.
+    gone: BTreeSet<String>,
+    /// No model's version was.
+    is_silent: bool,
+}
+
+/// What was not heard any more, or not at all.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Missing {
+    all: bool,
+    models: Vec<String>,
+}
+
+/// More models than this that are not listed any more, and it is as if they had never been.
+const GONE_MAX: usize = 4 * MODELS_MAX;
+
+impl Heard {
+    /// What is missing of what all endpoints have `said`, if it was not before: so each is told once.
+    fn miss(&mut self, said: &BTreeMap<String, BTreeSet<String>>) -> Missing {
+        let was_silent = std::mem::replace(&mut self.is_silent, said.is_empty());
+        if said.is_empty() {
+            return Missing { all: !was_silent, models: Vec::new() };
+        }
+        self.gone.retain(|model| !said.contains_key(model));
+        let gone = self.said.keys().filter(|model| !said.contains_key(*model));
+        let models: Vec<String> =
+            gone.filter(|model| !self.gone.contains(*model)).cloned().collect();
+        self.gone.extend(models.iter().cloned());
+        if self.gone.len() > GONE_MAX {
+            self.said.retain(|model, _| said.contains_key(model));
+            self.gone.clear();
+        }
+        Missing { all: false, models }
+    }
 }
 
 /// Why an endpoint did not say its version.
@@ -80,13 +120,36 @@ impl Poll {
             list,
             interval: poll.interval,
             asking: AtomicBool::new(false),
-            said: Mutex::default(),
+            heard: Mutex::default(),
         })
     }
 
     /// The name under which the version of `model` is remembered.
     pub(crate) fn model<'a>(&self, model: &'a str) -> &'a str {
         if self.list.is_some() { model } else { "" }
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_missing(&self, upstream: &str, said: &BTreeMap<String, BTreeSet<String>>) {
+        let Missing { all, models } = self.heard().miss(said);
+        if all {
+            tracing::warn!(
+                upstream,
+                path = &*self.path,
+                "no version is said where it is asked for: the versions before stay, and where there is \
+                 none, nothing is kept"
+            );
+        }
+        for model in models {
+            tracing::warn!(
+                upstream,
+                model,
+                "a model is not listed any more; what is kept of it stays good for its version before"
+            );
+        }
     }
 
     /// The models of an answer and their versions.
@@ -155,9 +218,13 @@ pub(super) fn poll(parts: &Arc<Parts>) {
 async fn ask_all(parts: Arc<Parts>, destination: Arc<Destination>) {
     let Some(poll) = &destination.version_poll else { return };
     let mut said: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut is_whole = true;
     for endpoint in &destination.upstream.endpoints {
         let asked = tokio::select! {
-            () = parts.shutdown.over.cancelled() => break,
+            () = parts.shutdown.over.cancelled() => {
+                is_whole = false;
+                break;
+            }
             asked = ask(&destination, endpoint, poll) => asked,
         };
         match asked {
@@ -166,21 +233,23 @@ async fn ask_all(parts: Arc<Parts>, destination: Arc<Destination>) {
                     said.entry(model).or_default().insert(version);
                 }
             }
-            Err(error) => tracing::warn!(
-                endpoint = &*endpoint.name,
-                error = &*super::with_causes(&error),
-                "the version of its models was asked for and not said"
-            ),
+            Err(error) => {
+                is_whole = false;
+                tracing::warn!(
+                    endpoint = &*endpoint.name,
+                    error = &*super::with_causes(&error),
+                    "the version of its models was asked for and not said"
+                );
+            }
         }
+    }
+    if is_whole {
+        poll.tell_missing(&destination.upstream.name, &said);
     }
     let (name, now_ms) = (&destination.upstream.name, crate::cache::now_ms());
     for (model, versions) in said {
         let together = Vec::from_iter(versions).join(",");
-        let before = poll
-            .said
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(model.clone(), together.clone());
+        let before = poll.heard().said.insert(model.clone(), together.clone());
         let (versions, said) = (&parts.cache.versions, Said::of([together.as_bytes()]));
         // Said the same as before, it may be that another instance has heard of the next one first.
         let changed = before.is_some_and(|before| before != together);
@@ -244,6 +313,31 @@ mod tests {
 
     fn own(model: &str, version: &str) -> (String, String) {
         (model.into(), version.into())
+    }
+
+    #[test]
+    fn what_is_not_said_any_more_is_told_once() {
+        let mut heard = Heard::default();
+        let said = |models: &[&str]| -> BTreeMap<String, BTreeSet<String>> {
+            models.iter().map(|model| ((*model).to_owned(), BTreeSet::new())).collect()
+        };
+        let gone = |models: &[&str]| {
+            let models = models.iter().map(ToString::to_string).collect();
+            Missing { all: false, models }
+        };
+        let silent = Missing { all: true, models: Vec::new() };
+        assert_eq!(heard.miss(&said(&[])), silent, "from the start");
+        assert_eq!(heard.miss(&said(&[])), Missing::default());
+        for model in ["a", "b"] {
+            heard.said.insert(model.to_owned(), String::new());
+        }
+        assert_eq!(heard.miss(&said(&["a", "b"])), Missing::default());
+        assert_eq!(heard.miss(&said(&["a"])), gone(&["b"]));
+        assert_eq!(heard.miss(&said(&["a"])), Missing::default());
+        assert_eq!(heard.miss(&said(&["a", "b"])), Missing::default());
+        assert_eq!(heard.miss(&said(&["b"])), gone(&["a"]));
+        assert_eq!(heard.miss(&said(&[])), silent);
+        assert_eq!(heard.miss(&said(&["b"])), Missing::default(), "of a no news");
     }
 
     #[test]

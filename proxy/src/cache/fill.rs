@@ -2,6 +2,7 @@
 
 mod arrival;
 mod items;
+mod refusal;
 
 pub(crate) use self::{arrival::Arrival, items::Completed};
 
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{app::Parts, exchange::framing_of, listener::Own, meter::Bill, route::Life};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode, header, response};
+use http::{HeaderMap, HeaderName, StatusCode, response};
 use smallvec::smallvec;
 use std::{sync::Arc, time::Duration};
 use tollgate_cache::{
@@ -131,10 +132,8 @@ impl Fill {
             OfHead::Later => None,
             OfHead::NotKept => return None,
         };
-        if answer.headers.contains_key(header::CONTENT_ENCODING)
-            || has_no_store(&answer.headers)
-            || !question.binds_all(&answer.headers)
-        {
+        if let Some(why) = refusal::of(question, answer) {
+            refusal::tell(question, why);
             return None;
         }
         let life =
@@ -443,15 +442,6 @@ pub(crate) fn keep_shareable(headers: &mut HeaderMap) {
     for name in others {
         headers.remove(name);
     }
-}
-
-/// The one word of an upstream's cache-control that decides in content mode: providers
-/// send `no-cache` on every stream.
-fn has_no_store(headers: &HeaderMap) -> bool {
-    headers.get_all(header::CACHE_CONTROL).iter().any(|value| {
-        let mut words = value.as_bytes().split(|byte| *byte == b',');
-        words.any(|word| word.trim_ascii().eq_ignore_ascii_case(b"no-store"))
-    })
 }
 
 #[cfg(test)]

@@ -128,6 +128,17 @@ closed! {
 }
 
 closed! {
+    /// Why the head of an answer keeps it from being kept, in content mode.
+    NotKept {
+        /// Its `vary` names a field that no key has.
+        Vary = "vary",
+        NoStore = "no_store",
+        /// It has a `content-encoding` that was not asked for.
+        Encoded = "encoded",
+    }
+}
+
+closed! {
     /// What became of an answer that was asked for ahead.
     PrefetchOutcome {
         /// Somebody asked for it in time.

@@ -5,7 +5,7 @@ use super::histogram::Histogram;
 use super::{
     Families, MetricsError,
     labels::{
-        CODE_PLACES, CacheOutcome, ItemOutcome, PrefetchOutcome, QueueOutcome, REASONS,
+        CODE_PLACES, CacheOutcome, ItemOutcome, NotKept, PrefetchOutcome, QueueOutcome, REASONS,
         ShadowOutcome, TierLabel, code_label, code_place, reason_place,
     },
     model::{ModelMetrics, Models, Naming, RouteModels},
@@ -69,6 +69,8 @@ pub struct RouteMetrics {
     /// By outcome, and how many of the last were of use. Of routes that ask nothing ahead there is
     /// no such number: 0 would read as bad.
     prefetches: (IntCounterVec, GaugeVec),
+    /// By place of the reason.
+    not_kept: Box<[IntCounter]>,
 }
 
 /// The handles of one class on one route.
@@ -121,7 +123,11 @@ impl RouteMetrics {
         for outcome in PrefetchOutcome::ALL {
             families.prefetches.get_metric_with_label_values(&[route, outcome.label()])?;
         }
+        let not_kept = NotKept::ALL
+            .iter()
+            .map(|reason| families.not_kept.get_metric_with_label_values(&[route, reason.label()]));
         Ok(Self {
+            not_kept: not_kept.collect::<Result<_, _>>()?,
             items: items.collect::<Result<_, _>>()?,
             joined: families.cache_joined.get_metric_with_label_values(&[route])?,
             route: route.to_owned(),
@@ -146,6 +152,13 @@ impl RouteMetrics {
     /// A hit was checked against the upstream.
     pub fn checked(&self, outcome: ShadowOutcome) {
         if let Some(count) = self.shadows.get(outcome.place()) {
+            count.inc();
+        }
+    }
+
+    /// The head of an answer of content mode kept it from being kept.
+    pub fn not_kept(&self, reason: NotKept) {
+        if let Some(count) = self.not_kept.get(reason.place()) {
             count.inc();
         }
     }

@@ -211,3 +211,44 @@ async fn a_disk_that_takes_nothing_costs_nobody_anything() {
     run.end().await;
     assert_eq!((counters.stored.value(), counters.dropped_down.value()), (0, 1));
 }
+
+#[tokio::test]
+async fn a_directory_that_was_cleared_is_made_again() {
+    let dir = TempDir::new().unwrap();
+    let run = Run::of(&dir).await;
+    run.store(1, b"answer");
+    run.end().await;
+    let run = Run::of(&dir).await;
+    fs::remove_dir_all(dir.path().join("entries")).unwrap();
+    assert!(run.find(1).await.is_none(), "what is gone is a miss");
+    run.store(2, b"another");
+    run.end().await;
+    assert!(file_of(&dir, 2).exists());
+    let run = Run::of(&dir).await;
+    assert_eq!(&*run.find(2).await.unwrap().body, b"another");
+}
+
+/// Method: the file that is written first is led to the device on which there never is room.
+#[tokio::test]
+async fn a_full_disk_is_given_an_eighth_of_the_files_back() {
+    let dir = TempDir::new().unwrap();
+    let run = Run::of(&dir).await;
+    for n in 0..16 {
+        run.store(n, b"answer");
+    }
+    run.end().await;
+    let files = || (0..16).filter(|n| file_of(&dir, *n).exists()).count();
+    assert_eq!(files(), 16);
+    let run = Run::of(&dir).await;
+    let counters = run.tier.counters().clone();
+    std::os::unix::fs::symlink("/dev/full", dir.path().join("entries/new/0")).unwrap();
+    run.store(16, b"answer");
+    run.end().await;
+    assert_eq!((counters.stored.value(), counters.dropped_down.value()), (0, 1));
+    assert_eq!(files(), 14);
+    // Of what is left nothing is torn, and there is room for the next.
+    let run = Run::of(&dir).await;
+    run.store(17, b"answer");
+    run.end().await;
+    assert!(file_of(&dir, 17).exists());
+}

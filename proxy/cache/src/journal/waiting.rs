@@ -53,7 +53,8 @@ impl Waiting {
     /// The directory cannot be written. (A file that cannot be understood is begun anew.)
     pub fn open(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
-        let book = Book::read(dir)?;
+        let lost = "purges that were said to be pending may not reach their store; make them again";
+        let book = Book::read(dir, lost)?;
         let mut left: Vec<(u64, Subject)> =
             book.newest.iter().map(|(subject, sequence)| (*sequence, *subject)).collect();
         left.sort_unstable();

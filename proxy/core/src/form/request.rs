@@ -100,6 +100,10 @@ pub fn read_request(operation: Operation, body: &[u8]) -> Result<RequestFacts<'_
         Dialect::OpenAi | Dialect::Anthropic | Dialect::Cohere | Dialect::Http => None,
     };
     let settings = settings.as_ref();
+    // What these servers do not read decides nothing: they take no sampling parameter beside the
+    // object of them (Ollama's ChatRequest and GenerateRequest, TGI's GenerateRequest).
+    let is_beside = matches!(operation.dialect(), Dialect::Ollama | Dialect::Tgi);
+    let top = |number: Option<f64>| number.filter(|_| !is_beside);
     // Ollama streams unless it is told not to.
     let streams_unasked = matches!(operation, Operation::OllamaChat | Operation::OllamaGenerate)
         && members.stream.is_null();
@@ -111,11 +115,13 @@ pub fn read_request(operation: Operation, body: &[u8]) -> Result<RequestFacts<'_
         model: members.model.string().filter(|model| model.len() <= MODEL_LEN_MAX),
         stream: members.stream.is_true() || streams_unasked,
         include_usage: options.is_some_and(|options| options.include_usage),
-        temperature: members
-            .temperature
-            .number()
+        temperature: top(members.temperature.number())
             .or_else(|| settings.and_then(|settings| settings.temperature)),
-        n: members.n.count().or_else(|| settings.and_then(|settings| settings.n)),
+        n: members
+            .n
+            .count()
+            .filter(|_| !is_beside)
+            .or_else(|| settings.and_then(|settings| settings.n)),
         max_tokens: members
             .max_tokens
             .into_iter()

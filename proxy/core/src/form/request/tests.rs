@@ -124,6 +124,19 @@ fn what_is_asked_is_found_where_each_dialect_says_it() {
         // To another dialect these are members like any other.
         assert_eq!(read(Operation::OpenAiChat, body).temperature, None, "{body}");
     }
+    // Beside their object of parameters these servers read none.
+    for (operation, body, temperature) in [
+        (Operation::OllamaChat, r#"{"messages":[],"temperature":0}"#, None),
+        (Operation::OllamaChat, r#"{"temperature":0,"options":{"temperature":0.7}}"#, Some(0.7)),
+        (
+            Operation::OllamaGenerate,
+            r#"{"temperature":0.7,"options":{"temperature":0}}"#,
+            Some(0.0),
+        ),
+        (Operation::TgiGenerate, r#"{"inputs":"a","temperature":0}"#, None),
+    ] {
+        assert_eq!(read(operation, body).temperature, temperature, "{body}");
+    }
     let kept = r#"{"contents":[],"cachedContent":"cachedContents/1"}"#;
     assert_eq!(read(Operation::GeminiGenerate, kept).not_pure, Some(NotPure::KeptContent));
     assert_eq!(read(Operation::OpenAiChat, kept).not_pure, None);
