@@ -240,6 +240,27 @@ async fn nobody_waits_for_longer_than_the_wait() {
     }
 }
 
+#[tokio::test]
+async fn who_asks_after_a_wait_in_vain_does_not_wait_again() {
+    let fleet = Fleet::new().await;
+    let short = json!({ "ttl": "3s", "wait": "3s" });
+    let (a, b) = (fleet.member().await, fleet.member_of(short, json!(["memory", "redis"])).await);
+    let leader = send(&a.client, CHAT, &[], &chat("a"));
+    fleet.in_flight(1).await;
+    let waiter = send(&b.client, CHAT, &[], &chat("a"));
+    fleet.in_flight(2).await;
+    assert!(is(waits(&b, "timeout"), 1.0), "{}", b.app.metrics_text());
+    waiter.abort();
+    fleet.provider.wait_for_aborted(1).await;
+    let next = send(&b.client, CHAT, &[], &chat("a"));
+    fleet.in_flight(2).await;
+    fleet.gate.open();
+    for asked in [leader, next] {
+        assert_eq!(answered(asked).await.status, 200);
+    }
+    assert!(is(waits(&b, "timeout"), 1.0), "{}", b.app.metrics_text());
+}
+
 /// Goal: what one is refused, or given alone, the others do not queue for one by one.
 #[tokio::test]
 async fn an_answer_that_is_not_to_be_shared_lets_everybody_go_at_once() {

@@ -18,6 +18,7 @@ mod node;
 mod link;
 mod reads;
 mod waiters;
+mod vain;
 mod warden;
 mod lease;
 mod writes;

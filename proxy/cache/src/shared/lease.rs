@@ -130,6 +130,8 @@ pub struct Turn<'a> {
     tier: &'a RedisTier,
     key: CacheKey,
     until: Instant,
+    /// Its end is the longest that anybody waits, and not its caller's own.
+    waits_out: bool,
     times: LeaseTimes,
     watch: Watch,
     state: watch::Receiver<LinkState>,
@@ -225,10 +227,12 @@ impl RedisTier {
     /// A caller's turn to fill `key`, where leases are used: it will wait until `until` at most.
     pub fn turn(&self, key: CacheKey, until: Instant) -> Option<Turn<'_>> {
         let times = self.link.settings.lease?;
+        let longest = Instant::now() + times.wait;
         Some(Turn {
             tier: self,
             key,
-            until: until.min(Instant::now() + times.wait),
+            until: until.min(longest),
+            waits_out: longest <= until,
             times,
             // Before the claim: what is said after it was refused must not be missed.
             watch: self.link.waiters.watch(key),
@@ -255,6 +259,9 @@ impl Turn<'_> {
                 Claim::Ours { lease, is_stored: true } => {
                     return Step::Look { version: None, lease: Some(lease) };
                 }
+                Claim::Theirs { .. } if self.tier.link.vain.knows(&self.key) => {
+                    return Step::Lead(None);
+                }
                 Claim::Theirs { left } => left,
                 Claim::Alone => {
                     self.ended(&counters.unshared);
@@ -279,6 +286,9 @@ impl Turn<'_> {
                     return Step::Lead(None);
                 }
                 Waited::Lapsed if Instant::now() >= self.until => {
+                    if self.waits_out {
+                        self.tier.link.vain.waited(self.key, self.times.wait);
+                    }
                     self.ended(&counters.timeouts);
                     return Step::Lead(None);
                 }

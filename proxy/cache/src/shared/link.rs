@@ -15,6 +15,7 @@ use super::{
     fleet::Names,
     node::{Connections, Line, Nodes},
     site::Site,
+    vain::Vain,
     waiters::Waiters,
 };
 use crate::{
@@ -39,6 +40,7 @@ pub(super) struct Link {
     pub(super) site: Site,
     pub(super) leases: LeaseCounters,
     pub(super) waiters: Arc<Waiters>,
+    pub(super) vain: Vain,
     up: RwLock<Option<Arc<Nodes>>>,
     sessions: AtomicU64,
     tickets: AtomicU64,
@@ -63,6 +65,7 @@ impl Link {
             versions,
             leases: LeaseCounters::default(),
             waiters: Arc::default(),
+            vain: Vain::default(),
             up: RwLock::default(),
             sessions: AtomicU64::new(0),
             tickets: AtomicU64::new(0),
