@@ -4,6 +4,7 @@
 
 use std::{io, sync::Arc};
 use tollgate_cache::{
+    delivery::Delivery,
     entry::{Entry, Form, Hits, Rule, subjects},
     generations::{CheckedAt, Stamp},
     key::{CacheKey, Check},
@@ -84,6 +85,7 @@ fn entry(key: CacheKey, body: usize) -> Entry {
         stamp: Stamp::default(),
         checked: CheckedAt::default(),
         hits: Hits::default(),
+        delivery: Delivery::default(),
     }
 }
 

@@ -18,6 +18,7 @@ mod traces;
 use rivals::TinyLfu;
 use std::{io, sync::Arc, time::Instant};
 use tollgate_cache::{
+    delivery::Delivery,
     entry::{Entry, Form, Hits, Rule},
     generations::{CheckedAt, Generations, Stamp},
     key::{CacheKey, Check},
@@ -127,6 +128,7 @@ fn entry(ask: &Ask) -> Entry {
         stamp: Stamp::default(),
         checked: CheckedAt::default(),
         hits: Hits::default(),
+        delivery: Delivery::default(),
     }
 }
 

@@ -75,6 +75,10 @@ pub(crate) const CLASS_HEADER: &str = "x-priority";
 pub(crate) const CACHE_TTL: Duration = Duration::from_secs(60 * 60);
 /// A person who looks at answers sees no more bad ones than that; a script that does must say so.
 pub(crate) const VOTES_PER_MINUTE: u32 = 10;
+/// About what one packet carries: a shorter answer arrives no sooner.
+pub(crate) const ENCODED_BYTES_MIN: u64 = 1024;
+/// Of one stored stream at a pace; a caller's patience, and not a long answer's whole time.
+pub(crate) const PACED_MAX: Duration = Duration::from_secs(60);
 /// Of the time since the last change; what RFC 9111 §4.2.2 calls a typical setting.
 pub(crate) const HEURISTIC_PERCENT: u8 = 10;
 /// An answer that nobody gave a time is asked for again once a day.

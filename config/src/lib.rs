@@ -30,6 +30,7 @@ mod raw_route;
 mod raw_events;
 mod raw_warm;
 mod raw_trace;
+mod raw_wire;
 mod purge;
 mod raw;
 mod shape;
@@ -42,6 +43,7 @@ mod postgres;
 mod route;
 mod warm;
 mod trace;
+mod wire;
 mod events;
 mod review;
 mod validate;
@@ -74,6 +76,7 @@ pub use upstream::{
     Upstream, UpstreamId, UpstreamTls, VersionList, VersionPoll,
 };
 pub use warm::{Warm, WarmRun, WarmWhen};
+pub use wire::{Coding, Encodings, Pacing};
 
 use ipnet::IpNet;
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};

@@ -464,4 +464,5 @@ pub(crate) use crate::raw_trace::*;
 pub(crate) use crate::raw_upkeep::*;
 pub(crate) use crate::raw_upstream::*;
 pub(crate) use crate::raw_warm::*;
+pub(crate) use crate::raw_wire::*;
 use crate::text::{DurationText, SizeText};

@@ -1,7 +1,10 @@
 //! The shape of `routes`; see `raw`.
 
 use crate::{
-    raw::{RawAdapt, RawHot, RawKey, RawPrefetch, RawShadow, RawTtlRule, RawVoteOut, RawWhen},
+    raw::{
+        RawAdapt, RawEncodingsRule, RawHot, RawKey, RawPacingRule, RawPrefetch, RawShadow,
+        RawTtlRule, RawVoteOut, RawWhen,
+    },
     text::{DurationText, SizeText},
 };
 use schemars::JsonSchema;
@@ -142,6 +145,12 @@ pub(crate) struct RawCachePolicy {
     pub(crate) shadow: Option<RawShadow>,
     pub(crate) adapt: Option<RawAdapt>,
     pub(crate) prefetch: Option<RawPrefetch>,
+    /// Answers from the cache in the content coding that their caller prefers (accept-encoding): auto
+    /// (zstd, br, gzip), a list of these, or off (or false). Default: off, as they are kept.
+    pub(crate) encodings: Option<RawEncodingsRule>,
+    /// A stored stream is given at a pace: original (as it came), or so many tokens per second.
+    /// Default: none, at once.
+    pub(crate) pacing: Option<RawPacingRule>,
     /// Of RFC 9111 §4.2.2: how long an answer is good that only says when it was last changed.
     /// off (or false): not at all. Default: 10 percent of the time since then.
     pub(crate) heuristic: Option<RawHeuristicRule>,

@@ -10,6 +10,7 @@ use crate::{
     cache_policy::{Items, Join, KeyPolicy, Lifetime, Stale, Upkeep, When},
     defaults,
     upstream::UpstreamId,
+    wire::{Encodings, Pacing},
 };
 use std::{fmt, num::NonZeroU32, time::Duration};
 use tollgate_core::{class::ClassId, dialect::Dialect};
@@ -97,6 +98,10 @@ pub struct CachePolicy {
     pub tags: Vec<TagTemplate>,
     /// `None`: nobody's word that an answer is bad is heard.
     pub vote_out: Option<VoteOut>,
+    /// `None`: stored answers go out as they are kept.
+    pub encodings: Option<Encodings>,
+    /// In content mode. `None`: a stored stream is given at once.
+    pub pacing: Option<Pacing>,
     /// As the default, unless `mode` is http or auto.
     pub http: HttpPolicy,
 }

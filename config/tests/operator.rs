@@ -34,6 +34,8 @@ mod secrets;
 mod upkeep;
 #[path = "operator/warned.rs"]
 mod warned;
+#[path = "operator/wire.rs"]
+mod wire;
 
 #[derive(Default)]
 struct Table {

@@ -62,7 +62,9 @@ impl HttpBody for Body {
         match self.get_mut() {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Replay(replay) => Poll::Ready(replay.next_frame().map(|f| Ok(Frame::data(f)))),
+            Self::Replay(replay) => {
+                replay.poll_frame(cx).map(|frame| frame.map(|bytes| Ok(Frame::data(bytes))))
+            }
             Self::Relayed(relayed) => relayed.poll_frame(cx),
             Self::Listened(listened) => listened.poll_frame(cx),
         }

@@ -7,16 +7,19 @@
 mod alike;
 mod answer;
 mod bound;
+mod coded;
 mod explain;
 mod fill;
 mod heat;
 mod held;
 mod http_mode;
 mod items;
+mod key_query;
 mod known;
 mod learn;
 mod neighbours;
 mod note;
+mod paced;
 mod peek;
 mod question;
 mod shadow;
@@ -44,7 +47,9 @@ pub(crate) use self::{
 
 use self::{
     answer::Wanted,
+    coded::Agreed,
     held::{Held, Looking, Use},
+    key_query::key_query,
     question::{Asking, Keyed},
 };
 
@@ -58,7 +63,7 @@ use crate::{
     route::{Fitting, Route},
 };
 use http::{HeaderMap, Method, request};
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 use tokio::time::Instant;
 use tollgate_cache::{
     cache_control::RequestControl,
@@ -66,7 +71,7 @@ use tollgate_cache::{
     shared::Turn,
     tiers::{Found, Plan, TierName},
 };
-use tollgate_config::{CacheMode, Scope as ScopeRule};
+use tollgate_config::{CacheMode, Pacing, Scope as ScopeRule};
 use tollgate_core::dialect::{Dialect, Framing, Operation};
 
 /// A version that no upstream can say: the key of flights before the first answer.
@@ -90,13 +95,18 @@ pub(crate) struct Ask {
     pub(crate) body: AskBody,
     pub(crate) known: Option<Arc<Known>>,
     mode: Mode,
+    /// In what its caller takes a stored answer.
+    agreed: Agreed,
+    /// At which a stored stream is given; `None`: at once.
+    pacing: Option<Pacing>,
 }
 
 impl Ask {
     /// The same question in another body.
     pub(crate) fn with_body(&self, body: AskBody) -> Self {
         let (path, known) = (self.path.clone(), self.known.clone());
-        Self { operation: self.operation, path, body, known, mode: self.mode }
+        let Self { operation, mode, agreed, pacing, .. } = *self;
+        Self { operation, path, body, known, mode, agreed, pacing }
     }
 
     pub(crate) fn model(&self) -> Option<&Arc<str>> {
@@ -199,7 +209,9 @@ pub(crate) fn ask(
         AskBody::Streamed { .. } if operation.is_said_in_path() => Some(Arc::new(address.unread())),
         AskBody::Whole(..) | AskBody::Streamed { .. } => None,
     };
-    Ask { operation, path: path.clone(), body, known, mode }
+    let agreed = Agreed::with(route, &head.headers);
+    let pacing = route.config.cache.pacing;
+    Ask { operation, path: path.clone(), body, known, mode, agreed, pacing }
 }
 
 /// Asks the tiers.
@@ -325,34 +337,9 @@ fn looking<'a>(
     Looking { route, fitting, wanted, wish, only_new: false, after_ms: None, now_ms: now_ms() }
 }
 
-/// The query as a key has it. A credential in it is left out where it is what the tenant was made
-/// of, or where the operator says who tenants are; else it stands there as a digest.
-fn key_query<'a>(
-    operation: Operation,
-    query: Option<&'a str>,
-    rule: ScopeRule,
-    caller: &Caller,
-) -> Option<Cow<'a, str>> {
-    let asked = operation.key_query(query);
-    let is_tenant = |credential: &str| {
-        let says_nothing = credential.is_empty() || rule == ScopeRule::Shared;
-        says_nothing || caller.tenant_configured || caller.tenant.is_of_key(credential.as_bytes())
-    };
-    if operation.query_credentials(query).all(is_tenant) {
-        return asked;
-    }
-    let mut digest = blake3::Hasher::new_derive_key("tollgate 2026-11 credentials in a query");
-    for credential in operation.query_credentials(query) {
-        digest.update(credential.as_bytes()).update(b"&");
-    }
-    let digest = digest.finalize().to_hex();
-    let digest = digest.get(..32).unwrap_or_default();
-    Some(Cow::Owned(format!("{}&key={digest}", asked.unwrap_or_default())))
-}
-
 /// The nearest entry that this caller may have.
 async fn look_up(
-    parts: &Parts,
+    parts: &Arc<Parts>,
     looking: Looking<'_>,
     plan: &Plan,
     key: &CacheKey,
@@ -367,14 +354,14 @@ async fn look_up(
         nearest = looking.at(found);
     }
     if !plan.goes_on() || matches!(nearest, Use::Given(_) | Use::Renewed(_)) {
-        return nearest;
+        return nearest.coded(parts, key);
     }
     let took = |tier, took| parts.metrics.looked_up(label(tier), took);
     // On the heap: most calls end before it.
     let found = Box::pin(tiers.look_up_rest(*key, check, plan, now_ms, took)).await;
     match found.map(|found| looking.at(found)) {
         None | Some(Use::Nothing) => nearest,
-        Some(farther) => farther,
+        Some(farther) => farther.coded(parts, key),
     }
 }
 
@@ -412,7 +399,8 @@ pub(crate) fn consult_now(
     let wish = wishes(&fetch.head.headers);
     let looking = looking(&fetch.route, (&fetch.ask, question.fitting), &wish);
     let looking = Looking { only_new: true, ..looking };
-    let hit = found.and_then(|found| looking.at(found).given());
+    let parts = &fetch.parts;
+    let hit = found.and_then(|found| looking.at(found).coded(parts, &question.key).given());
     let hit = hit.or_else(|| items::look_again(&fetch.parts, &mut question, looking));
     hit.inspect(|hit| question.finds(hit)).ok_or(question)
 }

@@ -9,10 +9,17 @@
 mod decode;
 mod listened;
 mod made;
+mod pace;
 mod replay;
 
 use self::made::Inflow;
-pub(crate) use self::{decode::Counter, listened::Listened, made::Gathered, replay::Replay};
+pub(crate) use self::{
+    decode::Counter,
+    listened::Listened,
+    made::Gathered,
+    pace::{Pace, Score},
+    replay::{Replay, count_units},
+};
 
 use crate::{
     admission::Permit,
@@ -172,6 +179,9 @@ impl Answer {
                 debts.call.first_byte();
                 if let Some(counter) = &mut debts.counter {
                     counter.push(&piece);
+                }
+                if let Some(fill) = &mut debts.fill {
+                    fill.came(self.patience.last);
                 }
             }
             let last = incoming.is_end_stream();

@@ -7,11 +7,13 @@
 mod conditions;
 mod freshness;
 mod key_rule;
+mod offer;
 
 pub(crate) use self::{
     conditions::{Conditions, Fitting, Life, Unmet, whole_form},
     freshness::Freshness,
     key_rule::{KeyRule, Said, decoded},
+    offer::Offer,
 };
 
 use crate::{app::Destination, head, identity::Caller, meter::Lane, prefetch::Prefetch};
@@ -55,6 +57,8 @@ pub(crate) struct Route {
     /// What is asked ahead here; `None`: nothing is.
     pub(crate) prefetch: Option<Arc<Prefetch>>,
     class_header: Option<HeaderName>,
+    /// In what stored answers are given; `None`: as they are.
+    pub(crate) offer: Option<Offer>,
     /// Where a plain service has its items.
     items: Option<Layout>,
 }
@@ -122,6 +126,7 @@ impl Route {
         let name = Arc::from(&*config.name);
         let items = named_items(&config.cache.items);
         let prefetch = Prefetch::new(&config.cache, &lane.metrics).map(Arc::new);
+        let offer = Offer::new(&config.cache);
         Self {
             config,
             name,
@@ -135,6 +140,7 @@ impl Route {
             classes,
             prefetch,
             class_header,
+            offer,
             items,
         }
     }

@@ -1,8 +1,8 @@
 //! What a route's cache rule says about keys and times, and an upstream's about its model, written back.
 
 use crate::{
-    Items, Join, KeyPart, KeyPolicy, ModelVersion, Stale, Test, Trust, TtlRule, VoteOut, Wants,
-    When,
+    Encodings, Items, Join, KeyPart, KeyPolicy, ModelVersion, Pacing, Stale, Test, Trust, TtlRule,
+    VoteOut, Wants, When,
     text::{show_duration, show_size},
 };
 use serde_json::{Map, Value, json};
@@ -112,4 +112,13 @@ pub(super) fn vote_out(one: &VoteOut) -> Value {
         Trust::Only(tenants) => Some(tenants),
     };
     json!({ "trust": trust, "per_minute": one.per_minute })
+}
+
+pub(super) fn encodings(one: &Encodings) -> Value {
+    let offer: Vec<_> = one.codings.iter().map(|coding| coding.name()).collect();
+    json!({ "offer": offer, "min": show_size(one.bytes_min) })
+}
+
+pub(super) fn pacing(one: Pacing) -> Value {
+    json!({ "tokens_per_second": one.tokens_per_second, "max": show_duration(one.max) })
 }

@@ -24,6 +24,7 @@ mod version;
 mod vote;
 mod warm;
 mod when;
+mod wire;
 
 use crate::{
     Cache, Class, Config, EvictionPolicy, Identity, Overrides, Prices, Resource, ResourceKind,

@@ -2,7 +2,7 @@
 
 use super::{
     endpoint::is_host, freshness, http, items, key, no_such, tag, upkeep, upstream::is_on, vote,
-    when,
+    when, wire,
 };
 use crate::{
     CacheMode, CachePolicy, Class, ClassRule, Match, PathRule, Route, Scope, Tier, TierUse, Trust,
@@ -223,13 +223,9 @@ fn of_content_only(review: &mut Review<'_>, path: &str, raw: &RawCachePolicy) {
     }
 }
 
-fn cache(
-    review: &mut Review<'_>,
-    path: &str,
-    raw: Option<RawCacheRule>,
-    known: &Known<'_>,
-) -> CachePolicy {
-    let raw = match raw {
+/// What a switch means, written out.
+fn written(raw: Option<RawCacheRule>) -> RawCachePolicy {
+    match raw {
         None => {
             RawCachePolicy { mode: Some(RawCacheMode::Bool(false)), ..RawCachePolicy::default() }
         }
@@ -238,7 +234,16 @@ fn cache(
             ..RawCachePolicy::default()
         },
         Some(RawCacheRule::Policy(policy)) => *policy,
-    };
+    }
+}
+
+fn cache(
+    review: &mut Review<'_>,
+    path: &str,
+    raw: Option<RawCacheRule>,
+    known: &Known<'_>,
+) -> CachePolicy {
+    let raw = written(raw);
     let mode = mode(review, format!("{path}.mode"), raw.mode);
     if mode == CacheMode::Http {
         of_content_only(review, path, &raw);
@@ -287,6 +292,8 @@ fn cache(
         key,
         tags: tag::templates(review, &format!("{path}.tags"), &raw.tags.unwrap_or_default()),
         vote_out: raw.vote_out.map(|raw| vote::out(review, path, raw, (mode, scope))),
+        encodings: wire::encodings(review, &format!("{path}.encodings"), raw.encodings, mode),
+        pacing: wire::pacing(review, &format!("{path}.pacing"), raw.pacing, mode),
         http: http::policy(
             review,
             path,

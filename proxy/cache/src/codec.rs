@@ -14,6 +14,7 @@
 mod rule;
 
 use crate::{
+    delivery::Delivery,
     entry::{Entry, Form, Hits, Rule, subjects},
     generations::{CheckedAt, FleetStamp, Stamp},
     key::{CacheKey, Check},
@@ -23,6 +24,11 @@ use bytes::{Buf, Bytes};
 /// The last byte is the format's version: bump it with any change of the layout.
 const MAGIC: &[u8; 4] = b"TGE\x03";
 const CHECKSUM_LEN: usize = 16;
+/// Forms. A stream that is kept with the times of its frames has a number of its own, so that
+/// streams without are read as ever, and who does not know of these misses.
+const WHOLE: u8 = 0;
+const STREAM: u8 = 1;
+const PACED_STREAM: u8 = 2;
 
 /// The value is not a whole entry of this version under this key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,9 +43,11 @@ pub fn encode(key: CacheKey, entry: &Entry) -> Vec<u8> {
     out.extend_from_slice(&entry.check.len.to_le_bytes());
     out.extend_from_slice(&entry.check.digest128);
     out.extend_from_slice(&entry.status.to_le_bytes());
-    out.push(match entry.form {
-        Form::Whole => 0,
-        Form::Stream => 1,
+    let gaps_ms = entry.delivery.gaps_ms().filter(|gaps| gaps.len() == entry.frame_ends.len());
+    out.push(match (entry.form, gaps_ms) {
+        (Form::Whole, _) => WHOLE,
+        (Form::Stream, None) => STREAM,
+        (Form::Stream, Some(_)) => PACED_STREAM,
     });
     let FleetStamp { epoch, sequence } = entry.stamp.fleet;
     for number in [entry.stored_at_ms, entry.ttl_ms, entry.worth, epoch, sequence] {
@@ -62,6 +70,9 @@ pub fn encode(key: CacheKey, entry: &Entry) -> Vec<u8> {
     for end in &entry.frame_ends {
         out.extend_from_slice(&end.to_le_bytes());
     }
+    for gap_ms in gaps_ms.filter(|_| entry.form == Form::Stream).unwrap_or_default() {
+        out.extend_from_slice(&gap_ms.to_le_bytes());
+    }
     put(&mut out, &entry.note);
     put(&mut out, &entry.body);
     let checksum = checksum(&out);
@@ -82,9 +93,10 @@ pub fn decode(key: CacheKey, value: &Bytes) -> Result<Entry, Foreign> {
     let mut input = Input(value.slice(header_len..len));
     let check = Check { len: input.u64()?, digest128: input.array()? };
     let status = u16::from_le_bytes(input.array()?);
-    let form = match input.array()? {
-        [0] => Form::Whole,
-        [1] => Form::Stream,
+    let (form, is_paced) = match input.array()? {
+        [WHOLE] => (Form::Whole, false),
+        [STREAM] => (Form::Stream, false),
+        [PACED_STREAM] => (Form::Stream, true),
         [_] => return Err(Foreign),
     };
     let (stored_at_ms, ttl_ms, worth) = (input.u64()?, input.u64()?, input.u64()?);
@@ -94,7 +106,11 @@ pub fn decode(key: CacheKey, value: &Bytes) -> Result<Entry, Foreign> {
     let (tenant, route) = (input.text()?, input.text()?);
     let tags = input.list(4, Input::text)?;
     let headers = input.list(8, |input| Ok((input.field()?, input.field()?)))?;
-    let frame_ends = input.list(4, |input| Ok(u32::from_le_bytes(input.array()?)))?;
+    let frame_ends = input.list(4, Input::u32)?;
+    let gaps_ms = match is_paced {
+        true => Some((0..frame_ends.len()).map(|_| input.u32()).collect::<Result<_, _>>()?),
+        false => None,
+    };
     let (note, body) = (input.field()?, input.field()?);
     if input.0.has_remaining() {
         return Err(Foreign);
@@ -124,6 +140,7 @@ pub fn decode(key: CacheKey, value: &Bytes) -> Result<Entry, Foreign> {
         stamp: Stamp { fleet, ..Stamp::default() },
         checked: CheckedAt::default(),
         hits: Hits::default(),
+        delivery: Delivery::of_gaps(gaps_ms),
     })
 }
 
@@ -150,12 +167,16 @@ impl Input {
         Ok(array)
     }
 
+    fn u32(&mut self) -> Result<u32, Foreign> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
     fn u64(&mut self) -> Result<u64, Foreign> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
     fn count(&mut self) -> Result<usize, Foreign> {
-        usize::try_from(u32::from_le_bytes(self.array()?)).map_err(|_| Foreign)
+        usize::try_from(self.u32()?).map_err(|_| Foreign)
     }
 
     fn field(&mut self) -> Result<Bytes, Foreign> {
@@ -200,18 +221,19 @@ mod tests {
         let check = (any::<u64>(), any::<[u8; 16]>());
         let payload = (vec((bytes(), bytes()), 0..4), vec(any::<u32>(), 0..5), bytes(), bytes());
         let rule = rule::tests::rules();
-        (names, numbers, check, payload, any::<bool>(), rule).prop_map(
+        (names, numbers, check, payload, 0..3_u8, rule).prop_map(
             |(names, numbers, check, payload, stream, rule)| {
                 let (model, model_version, tenant, route, tags) = names;
                 let (status, stored_at_ms, ttl_ms, epoch, sequence) = numbers;
                 let (headers, frame_ends, note, body) = payload;
+                let gaps_ms = (stream > 1).then(|| frame_ends.iter().map(|end| end / 3).collect());
                 let stamp = Stamp { fleet: FleetStamp { epoch, sequence }, ..Stamp::default() };
                 Entry {
                     status,
                     headers,
                     body,
                     frame_ends: frame_ends.into(),
-                    form: if stream { Form::Stream } else { Form::Whole },
+                    form: if stream > 0 { Form::Stream } else { Form::Whole },
                     check: Check { len: check.0, digest128: check.1 },
                     stored_at_ms,
                     ttl_ms,
@@ -227,6 +249,7 @@ mod tests {
                     stamp,
                     checked: CheckedAt::default(),
                     hits: Hits::default(),
+                    delivery: Delivery::of_gaps(gaps_ms),
                 }
             },
         )

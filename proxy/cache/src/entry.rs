@@ -5,6 +5,7 @@
 //! (usage, what it had cost) travels as an opaque note: this crate knows no money.
 
 use crate::{
+    delivery::Delivery,
     freshness::Times,
     generations::{About, CheckedAt, Stamp, Subject, Target},
     key::{CacheKey, Check},
@@ -84,6 +85,7 @@ pub struct Entry {
     pub stamp: Stamp,
     pub checked: CheckedAt,
     pub hits: Hits,
+    pub delivery: Delivery,
 }
 
 /// How often an entry was given from this process's memory since it came there.
@@ -118,7 +120,7 @@ impl Hits {
 /// Measured, see `tollgate-bench entry-cost`.
 const OVERHEAD: usize = 624;
 /// And every separately allocated or shared piece.
-const PIECE_OVERHEAD: usize = 48;
+pub(crate) const PIECE_OVERHEAD: usize = 48;
 
 impl Rule {
     fn weight(&self) -> usize {
@@ -147,6 +149,7 @@ impl Entry {
         let names =
             self.model.len() + self.model_version.len() + self.tenant.len() + self.route.len();
         let tables = 4 * self.frame_ends.len() + 16 * self.subjects.len() + self.rule.weight();
+        let tables = tables + self.delivery.weight();
         let all = OVERHEAD + self.body.len() + self.note.len() + headers + tags + names + tables;
         u64::try_from(all).unwrap_or(u64::MAX)
     }
@@ -268,6 +271,7 @@ pub(crate) mod tests {
             stamp: Stamp::default(),
             checked: CheckedAt::default(),
             hits: Hits::default(),
+            delivery: Delivery::default(),
         }
     }
 

@@ -23,6 +23,8 @@ pub mod share;
 pub mod memo;
 pub mod generations;
 pub mod journal;
+pub mod coding;
+pub mod delivery;
 pub mod entry;
 pub mod codec;
 pub mod wrap;

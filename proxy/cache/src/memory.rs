@@ -6,6 +6,7 @@
 //! route's), judged when it is looked at; what is past its time or purged leaves then, or at the
 //! next [`MemoryTier::sweep`]. The clock is an argument.
 
+mod beside;
 mod ranked;
 mod sketch;
 
@@ -233,7 +234,7 @@ impl MemoryTier {
     }
 
     /// Whether something lies there, whatever it is worth.
-    pub(crate) fn holds(&self, key: &CacheKey) -> bool {
+    pub fn holds(&self, key: &CacheKey) -> bool {
         match &self.slots {
             Slots::Lfu(cache) => cache.contains_key(key),
             Slots::Ranked(ranked) => ranked.holds(key),

@@ -21,6 +21,7 @@ mod score;
 pub use score::{Estimate, GROUPS, Part, Score};
 
 use crate::{
+    delivery::Delivery,
     entry::{Entry, Form, Hits, Rule},
     generations::{CheckedAt, Generations, Stamp},
     key::{CacheKey, Check},
@@ -218,6 +219,7 @@ impl Replay {
             stamp: Stamp::default(),
             checked: CheckedAt::default(),
             hits: Hits::default(),
+            delivery: Delivery::default(),
         }
     }
 }

@@ -1,18 +1,23 @@
 //! Answers from an entry: the form its caller wants, its headers, its age.
 
 use super::{
-    Ask, decode_bill,
+    Ask,
+    coded::Agreed,
+    decode_bill,
     http_mode::{How, cache_status},
+    paced,
 };
 use crate::{body::Body, meter::Call, metrics::CacheOutcome, relay::Replay, respond};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use std::sync::Arc;
 use tollgate_cache::{
+    coding::Coding,
     entry::{Entry, Form},
     freshness::Left,
     tiers::{Found, TierName},
 };
+use tollgate_config::Pacing;
 use tollgate_core::{
     dialect::{Framing, Operation},
     form,
@@ -30,11 +35,17 @@ pub(crate) struct Hit {
     pub(super) form: Served,
     pub(super) wanted: Framing,
     pub(super) hides_usage: bool,
+    /// As far as it holds for this entry.
+    pub(super) agreed: Agreed,
+    /// At which a stream is given; `None`: at once.
+    pub(super) pacing: Option<Pacing>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum Served {
     AsRecorded,
+    /// A recorded whole answer, in this coding.
+    Coded(Coding, Bytes),
     /// A recorded stream, as the whole answer it amounts to.
     Whole(Bytes),
     /// A recorded whole answer, as the stream it would have been.
@@ -47,12 +58,15 @@ pub(super) struct Wanted {
     pub(super) operation: Operation,
     pub(super) framing: Framing,
     pub(super) hides_usage: bool,
+    pub(super) agreed: Agreed,
+    pub(super) pacing: Option<Pacing>,
 }
 
 impl Wanted {
     pub(super) fn of(ask: &Ask) -> Self {
         let (framing, hides_usage) = (ask.framing(), ask.hides_usage());
-        Self { operation: ask.operation, framing, hides_usage }
+        let Ask { operation, agreed, pacing, .. } = *ask;
+        Self { operation, framing, hides_usage, agreed, pacing }
     }
 }
 
@@ -89,7 +103,7 @@ impl Hit {
         (how, left): (How, Left),
         now_ms: u64,
     ) -> Option<Self> {
-        let Wanted { operation, framing, hides_usage } = wanted;
+        let Wanted { operation, framing, hides_usage, agreed, pacing } = wanted;
         let Found { entry, tier, .. } = found;
         let form = served(entry, operation, framing)?;
         let left_ms = match left {
@@ -97,8 +111,12 @@ impl Hit {
             Left::Stale { by_ms } => i64::try_from(by_ms).map_or(i64::MIN, |by_ms| -by_ms),
         };
         let age_ms = entry.age_ms(now_ms);
+        let agreed = match form {
+            Served::AsRecorded => agreed.about(entry),
+            Served::Coded(..) | Served::Whole(_) | Served::Frames(_) => Agreed::default(),
+        };
         let (entry, tier, wanted) = (entry.clone(), *tier, framing);
-        Some(Self { entry, tier, age_ms, left_ms, how, form, wanted, hides_usage })
+        Some(Self { entry, tier, age_ms, left_ms, how, form, wanted, hides_usage, agreed, pacing })
     }
 
     /// Answers from the cache. The record is written before the answer is handed on.
@@ -115,15 +133,16 @@ impl Hit {
         call.version(&entry.model_version);
         call.first_byte();
         let bill = decode_bill(&entry.note).unwrap_or_default();
-        call.spared(entry.status, crate::body::len_u64(entry.body.len()), &bill);
+        let body = if let Served::Coded(_, form) = &self.form { form } else { &entry.body };
+        call.spared(entry.status, crate::body::len_u64(body.len()), &bill);
     }
 
     /// The answer, where the record is written elsewhere.
     pub(crate) fn respond(self) -> Response<Body> {
-        let Self { entry, tier, age_ms, left_ms, how, form, wanted, hides_usage } = self;
+        let Self { entry, tier, age_ms, left_ms, how, form, wanted, agreed, .. } = self;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::from_u16(entry.status).unwrap_or(StatusCode::OK);
-        let converted = !matches!(form, Served::AsRecorded);
+        let converted = matches!(form, Served::Whole(_) | Served::Frames(_));
         let headers = response.headers_mut();
         for (name, value) in &entry.headers {
             let name = HeaderName::from_bytes(name);
@@ -136,6 +155,8 @@ impl Hit {
             let kind = wanted.content_type();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         }
+        let coding = if let Served::Coded(coding, _) = form { Some(coding) } else { None };
+        agreed.tell(headers, coding);
         headers.insert(header::AGE, HeaderValue::from(age_ms / 1000));
         let status = if matches!(how, How::Hit) {
             hit_status(tier, left_ms / 1000)
@@ -143,7 +164,12 @@ impl Hit {
             cache_status(how, i128::from(left_ms).div_euclid(1000), tier)
         };
         respond::append_cache_status(headers, status);
-        *response.body_mut() = body(entry, form, hides_usage);
+        let hides_usage = self.hides_usage;
+        let pacing = self.pacing.filter(|_| wanted.is_stream());
+        *response.body_mut() = match pacing {
+            None => body(entry, form, hides_usage),
+            Some(pacing) => paced::body(entry, form, (wanted, hides_usage), pacing),
+        };
         response
     }
 
@@ -159,9 +185,9 @@ impl Hit {
     }
 }
 
-fn body(entry: Arc<Entry>, form: Served, hides_usage: bool) -> Body {
+pub(super) fn body(entry: Arc<Entry>, form: Served, hides_usage: bool) -> Body {
     match form {
-        Served::Whole(bytes) => Body::Whole(bytes),
+        Served::Whole(bytes) | Served::Coded(_, bytes) => Body::Whole(bytes),
         Served::Frames(frames) => Body::Replay(Box::new(Replay::made(frames, hides_usage))),
         Served::AsRecorded if entry.form == Form::Stream => {
             Body::Replay(Box::new(Replay::recorded(entry, hides_usage)))

@@ -1,10 +1,13 @@
 //! Stores what an upstream answered, if it may be stored, under the key it belongs to.
 
 mod arrival;
+mod arrivals;
 mod items;
 mod refusal;
 
 pub(crate) use self::{arrival::Arrival, items::Completed};
+
+use self::arrivals::Arrivals;
 
 use super::{
     Asked, Hit, Holds, Mode, Next, Question, Spare,
@@ -20,7 +23,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, response};
 use smallvec::smallvec;
 use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 use tollgate_cache::{
+    delivery::Delivery,
     entry::{Entry, FieldNames, Form, Hits, Rule, is_storable, storable_headers, subjects},
     flight::Recording,
     freshness::Change,
@@ -29,6 +34,7 @@ use tollgate_cache::{
     shared::Lease,
     tiers::Stored,
 };
+use tollgate_config::Pacing;
 use tollgate_core::dialect::Framing;
 
 /// The right to store one answer. Dropped unused, nothing is stored.
@@ -44,6 +50,8 @@ pub(crate) struct Fill {
     lease: Option<Arc<Lease>>,
     /// The call of our own that asks, and wants to know whether the answer was kept.
     own: Option<Arc<Own>>,
+    /// Of a stream that is to be given again as it came.
+    arrivals: Option<Box<Arrivals>>,
 }
 
 /// What the answer's head decided.
@@ -71,7 +79,8 @@ struct Under {
 impl Fill {
     pub(crate) fn new(parts: &Arc<Parts>, question: Box<Question>) -> Self {
         let stamp = parts.cache.tiers.stamp();
-        Self { parts: parts.clone(), question, stamp, under: None, lease: None, own: None }
+        let (under, lease, own, arrivals) = (None, None, None, None);
+        Self { parts: parts.clone(), question, stamp, under, lease, own, arrivals }
     }
 
     /// For the fleet, where there is a lease.
@@ -112,6 +121,9 @@ impl Fill {
             }
             Mode::Off => None,
         };
+        let is_paced = self.question.route.config.cache.pacing.is_some_and(Pacing::is_original);
+        let is_stream = under.as_ref().is_some_and(|under| under.form == Form::Stream);
+        self.arrivals = (is_paced && is_stream).then(Box::default);
         self.under = under.map(Box::new);
         if self.under.is_none() {
             self.nothing_to_store();
@@ -196,6 +208,11 @@ impl Fill {
         self.question.key
     }
 
+    /// A piece of the answer has come.
+    pub(crate) fn came(&mut self, at: Instant) {
+        self.arrivals.iter_mut().for_each(|arrivals| arrivals.add(at));
+    }
+
     /// What is held of a URL, where that is what is asked about.
     pub(crate) fn asked(&self) -> Option<&Arc<Asked>> {
         self.question.http.as_ref()
@@ -264,7 +281,8 @@ impl Fill {
         bill: &Bill,
         took: Duration,
     ) -> Option<Arrival> {
-        let Self { parts, mut question, stamp, under, lease, own } = self;
+        let Self { parts, mut question, stamp, under, lease, own, arrivals } = self;
+        let gaps_ms = arrivals.and_then(|arrivals| arrivals.gaps_ms(recording.ends.len()));
         if let Some(lease) = &lease {
             // Unless Redis takes it.
             lease.unshared();
@@ -290,6 +308,7 @@ impl Fill {
         let worth = worth(bill, took);
         let entry = Entry {
             frame_ends: under.frame_ends(recording.ends),
+            delivery: Delivery::of_gaps(gaps_ms),
             note: encode_bill(bill),
             worth,
             stamp,
@@ -390,6 +409,7 @@ impl Under {
             stamp: Stamp::default(),
             checked: CheckedAt::default(),
             hits: Hits::default(),
+            delivery: Delivery::default(),
         }
     }
 

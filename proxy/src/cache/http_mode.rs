@@ -76,7 +76,7 @@ pub(crate) struct Asked {
 }
 
 pub(super) async fn consult(
-    parts: &Parts,
+    parts: &Arc<Parts>,
     route: &Arc<Route>,
     ask: &Ask,
     head: &request::Parts,
@@ -87,7 +87,7 @@ pub(super) async fn consult(
 
 /// What [`consult`] would say; nothing is counted or copied. A vote in `head` would be.
 pub(super) async fn peek(
-    parts: &Parts,
+    parts: &Arc<Parts>,
     route: &Arc<Route>,
     ask: &Ask,
     head: &request::Parts,
@@ -97,7 +97,7 @@ pub(super) async fn peek(
 }
 
 async fn consulted(
-    parts: &Parts,
+    parts: &Arc<Parts>,
     route: &Arc<Route>,
     (ask, head): (&Ask, &request::Parts),
     caller: &Caller,
@@ -132,7 +132,8 @@ async fn consulted(
         None if request.control.only_if_cached => Reuse::NotCached,
         None => Reuse::Miss(if found.lists.is_empty() { "uri-miss" } else { "vary-miss" }),
     };
-    let given = |how| Some(Given::of(held?, &request, now_ms, how).traced(parts, route, held?));
+    let of = (parts, &**route, looks.agreed(ask));
+    let given = |how| Some(Given::coded(of, held?, &request, (now_ms, how)));
     let given = match verdict {
         Reuse::Fresh { .. } => given(How::Hit),
         Reuse::Stale { .. } => given(How::Stale),

@@ -15,8 +15,8 @@ mod together;
 
 use self::together::together;
 use super::{
-    Hit, Question, answer::Served, decode_bill, encode_bill, held::Looking, http_mode::How, known,
-    question::Asking, trace::Traced,
+    Hit, Question, answer::Served, coded::Agreed, decode_bill, encode_bill, held::Looking,
+    http_mode::How, known, question::Asking, trace::Traced,
 };
 use crate::{
     app::Parts,
@@ -50,7 +50,7 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 const ENVELOPES_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Fields that vouch for the bytes of a body: it must not be changed under them.
-const VOUCHERS: [&str; 6] =
+pub(super) const VOUCHERS: [&str; 6] =
     ["content-digest", "repr-digest", "digest", "content-md5", "x-amz-content-sha256", "signature"];
 
 /// The items of a call, and what is known of them.
@@ -188,6 +188,8 @@ impl Items {
             form: Served::AsRecorded,
             wanted: Framing::Whole,
             hides_usage: false,
+            agreed: Agreed::default(),
+            pacing: None,
         })
     }
 }

@@ -110,6 +110,17 @@ impl Ranked {
         Some(self.write(&key)?.store(key, slot))
     }
 
+    /// Gives what is under `key`, if it is what the caller means, so many bytes `more`. What was
+    /// pushed out for them; `None`: nothing was done.
+    pub(super) fn grow(
+        &self,
+        key: &CacheKey,
+        meant: impl Fn(&Slot) -> bool,
+        more: u64,
+    ) -> Option<Vec<Slot>> {
+        self.write(key)?.grow(key, meant, more)
+    }
+
     /// Removes what is under `key` if it is what the caller means.
     pub(super) fn remove_if(&self, key: &CacheKey, meant: impl Fn(&Slot) -> bool) -> Option<Slot> {
         let mut shard = self.write(key)?;
@@ -251,6 +262,24 @@ impl Shard {
         self.held.insert(key, Held { slot, number, rank: rank.into(), seen: seen.into() });
         self.tidy();
         Stored { is_admitted: true, pushed_out, _replaced: replaced }
+    }
+
+    fn grow(
+        &mut self,
+        key: &CacheKey,
+        meant: impl Fn(&Slot) -> bool,
+        more: u64,
+    ) -> Option<Vec<Slot>> {
+        let held = self.held.get(key).filter(|held| meant(&held.slot))?;
+        // Only what ranks lower makes room, and so not this one itself.
+        let rank = held.rank.load(Relaxed);
+        let victims = self.victims(more, rank)?;
+        let pushed_out = victims.into_iter().filter_map(|ticket| self.push_out(ticket)).collect();
+        let held = self.held.get_mut(key)?;
+        held.slot.weight = held.slot.weight.saturating_add(more);
+        self.bytes = self.bytes.saturating_add(more);
+        self.tidy();
+        Some(pushed_out)
     }
 
     /// The lowest, taken from the heap, until there is room for `weight`. `None`, and nothing

@@ -64,6 +64,19 @@ pub fn not_modified(stored: &HeaderMap) -> HeaderMap {
     said
 }
 
+/// Of a representation that is the same in other bytes: its tag no longer tells bytes apart (RFC 9110
+/// §8.8.1). What is no strong tag stays.
+pub fn weaken(headers: &mut HeaderMap) {
+    let Some(tag) = headers.get(header::ETAG) else { return };
+    if !Tag::read(tag.as_bytes()).is_some_and(Tag::is_strong) {
+        return;
+    }
+    match HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
+        Ok(weak) => headers.insert(header::ETAG, weak),
+        Err(_) => headers.remove(header::ETAG),
+    };
+}
+
 const CARRIED: [HeaderName; 6] = [
     header::CACHE_CONTROL,
     header::CONTENT_LOCATION,

@@ -51,6 +51,14 @@ pub struct Request {
     pub conditions: Conditions,
 }
 
+impl Conditions {
+    /// A range is wanted if the answer was not changed since a date: which says nothing of the
+    /// coding it had then.
+    pub fn has_date_for_range(&self) -> bool {
+        self.if_range.as_ref().is_some_and(|condition| !condition.as_bytes().contains(&b'"'))
+    }
+}
+
 impl Request {
     /// Reads method and fields.
     pub fn read(method: &Method, headers: &HeaderMap) -> Self {

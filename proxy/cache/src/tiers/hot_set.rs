@@ -13,6 +13,7 @@
 
 use super::{Plan, Stored, TierUse, Tiers, Writes};
 use crate::{
+    delivery::Delivery,
     entry::{Entry, Form, Hits, Rule, subjects},
     generations::{CheckedAt, Stamp, Subject, Target},
     key::{CacheKey, Check},
@@ -136,6 +137,7 @@ fn note((key, check): (CacheKey, Check), hot: &[Hot], stamp: Stamp, now_ms: u64)
         stamp,
         checked: CheckedAt::default(),
         hits: Hits::default(),
+        delivery: Delivery::default(),
     }
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use serde_json::json;
 use std::collections::BTreeSet;
 use tollgate_cache::{
+    delivery::Delivery,
     entry::{Entry, Form, Hits, Rule, subjects},
     generations::CheckedAt,
     key::{CacheKey, Check},
@@ -215,6 +216,7 @@ fn entry(house: &House, key: CacheKey) -> Arc<Entry> {
         stamp: house.app.parts.cache.tiers.stamp(),
         checked: CheckedAt::default(),
         hits: Hits::default(),
+        delivery: Delivery::default(),
     })
 }
 

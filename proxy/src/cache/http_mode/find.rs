@@ -4,6 +4,8 @@ use super::chosen_by;
 use crate::{
     app::Parts,
     cache::{
+        Ask,
+        coded::Agreed,
         in_memory, label, now_ms,
         question::{Asking, Keyed},
     },
@@ -33,6 +35,16 @@ pub(super) enum Looks {
     ForCaller,
     /// Only to know: neither.
     Aside,
+}
+
+impl Looks {
+    /// In what the caller takes an answer. Who only looks has no coded form made.
+    pub(super) fn agreed(self, ask: &Ask) -> Agreed {
+        match self {
+            Self::ForCaller => ask.agreed,
+            Self::Aside => Agreed::default(),
+        }
+    }
 }
 
 /// What there is under a URL.

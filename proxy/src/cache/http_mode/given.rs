@@ -5,7 +5,9 @@ use crate::{
     app::Parts,
     body::{Body, len_u64},
     cache::{
-        Mode, decode_bill,
+        Mode,
+        coded::{self, Agreed},
+        decode_bill,
         trace::{Fact, Note},
     },
     meter::Call,
@@ -15,7 +17,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 use tollgate_cache::{
     rfc9111::{
         conditional::{self, Given as Judged},
@@ -77,6 +79,38 @@ impl Given {
         let is_stale = self.outcome == CacheOutcome::Stale;
         let fact = Fact { entry: &held.entry, tier: held.tier, is_stale };
         Self { traced: parts.cache.traces.note(route, Mode::Http, held.key, fact), ..self }
+    }
+
+    /// As [`Self::of`], traced, in the coding that its caller prefers, if it is the whole answer.
+    pub(super) fn coded(
+        (parts, route, agreed): (&Arc<Parts>, &Route, Agreed),
+        held: &Held,
+        request: &Request,
+        (now_ms, how): (u64, How),
+    ) -> Self {
+        let agreed = agreed.about(&held.entry);
+        let given = if agreed.coding.is_some() && request.conditions.has_date_for_range() {
+            // It may have a part of the coded form, of which a range is none.
+            Self::of(held, &Request { range: None, ..request.clone() }, now_ms, how)
+        } else {
+            Self::of(held, request, now_ms, how)
+        };
+        let mut given = given.traced(parts, route, held);
+        let is_whole = given.status.as_u16() == held.entry.status;
+        let form = if is_whole { coded::form(parts, &held.key, &held.entry, agreed) } else { None };
+        agreed.tell(&mut given.headers, form.as_ref().map(|(coding, _)| *coding));
+        if given.status == StatusCode::NOT_MODIFIED && agreed.coding.is_some() {
+            // Who holds the coded answer is told of it that it still holds.
+            conditional::weaken(&mut given.headers);
+        }
+        let Some((_, form)) = form else { return given };
+        if given.headers.contains_key(header::CONTENT_LENGTH) {
+            // Of HEAD.
+            given.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len_u64(form.len())));
+        } else {
+            given.body = form;
+        }
+        given
     }
 
     pub(crate) fn body(&self) -> &Bytes {
