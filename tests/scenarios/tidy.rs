@@ -231,7 +231,6 @@ fn nothing_is_left_for_later() {
     }
 }
 
-/// What is delivered stands on its own.
 #[test]
 fn the_page_about_caching_names_scenarios_that_exist() {
     let page = read(root().join("config/caching.md"));
@@ -244,6 +243,7 @@ fn the_page_about_caching_names_scenarios_that_exist() {
     }
 }
 
+/// What is delivered stands on its own.
 #[test]
 fn nothing_in_the_project_leads_out_of_it() {
     let outside = [["../", "shared"].concat(), ["/work/", "shared"].concat()];

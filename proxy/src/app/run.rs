@@ -174,11 +174,13 @@ impl App {
         let last = parts.clone();
         let ended = move || last.cache.traces.end();
         tokio::task::spawn_blocking(ended).await.unwrap_or_default();
+        let before = super::stores::dropped(&parts.cache.tiers);
         parts.shutdown.over.cancel();
         // What was answered last is on its way to the stores.
         parts.cache.writers.close();
-        if timeout(WRITERS_WAIT, parts.cache.writers.wait()).await.is_err() {
-            super::stores::tell_unwritten(&parts.cache.tiers);
+        timeout(WRITERS_WAIT, parts.cache.writers.wait()).await.unwrap_or_default();
+        for left in super::stores::unwritten(&parts.cache.tiers, &before) {
+            left.tell();
         }
         cut
     }

@@ -13,7 +13,7 @@ use tollgate_cache::{
     outer::{Limits, Role},
     postgres::{BadPostgres, PostgresSettings, PostgresTier},
     shared::RedisTier,
-    tiers::{Outer, Tiers},
+    tiers::{Outer, TierName, Tiers},
     versions::Versions,
 };
 use tollgate_config::{Config, Disk, Memcached, MemcachedServer, Postgres};
@@ -104,18 +104,73 @@ pub(super) fn disk(disk: &Disk, dir: &Path) -> Result<DiskSettings, StartError> 
     })
 }
 
-/// At the end of the process: what stores did not take in time is lost to them.
-pub(super) fn tell_unwritten(tiers: &Tiers) {
-    for outer in tiers.all_outer() {
-        let (tier, queued_bytes) = (outer.name().as_str(), outer.queued_bytes());
-        let purges_pending = outer.purges_pending();
-        if queued_bytes > 0 || purges_pending > 0 {
-            tracing::warn!(
-                tier,
-                queued_bytes,
-                purges_pending,
-                "a store did not take what was to be written in time; it is not written"
-            );
-        }
+/// What a store has not taken when the process ends: it is lost to it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unwritten {
+    tier: TierName,
+    /// Entries given up at the end.
+    dropped: u64,
+    /// Bytes of entries that are not even given up.
+    queued_bytes: u64,
+    /// The next process sends them, where they are kept on disk.
+    purges_pending: usize,
+}
+
+/// How many writes each store has not taken so far, in the order of the tiers.
+pub(super) fn dropped(tiers: &Tiers) -> Vec<u64> {
+    let counters = tiers.all_outer().iter().map(Outer::counters);
+    counters.map(|counters| counters.dropped_down.value()).collect()
+}
+
+/// `before`: what had been [`dropped`] when the end began.
+pub(super) fn unwritten(tiers: &Tiers, before: &[u64]) -> Vec<Unwritten> {
+    let outer = tiers.all_outer().iter().zip(before);
+    let left = outer.map(|(outer, before)| Unwritten {
+        tier: outer.name(),
+        dropped: outer.counters().dropped_down.value().saturating_sub(*before),
+        queued_bytes: outer.queued_bytes(),
+        purges_pending: outer.purges_pending(),
+    });
+    let is_any =
+        |left: &Unwritten| left.dropped > 0 || left.queued_bytes > 0 || left.purges_pending > 0;
+    left.filter(is_any).collect()
+}
+
+impl Unwritten {
+    pub(super) fn tell(&self) {
+        let Self { tier, dropped, queued_bytes, purges_pending } = self;
+        tracing::warn!(
+            tier = tier.as_str(),
+            dropped,
+            queued_bytes,
+            purges_pending,
+            "a store did not take in time what was to be written to it before the end"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tollgate_cache::{generations::Target, memory::MemoryTier, shared::RedisSettings};
+
+    #[tokio::test]
+    async fn what_a_store_did_not_take_before_the_end_is_named() {
+        let (generations, versions) = (Arc::<Generations>::default(), Arc::<Versions>::default());
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let dir = tempfile::tempdir().unwrap();
+        let nobody = format!("unix://{}", dir.path().join("nobody").display());
+        let settings = RedisSettings::new(nobody, "test");
+        let redis =
+            RedisTier::start(settings, generations.clone(), versions.clone(), &tasks, &stop);
+        let outer = vec![Outer::Redis(redis.unwrap())];
+        let tiers = Tiers::new(MemoryTier::new(1 << 20), outer, generations, versions);
+        let before = dropped(&tiers);
+        assert_eq!(unwritten(&tiers, &before), []);
+        tiers.purge(Target::Tag("a")).await;
+        tiers.all_outer()[0].counters().dropped_down.add(2);
+        let (tier, queued_bytes) = (TierName::Redis, 0);
+        let expected = Unwritten { tier, dropped: 2, queued_bytes, purges_pending: 1 };
+        assert_eq!(unwritten(&tiers, &before), [expected]);
     }
 }
