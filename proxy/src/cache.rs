@@ -35,7 +35,7 @@ pub(crate) use self::{
     fill::{Arrival, Completed, Fill, keep_shareable},
     held::{Instead, Spare},
     http_mode::{Asked, Given, Holds, Next, after, posted},
-    items::{ANSWER_BYTES_MAX, wrong_for_parts},
+    items::{ANSWER_BYTES_MAX, Items, wrong_for_parts},
     known::Known,
     neighbours::{Nearest, Neighbours, Story, Was},
     note::{decode_bill, encode_bill},
@@ -305,6 +305,7 @@ async fn content(
     if wish.only_if_cached {
         return Consulted::NotCached;
     }
+    let held = held.or_else(|| question.items.as_mut()?.old.take());
     question.held = held.map(|found| {
         let (route, wanted) = (route.clone(), Wanted::of(ask));
         Arc::new(Held { route, fitting, found, wanted, wish })
@@ -334,7 +335,8 @@ fn looking<'a>(
     wish: &'a RequestControl,
 ) -> Looking<'a> {
     let wanted = Wanted::of(ask);
-    Looking { route, fitting, wanted, wish, only_new: false, after_ms: None, now_ms: now_ms() }
+    let (only_new, after_ms, known_ms) = (false, None, None);
+    Looking { route, fitting, wanted, wish, only_new, after_ms, known_ms, now_ms: now_ms() }
 }
 
 /// The nearest entry that this caller may have.
@@ -357,8 +359,13 @@ async fn look_up(
         return nearest.coded(parts, key);
     }
     let took = |tier, took| parts.metrics.looked_up(label(tier), took);
+    let known_ms = match &nearest {
+        Use::Held(found) => Some(found.entry.stored_at_ms),
+        Use::Nothing | Use::Given(_) | Use::Renewed(_) => looking.known_ms,
+    };
+    let times = (now_ms, known_ms);
     // On the heap: most calls end before it.
-    let found = Box::pin(tiers.look_up_rest(*key, check, plan, now_ms, took)).await;
+    let found = Box::pin(tiers.look_up_other(*key, check, plan, times, took)).await;
     match found.map(|found| looking.at(found)) {
         None | Some(Use::Nothing) => nearest,
         Some(farther) => farther.coded(parts, key),
@@ -421,17 +428,14 @@ pub(crate) async fn look_again(
     mut question: Box<Question>,
     version: Option<Arc<str>>,
 ) -> Result<Hit, Box<Question>> {
-    if let Some(version) = version
-        && question.version.as_ref() != Some(&version)
-    {
-        (question.key, question.check) = question.key_of(&version);
-        question.version = Some(version);
+    if let Some(version) = version {
+        question.moves_to(version);
     }
     let Fetch { parts, route, ask, head, .. } = fetch;
     let wish = wishes(&head.headers);
-    let after_ms = question.after_ms;
-    let looking =
-        Looking { only_new: true, after_ms, ..looking(route, (ask, question.fitting), &wish) };
+    let (after_ms, known_ms) = (question.after_ms, question.known_ms);
+    let looking = looking(route, (ask, question.fitting), &wish);
+    let looking = Looking { only_new: true, after_ms, known_ms, ..looking };
     let found = look_up(parts, looking, &route.plan, &question.key, &question.check).await;
     let hit = match found.given() {
         None if question.items.is_some() => {
@@ -460,10 +464,8 @@ pub(crate) async fn consult_again(
     if question.mode == Mode::Content
         && let Some(version) =
             version::current(&fetch.parts, &fetch.route.destination, &question.model)
-        && question.version.as_ref() != Some(&version)
     {
-        (question.key, question.check) = question.key_of(&version);
-        question.version = Some(version);
+        question.moves_to(version);
     }
     let elsewhere = !fetch.route.plan.begins_in_memory() && question.mode == Mode::Content;
     if elsewhere && !question.fresh && question.version.is_some() {

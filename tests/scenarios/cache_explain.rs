@@ -1,7 +1,10 @@
 //! What a running instance says of a call before it is made, and of one that missed: why, and in
 //! what it differs from the nearest answer there is.
 
-use crate::cache_stage::{CHAT, Told as _, assert_hit, assert_miss, by_url, chat, content, with};
+use crate::{
+    cache_items::{EMBED, embed},
+    cache_stage::{CHAT, Told as _, assert_hit, assert_miss, by_url, chat, content, with},
+};
 use http::Method;
 use serde_json::{Value, json};
 use std::{io::Write as _, process::Stdio};
@@ -140,6 +143,27 @@ async fn what_a_caller_wishes_and_what_a_tier_has_are_told_with_what_comes_of_th
     assert_eq!(outcome(&answer), ("not_cached", "not-there"), "{answer}");
     let refused = would(&world, json!({ "host": "a b" }), &chat("b")).await;
     assert_eq!((outcome(&refused), &refused["status"]), (("refused", "bad_request"), &json!(400)));
+}
+
+/// Goal: what is said of a list is what would happen to it.
+#[tokio::test]
+async fn of_a_list_it_is_told_how_much_of_it_is_there() {
+    let world = content(json!({})).start().await;
+    let (known, more) = (embed(&["a", "b"]), embed(&["b", "c", "b"]));
+    assert_miss(&world.client.post_with(EMBED, &[ONE], &known).await);
+    let told = async |body: &Value| {
+        let headers = json!({ "authorization": ONE.1 });
+        let request = json!({ "path": EMBED, "headers": headers, "body": body });
+        admin(&world).post("/api/cache/explain", &request).await.json()
+    };
+    let answer = told(&known).await;
+    assert_eq!(outcome(&answer), ("hit", "item-by-item"), "{answer}");
+    assert_eq!(answer["items"], json!({ "known": 2, "of": 2 }));
+    let answer = told(&more).await;
+    assert_eq!(outcome(&answer), ("miss", "item-by-item"), "{answer}");
+    assert_eq!(answer["items"], json!({ "known": 2, "of": 3 }));
+    assert_eq!(world.standin.counts().calls, 1);
+    assert_hit(&world.client.post_with(EMBED, &[ONE], &known).await);
 }
 
 #[tokio::test]

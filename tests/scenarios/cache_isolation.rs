@@ -84,6 +84,22 @@ async fn a_body_that_is_not_said_to_be_plain_json_is_another_question() {
     assert_hit(&ask(&world, &[ONE, ("content-type", "Application/JSON; charset=utf-8")]).await);
 }
 
+/// Goal: a stranger's call that a service refuses for want of a `content-type` is nobody else's.
+#[tokio::test]
+async fn where_everybody_shares_a_body_of_no_kind_is_another_question() {
+    for (policy, caller) in [(json!({ "scope": "shared" }), &[ONE][..]), (json!({}), &[])] {
+        let world = content(policy).start().await;
+        assert_miss(&ask(&world, caller).await);
+        assert_miss(&ask(&world, &[caller, &[JSON]].concat()).await);
+        for own in [caller, &[caller, &[JSON]].concat()] {
+            assert_hit(&ask(&world, own).await);
+        }
+    }
+    let world = content(json!({})).start().await;
+    assert_miss(&ask(&world, &[ONE]).await);
+    assert_hit(&ask(&world, &[ONE, JSON]).await);
+}
+
 /// An answer that says to depend on a credential is kept only where its tenant is made of it.
 #[tokio::test]
 async fn an_answer_by_cookie_goes_to_nobody_else_who_has_the_same_key() {

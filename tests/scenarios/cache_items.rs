@@ -17,15 +17,15 @@ use tollgate_tests::{
     until,
 };
 
-const EMBED: &str = "/v1/embeddings";
+pub(crate) const EMBED: &str = "/v1/embeddings";
 const RERANK: &str = "/v2/rerank";
 
-fn embed(texts: &[impl AsRef<str>]) -> Value {
+pub(crate) fn embed(texts: &[impl AsRef<str>]) -> Value {
     let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
     json!({ "model": "text-embedding-3-small", "input": texts })
 }
 
-fn texts(of: impl IntoIterator<Item = usize>) -> Vec<String> {
+pub(crate) fn texts(of: impl IntoIterator<Item = usize>) -> Vec<String> {
     of.into_iter().map(|n| format!("text {n} {}", "x".repeat(n % 7))).collect()
 }
 
@@ -34,7 +34,7 @@ async fn world(policy: Value) -> World {
 }
 
 /// The last request that the provider was sent.
-fn asked(world: &World) -> Value {
+pub(crate) fn asked(world: &World) -> Value {
     let last = world.standin.last_requests().pop().unwrap();
     serde_json::from_slice(&last.body).unwrap()
 }
@@ -45,7 +45,7 @@ async fn whole(world: &World, path: &str, question: &Value) -> Value {
 }
 
 #[track_caller]
-fn assert_partial(reply: &Reply, known: usize, all: usize) {
+pub(crate) fn assert_partial(reply: &Reply, known: usize, all: usize) {
     let said = format!("tollgate; fwd=partial; detail=\"{known}/{all}\"");
     assert_eq!((reply.status, reply.cache_status()), (StatusCode::OK, &*said), "{reply:?}");
 }

@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tollgate_ledger::CacheOutcome;
 use tollgate_tests::{
-    World,
+    Scripted, World,
     standin::{Fault, Gate, Options},
 };
 
@@ -184,4 +184,92 @@ async fn what_an_answer_says_of_its_version_is_said_to_each() {
     }
     assert_hit(&world.client.post(EMBED, &embed(json!(["b", "a"]))).await);
     assert_eq!(world.standin.counts().calls, 1);
+}
+
+/// Goal: who wants the best of its documents is given as many as it wants.
+#[tokio::test]
+async fn who_wants_only_the_best_is_not_asked_with_others() {
+    let policy = json!({ "items": "auto", "join": { "within": "1s", "items_max": 4 } });
+    let world = content(policy).set("routes.0.dialect", json!("cohere")).start().await;
+    let rank = |documents: [&str; 2]| {
+        let rest = json!({ "model": "rerank-v3.5", "query": "q", "top_n": 1 });
+        with(&rest, json!({ "documents": documents }))
+    };
+    let calls =
+        [["a", "b"], ["c", "d"]].map(|two| send(&world.client, "/v2/rerank", &[], &rank(two)));
+    for call in calls {
+        let reply = answered(call).await;
+        assert_eq!(reply.json()["results"].as_array().map(Vec::len), Some(1), "{reply:?}");
+    }
+    assert_eq!((world.standin.counts().calls, world.metric(JOINED)), (2, Some(0.0)));
+}
+
+/// An answer to two texts, with a head of one caller's own.
+fn answer_to_two(status: &str, own: &str) -> String {
+    let body = json!({
+        "object": "list", "model": "text-embedding-3-small",
+        "data": [
+            { "object": "embedding", "index": 0, "embedding": [0.5] },
+            { "object": "embedding", "index": 1, "embedding": [0.25] },
+        ],
+        "usage": { "prompt_tokens": 6, "total_tokens": 6 },
+    });
+    let body = body.to_string();
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{own}content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Goal: the session that a service opens for one is given to nobody else.
+#[tokio::test]
+async fn a_cookie_is_for_the_one_whose_call_was_sent() {
+    let own = "set-cookie: session=1\r\nx-request-id: 7\r\n";
+    let upstream = Scripted::always(answer_to_two("200 OK", own)).await;
+    let join = json!({ "join": { "within": "1s", "items_max": 2 } });
+    let world = content(join).upstream(upstream.url()).start().await;
+    let calls = ["a", "b"].map(|text| send(&world.client, EMBED, &[], &embed(json!(text))));
+    let mut cookies = 0;
+    for call in calls {
+        let reply = answered(call).await;
+        assert_miss(&reply);
+        cookies += reply.headers.get_all("set-cookie").iter().count();
+    }
+    assert_eq!((cookies, upstream.seen().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_request_with_a_name_of_its_own_is_sent_as_it_came() {
+    let world = content(json!({ "join": { "within": "20ms", "items_max": 2 } })).start().await;
+    let name = [("idempotency-key", "one")];
+    let calls = ["a", "b"].map(|text| send(&world.client, EMBED, &name, &embed(json!([text]))));
+    for call in calls {
+        assert_miss(&answered(call).await);
+    }
+    assert_eq!((world.standin.counts().calls, world.metric(JOINED)), (2, Some(0.0)));
+    let named = |world: &World| {
+        let last = world.standin.last_requests().pop().unwrap();
+        last.header("idempotency-key").map(str::to_owned)
+    };
+    assert_eq!(named(&world).as_deref(), Some("one"));
+    // A part of it is another request.
+    world.client.post_with(EMBED, &name, &embed(json!(["a", "c"]))).await;
+    assert_eq!((asked(&world), named(&world)), (vec!["c".to_owned()], None));
+}
+
+/// Goal: what was used is somebody's to pay, also where the answer is none that can be shared.
+#[tokio::test]
+async fn an_answer_that_is_no_200_is_paid_for_and_given_to_nobody() {
+    let status = "203 Non-Authoritative Information";
+    let upstream = Scripted::always(answer_to_two(status, "")).await;
+    let join = json!({ "join": { "within": "1s", "items_max": 2 } });
+    let world = content(join).upstream(upstream.url()).start().await;
+    let calls = ["a", "b"].map(|text| send(&world.client, EMBED, &[], &embed(json!(text))));
+    for call in calls {
+        assert_eq!(answered(call).await.status, 203);
+    }
+    assert_eq!(upstream.seen().len(), 3, "together, and then each alone");
+    let records = world.records_when(2).await;
+    let tokens: u32 = records.iter().map(|view| view.record.tokens.input).sum();
+    assert_eq!(tokens, 18, "{records:?}");
 }

@@ -13,6 +13,7 @@ use crate::{
 };
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tollgate_ledger::{CacheOutcome, Reason};
 use tollgate_tests::{
     Reply, World,
@@ -115,7 +116,7 @@ async fn all_who_asked_together_are_given_what_each_holds() {
     world.standin.wait_for_in_flight(1).await;
     let follower = [("cache-control", "max-stale=1, stale-if-error=60")];
     let asked: Vec<Asked> =
-        (0..10).map(|_| send(&world.client, CHAT, &follower[..0], &chat("a"))).collect();
+        (0..10).map(|nth| send(&world.client, CHAT, &follower[..nth % 2], &chat("a"))).collect();
     world.metric_when("request_concurrency", 1.0).await;
     gate.open();
     for asked in asked.into_iter().chain([leader]) {
@@ -260,4 +261,27 @@ async fn of_a_fleet_one_instance_renews() {
         until("the new answer", || ask(world), |reply| reply.body != old.body).await;
     }
     assert_eq!(fleet.provider.counts().calls, 2);
+}
+
+/// Goal: a provider that fails is left in peace, whatever the number of callers and tiers.
+#[tokio::test]
+async fn of_what_lies_in_two_tiers_one_renewal_a_second_is_tried() {
+    let fleet = Fleet::new().await;
+    fleet.gate.open();
+    let world = fleet
+        .member_by(json!({
+            "tiers": ["memory", "redis"], "writes": "through", "ttl": "1ms",
+            "stale": { "while_revalidate": "1h" },
+        }))
+        .await;
+    assert_miss(&world.client.post(CHAT, &chat("a")).await);
+    fleet.provider.fault_next(Fault::Fail(StatusCode::SERVICE_UNAVAILABLE), 10_000);
+    let began = Instant::now();
+    for _ in 0..200 {
+        let reply = world.client.post(CHAT, &chat("a")).await;
+        assert!(reply.status == 200 && reply.cache_status().contains("; hit; "), "{reply:?}");
+        fleet.in_flight(0).await;
+    }
+    let tried = fleet.provider.counts().calls - 1;
+    assert!((1..=2 + began.elapsed().as_secs()).contains(&tried), "{tried} in {began:?}");
 }

@@ -51,7 +51,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Reads under way; more are skipped. Each holds a thread while the disk is slow.
+/// Reads under way; more wait their turn, within their time. Each holds a thread while the disk is
+/// slow.
 const READS_MAX: usize = 32;
 
 /// Where entries lie, and what may be spent on them.
@@ -185,7 +186,10 @@ impl DiskTier {
             counters.evicted_expired.add(self.disk.forget(key));
             return None;
         }
-        let Ok(read) = self.reads.clone().try_acquire_owned() else {
+        let until = Instant::now() + self.disk.settings.read_timeout;
+        let turn = time::timeout_at(until, self.reads.clone().acquire_owned()).await;
+        // Who waited too long waited for others' reads, and these have told whether it hangs.
+        let (Ok(Ok(read)), true) = (turn, self.is_up()) else {
             counters.skipped.add_one();
             return None;
         };
@@ -196,7 +200,7 @@ impl DiskTier {
             drop(read);
             found
         });
-        match time::timeout(self.disk.settings.read_timeout, found).await {
+        match time::timeout_at(until, found).await {
             Ok(Ok(found)) => self.judge(key, found, check, now_ms),
             Ok(Err(_)) => {
                 counters.errors.add_one();
@@ -301,6 +305,11 @@ impl DiskTier {
 
     pub fn counters(&self) -> &Arc<TierCounters> {
         &self.disk.counters
+    }
+
+    /// How many look-ups one call may have under way: others' have as much room.
+    pub fn reads_at_once(&self) -> usize {
+        READS_MAX / 2
     }
 
     /// The longest that a caller waits.

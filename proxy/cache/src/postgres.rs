@@ -61,6 +61,9 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+/// Of one call on one connection: a look-up takes a fraction of a millisecond, and has ten.
+const READS_IN_LINE_MAX: usize = 4;
+
 /// How PostgreSQL is reached, and what may be spent on it.
 #[derive(Clone)]
 pub struct PostgresSettings {
@@ -326,6 +329,12 @@ impl PostgresTier {
     /// As [`Self::purge`], and waits for nothing.
     pub(crate) fn begin_purge(&self, subjects: &[Subject]) {
         drop(self.store.unnumbered.push_all(subjects));
+    }
+
+    /// How many look-ups one call may have under way: a connection answers one after the other, and
+    /// each of them is within its time only if those before it are quick.
+    pub fn reads_at_once(&self) -> usize {
+        READS_IN_LINE_MAX.saturating_mul(self.store.connections)
     }
 
     /// The longest that a caller waits.

@@ -180,6 +180,20 @@ impl Tiers {
         now_ms: u64,
         took: impl Fn(TierName, Duration),
     ) -> Option<Found> {
+        self.look_up_other(key, check, plan, (now_ms, None), took).await
+    }
+
+    /// As [`Self::look_up_rest`], for who has what was stored at `known_ms`: that is found, too, and
+    /// copied nowhere. A copy would take the place of the one that knows when its renewal was last
+    /// tried.
+    pub async fn look_up_other(
+        &self,
+        key: CacheKey,
+        check: &Check,
+        plan: &Plan,
+        (now_ms, known_ms): (u64, Option<u64>),
+        took: impl Fn(TierName, Duration),
+    ) -> Option<Found> {
         for (used, nearer) in plan.rest() {
             let tier = used.tier;
             let began = Instant::now();
@@ -199,6 +213,7 @@ impl Tiers {
             // What is to be renewed is soon to be written anyway.
             if plan.promotes
                 && soft_since_ms.is_none()
+                && known_ms != Some(entry.stored_at_ms)
                 && let Some(fresh_for_ms) = entry.fresh_for_ms(now_ms)
             {
                 let weight = entry.weight();
@@ -269,6 +284,13 @@ impl Tiers {
     pub fn timeout(&self, plan: &Plan) -> Duration {
         let outer = plan.uses().iter().filter_map(|used| self.outer(used.tier));
         outer.map(Outer::timeout).max().unwrap_or_default()
+    }
+
+    /// How many look-ups one call may have under way in the tiers of `plan`: as many as the narrowest
+    /// of them takes.
+    pub fn reads_at_once(&self, plan: &Plan) -> usize {
+        let outer = plan.uses().iter().filter_map(|used| self.outer(used.tier));
+        outer.map(Outer::reads_at_once).min().unwrap_or(1).max(1)
     }
 
     /// Voids every entry about `target`: here before this returns, elsewhere as far as the answer

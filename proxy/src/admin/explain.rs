@@ -106,6 +106,9 @@ fn shown(asked: &Asked, notes: bool) -> Value {
         answer_of.insert("tags".to_owned(), json!(would.tags));
         answer_of.insert("tiers".to_owned(), would.tiers.iter().map(place).collect());
     }
+    if let Some((known, all)) = would.items {
+        answer_of.insert("items".to_owned(), json!({ "known": known, "of": all }));
+    }
     if let Some(story) = &would.story {
         tell(answer_of, story);
     }

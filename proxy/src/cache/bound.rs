@@ -7,7 +7,7 @@
 //! |---|---|
 //! | always | the providers' own fields, and `content-encoding` ([`PROVIDERS`]) |
 //! | mode content | fields that put another method, path or URL in place of the request's ([`REWRITES`]); the `content-type` of a body that a dialect reads, unless it only says JSON |
-//! | mode content, open to all | what says which place is meant ([`PLACES`]), and `host` where it is sent on |
+//! | mode content, open to all | what says which place is meant ([`PLACES`]), and `host` where it is sent on; that a body which a dialect reads came without a `content-type` |
 //! | mode http | `host`, [`REWRITES`], [`PLACES`], and what the answer's `vary` names |
 //!
 //! Open to all is the scope `shared`, and the tenant of callers without credentials: nobody there
@@ -60,6 +60,9 @@ static PLACES: [HeaderName; 9] = [
     HeaderName::from_static("x-original-host"),
 ];
 
+/// In place of a `content-type` that is not there. No field can say it.
+const NOT_SAID: &[u8] = b"\0";
+
 /// All by which services choose in silence: part of every key of a URL.
 pub(super) fn chosen_by() -> impl Iterator<Item = &'static HeaderName> {
     PLACES.iter().chain(&REWRITES)
@@ -99,7 +102,24 @@ impl<'a> Binds<'a> {
             let values = headers.get_all(name).into_iter();
             lines.extend(values.map(|value| (name.as_str(), value.as_bytes())));
         });
+        // A service may refuse what is not said to be JSON.
+        if self.minds_silence() && !headers.contains_key(header::CONTENT_TYPE) {
+            lines.push((header::CONTENT_TYPE.as_str(), NOT_SAID));
+        }
         lines
+    }
+
+    /// Those fields of a head of which the same lines can be made again.
+    pub(super) fn kept(&self, headers: &HeaderMap, mut see: impl FnMut(&HeaderName)) {
+        self.each(headers, &mut see);
+        if self.minds_silence() {
+            see(&header::CONTENT_TYPE);
+        }
+    }
+
+    /// That there is no `content-type` is bound.
+    fn minds_silence(&self) -> bool {
+        self.is_open && self.mode == Mode::Content && self.operation != Operation::Other
     }
 
     /// Those of them that are there, always in one order.
@@ -195,6 +215,8 @@ mod tests {
             let fields = [("content-type", kind)];
             assert_eq!(lines(&fields), [format!("content-type: {kind}")]);
         }
+        let unsaid = super::tests::lines(Mode::Content, Scope::Shared, &[]);
+        assert_eq!(unsaid, ["content-type: \\x00"], "nobody there can trust the others");
         let twice = [("content-type", "application/json"), ("content-type", "text/plain")];
         assert_eq!(lines(&twice).len(), 2);
     }

@@ -33,6 +33,8 @@ pub(super) struct Looking<'a> {
     pub(super) only_new: bool,
     /// Nor what was stored then or before.
     pub(super) after_ms: Option<u64>,
+    /// What was stored then is at hand: it is not copied to nearer tiers again.
+    pub(super) known_ms: Option<u64>,
     pub(super) now_ms: u64,
 }
 

@@ -11,8 +11,11 @@
 //!                                              ─▶ none: asked as it came ─▶ taken apart when it is stored
 //! ```
 
+mod old;
+mod peek;
 mod together;
 
+pub(super) use self::peek::known;
 use self::together::together;
 use super::{
     Hit, Question, answer::Served, coded::Agreed, decode_bill, encode_bill, held::Looking,
@@ -28,10 +31,11 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use tokio::time;
 use tollgate_cache::{
     cache_control::RequestControl,
     canonical::{Bounds, canonicalise},
-    entry::Entry,
+    entry::{Entry, Form},
     key::BodyDigest,
     tiers::{Found, TierName},
 };
@@ -49,6 +53,10 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// is asked whole: it would cost more here than it saves there.
 const ENVELOPES_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// A call about many waits for the tiers so many times as long as one about one thing does at most:
+/// a store that answers each look-up a little before its time must not add up to seconds.
+const TIMEOUTS_MAX: u32 = 8;
+
 /// Fields that vouch for the bytes of a body: it must not be changed under them.
 pub(super) const VOUCHERS: [&str; 6] =
     ["content-digest", "repr-digest", "digest", "content-md5", "x-amz-content-sha256", "signature"];
@@ -62,6 +70,8 @@ pub(crate) struct Items {
     pub(super) unique: Vec<Item>,
     /// Which of them each item is.
     pub(super) places: Vec<usize>,
+    /// The answer to all of them, where some of it is past its time and nothing is missing.
+    pub(super) old: Option<Found>,
     /// The items that the upstream is asked about, as places in the call.
     pub(super) sent: Vec<usize>,
     /// The body with a list, where it came without.
@@ -78,17 +88,10 @@ pub(super) struct Item {
     /// Its bytes: what its share of a bill goes by.
     pub(super) weight: u64,
     pub(super) found: Option<Hit>,
+    /// Past its time, and better than nothing.
+    old: Option<Found>,
     /// Its line in the key trace, where there is one.
     pub(super) traced: Option<Box<Traced>>,
-}
-
-impl Item {
-    fn finds(&mut self, route: &Route, found: Option<Hit>) {
-        self.found = found;
-        if let (Some(traced), Some(hit)) = (&self.traced, &self.found) {
-            traced.finds(route, hit);
-        }
-    }
 }
 
 impl Items {
@@ -99,6 +102,11 @@ impl Items {
 
     pub(crate) fn len(&self) -> usize {
         self.places.len()
+    }
+
+    /// Only the best of the answers are wanted: an answer to others, too, would be another.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.asked.wanted().is_some()
     }
 
     /// Places of what is not known, each once.
@@ -165,7 +173,8 @@ impl Items {
     fn hit(&mut self, metrics: &RouteMetrics) -> Option<Hit> {
         let hits: Vec<&Hit> =
             self.unique.iter().map(|item| item.found.as_ref()).collect::<Option<_>>()?;
-        let body = composed(&self.layout, &self.asked, &hits, &self.places);
+        let entries: Vec<&Entry> = hits.iter().map(|hit| &*hit.entry).collect();
+        let body = composed(&self.layout, &self.asked, &entries, &self.places);
         let Some(body) = body.and_then(|body| self.on_its_way(body)) else {
             // What cannot be put together is no use.
             self.forget();
@@ -219,9 +228,13 @@ pub(super) async fn consult(
         return None;
     }
     let looking = super::looking(asking.route, (asking.ask, question.fitting), wish);
-    let hit = Box::pin(look_everywhere(parts, question, looking)).await?;
-    question.found_all(parts);
-    Some(hit)
+    let hit = Box::pin(look_everywhere(parts, question, looking)).await;
+    if hit.is_some() {
+        question.found_all(parts);
+    } else if let Some(items) = &mut question.items {
+        items.old = items.take_old(looking);
+    }
+    hit
 }
 
 /// Looks in memory, once more, for what is missing.
@@ -238,8 +251,8 @@ pub(super) fn look_again(
     hit
 }
 
-/// Looks for what is missing in all tiers of the route; in those outside memory for all of it at
-/// once, so that a tier that is slow is waited for once.
+/// Looks for what is missing in all tiers of the route; in those outside memory for as much at once
+/// as they take, so that one that is slow is waited for once.
 pub(super) async fn look_everywhere(
     parts: &Parts,
     question: &mut Question,
@@ -258,9 +271,12 @@ pub(super) async fn look_everywhere(
             let took = |tier, took| parts.metrics.looked_up(super::label(tier), took);
             let found =
                 parts.cache.tiers.look_up_rest(key, &check, &route.plan, looking.now_ms, took);
-            item.finds(route, usable(found.await, looking));
+            item.sees(found.await, looking);
         });
-        together(looks).await;
+        let tiers = &parts.cache.tiers;
+        // What was found until then is not asked for.
+        let time = tiers.timeout(&route.plan).saturating_mul(TIMEOUTS_MAX);
+        time::timeout(time, together(looks, tiers.reads_at_once(&route.plan))).await.ok();
     }
     items.keep_what_fits();
     let hit = items.hit(&question.route.lane.metrics);
@@ -277,15 +293,31 @@ fn find_in_memory(parts: &Parts, question: &Question, items: &mut Items, looking
     let Some(version) = &question.version else { return };
     for item in items.unique.iter_mut().filter(|item| item.found.is_none()) {
         let (key, check) = question.item_key(&item.digest, version);
-        let found = super::in_memory(parts, &key, &check, looking.now_ms);
-        item.finds(&question.route, usable(found, looking));
+        item.sees(super::in_memory(parts, &key, &check, looking.now_ms), looking);
     }
 }
 
-/// Only what is of its time: what is past it is asked about with the rest, and so renewed.
-fn usable(found: Option<Found>, looking: Looking<'_>) -> Option<Hit> {
-    let hit = Looking { only_new: true, ..looking }.at(found?).given()?;
-    // What a stream amounts to has no place in a list.
+impl Item {
+    /// What is of its time is used: what is past it is asked about with the rest, and so renewed.
+    fn sees(&mut self, found: Option<Found>, looking: Looking<'_>) {
+        let Some(found) = found else { return };
+        self.found = plain(found.clone(), looking);
+        if let (Some(traced), Some(hit)) = (&self.traced, &self.found) {
+            traced.finds(looking.route, hit);
+        }
+        // What a stream amounts to has no place in a list.
+        let is_plain = found.entry.form == Form::Whole && found.entry.status == 200;
+        let has_windows = looking.route.freshness.windows.longest_ms() > 0;
+        // Who looks again has what it holds.
+        if self.found.is_none() && is_plain && has_windows && !looking.only_new {
+            self.old = Some(found);
+        }
+    }
+}
+
+/// An entry of its time that may stand in a list.
+fn plain(found: Found, looking: Looking<'_>) -> Option<Hit> {
+    let hit = Looking { only_new: true, ..looking }.at(found).given()?;
     let is_plain = matches!(hit.form, Served::AsRecorded) && hit.entry.status == 200;
     (is_plain && hit.how == How::Hit).then_some(hit)
 }
@@ -321,6 +353,7 @@ fn read(asking: &Asking<'_>) -> Option<Items> {
         places: Vec::with_capacity(asked.len()),
         sent: (0..asked.len()).collect(),
         layout: layout.clone(),
+        old: None,
         asked,
         held: held.beside(),
         listed: listed.clone(),
@@ -338,7 +371,8 @@ fn read(asking: &Asking<'_>) -> Option<Items> {
         let own = *seen.entry(digest).or_insert(next);
         if own == next {
             let weight = crate::body::len_u64(items.asked.item(bytes, place).len());
-            items.unique.push(Item { place, digest, weight, found: None, traced: None });
+            let (found, old, traced) = (None, None, None);
+            items.unique.push(Item { place, digest, weight, found, old, traced });
         }
         items.places.push(own);
     }
@@ -399,9 +433,14 @@ pub(super) fn model_of(entry: &Entry) -> Option<Arc<str>> {
 }
 
 /// The answer that is made of the answers to all items.
-fn composed(layout: &Layout, asked: &Asked, hits: &[&Hit], places: &[usize]) -> Option<Vec<u8>> {
+fn composed(
+    layout: &Layout,
+    asked: &Asked,
+    entries: &[&Entry],
+    places: &[usize],
+) -> Option<Vec<u8>> {
     let answers: Vec<Answers<'_>> =
-        hits.iter().map(|hit| layout.split(&hit.entry.body, 1)).collect::<Option<_>>()?;
+        entries.iter().map(|entry| layout.split(&entry.body, 1)).collect::<Option<_>>()?;
     let pieces: Vec<Piece<'_>> =
         places.iter().map(|item| Some(Piece::of(answers.get(*item)?, 0))).collect::<Option<_>>()?;
     compose(answers.first()?, &pieces, asked.wanted())

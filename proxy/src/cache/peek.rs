@@ -6,6 +6,7 @@ use super::{
     answer::{Hit, Wanted},
     held::terms,
     http_mode::{self, How},
+    items, looking,
     neighbours::Story,
     now_ms,
     vote::VOTE,
@@ -31,6 +32,8 @@ pub(crate) struct Would {
     pub(crate) explained: Option<Explained>,
     /// Of content mode, in the order in which they are asked.
     pub(crate) tiers: Vec<Place>,
+    /// Of a list that is looked up item by item: how many of them are there, and of how many.
+    pub(crate) items: Option<(usize, usize)>,
     /// `None`: it was not noted what questions are made of.
     pub(crate) story: Option<Story>,
 }
@@ -56,8 +59,8 @@ pub(crate) struct Lying {
 
 impl Would {
     fn without(outcome: &'static str, why: &'static str) -> Self {
-        let (tags, explained, tiers, story) = (Vec::new(), None, Vec::new(), None);
-        Self { outcome, why, tags, explained, tiers, story }
+        let (tags, explained, tiers) = (Vec::new(), None, Vec::new());
+        Self { outcome, why, tags, explained, tiers, items: None, story: None }
     }
 
     pub(crate) fn bypass(why: &'static str) -> Self {
@@ -138,18 +141,25 @@ async fn content(
     let tiers: Vec<Place> = peeked.into_iter().map(place).collect();
     let mut lies = tiers.iter().filter_map(|place| place.lies.as_ref().map(|lies| lies.verdict));
     let given = lies.clone().find(|verdict| verdict.starts_with("given"));
+    let items = if given.is_none() && !wish.no_cache {
+        let looking = looking(&question.route, (ask, question.fitting), wish);
+        items::known(parts, question, looking).await
+    } else {
+        None
+    };
     let (outcome, why) = match (given, lies.next()) {
         _ if wish.no_cache => miss("no-cache"),
         (Some("given"), _) => ("hit", "found"),
         (Some(given), _) => ("stale", given),
+        _ if items.is_some_and(|(known, all)| known == all) => ("hit", "item-by-item"),
+        _ if items.is_some() => miss("item-by-item"),
         (None, Some(verdict)) => miss(verdict),
-        (None, None) if question.items.is_some() => miss("item-by-item"),
         (None, None) => match would.story.as_ref().and_then(|story| story.was.as_ref()) {
             Some(was) => miss(was.ended.unwrap_or("evicted")),
             None => miss("not-there"),
         },
     };
-    Would { outcome, why, tiers, ..would }
+    Would { outcome, why, tiers, items, ..would }
 }
 
 fn lying(

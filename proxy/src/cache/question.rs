@@ -61,6 +61,8 @@ pub(crate) struct Question {
     pub(super) renews: bool,
     /// Whatever was stored then or before is what is to be renewed, though its time is not over.
     pub(super) after_ms: Option<u64>,
+    /// When that which is to be renewed was stored.
+    pub(super) known_ms: Option<u64>,
     /// Its answer is compared with this one, and is for nobody.
     pub(super) checked: Option<Arc<Entry>>,
     /// That this was begun.
@@ -152,7 +154,7 @@ impl Asking<'_> {
                 }
             }
         };
-        self.binds().each(&self.head.headers, &mut keep);
+        self.binds().kept(&self.head.headers, &mut keep);
         self.route.key.headers().for_each(keep);
         let fitting = self.ask.known.as_ref().map(|known| known.fitting).unwrap_or_default();
         let mut question = Box::new(Question {
@@ -183,6 +185,7 @@ impl Asking<'_> {
             held: None,
             renews: false,
             after_ms: None,
+            known_ms: None,
             checked: None,
             check_begun: None,
             items: None,
@@ -206,6 +209,7 @@ impl Question {
     /// It is asked for what takes the place of what was given.
     pub(super) fn renews(&mut self, hit: &Hit) {
         (self.renews, self.after_ms) = (true, hit.fresh_since_ms());
+        self.known_ms = Some(hit.entry().stored_at_ms);
     }
 
     /// Callers who ask the same at the same time share one upstream call.
@@ -248,6 +252,18 @@ impl Question {
     /// The answer is kept for everybody, whatever their credentials.
     pub(crate) fn is_for_all(&self) -> bool {
         matches!(self.scope, OwnedScope::Shared)
+    }
+
+    /// It is asked of this version from now on. What was found of another is not mixed with it.
+    pub(super) fn moves_to(&mut self, version: Arc<str>) {
+        if self.version.as_ref() == Some(&version) {
+            return;
+        }
+        (self.key, self.check) = self.key_of(&version);
+        self.version = Some(version);
+        if let Some(items) = &mut self.items {
+            items.forget();
+        }
     }
 
     /// The key under the version that the answer says.

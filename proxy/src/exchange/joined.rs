@@ -64,6 +64,8 @@ pub(super) struct Brought {
     pub(super) bill: Bill,
     pub(super) took: Duration,
     pub(super) call: Call,
+    /// Another's call was the one that was sent: the head is of that.
+    pub(super) is_others: bool,
 }
 
 /// What a call asks; where it is the first, also how all of them do.
@@ -78,7 +80,7 @@ pub(crate) struct Together {
 }
 
 /// Fields that say something of one call, and nothing of what it asks or who asks.
-const OF_ONE_CALL: [HeaderName; 9] = [
+const OF_ONE_CALL: [HeaderName; 8] = [
     header::CONTENT_LENGTH,
     header::CACHE_CONTROL,
     header::ACCEPT_ENCODING,
@@ -87,7 +89,6 @@ const OF_ONE_CALL: [HeaderName; 9] = [
     HeaderName::from_static("tracestate"),
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("x-stainless-retry-count"),
-    HeaderName::from_static("idempotency-key"),
 ];
 
 /// Who may go together: who asks the same, but for the items, with the same credentials, of the same
@@ -239,17 +240,18 @@ fn tell(mut members: Vec<Member>, got: Got, together: &mut Together) {
         members.into_iter().for_each(Member::alone);
         return;
     }
-    if head.shared.status != StatusCode::OK {
+    if !head.shared.status.is_success() {
         // What was asked was refused, and that is what each is told.
         let body = body.unwrap_or_default();
         first_call(&mut members, call);
-        for member in members {
-            member.brought(&head, body.clone(), Bill::default(), took);
+        for (nth, member) in members.into_iter().enumerate() {
+            member.brought(&head, body.clone(), (Bill::default(), took), nth > 0);
         }
         return;
     }
     // Taken apart, it is there twice.
-    let whole = body.filter(|body| is_finished && together.held.grow(len_u64(body.len())));
+    let is_answer = is_finished && head.shared.status == StatusCode::OK;
+    let whole = body.filter(|body| is_answer && together.held.grow(len_u64(body.len())));
     let parts = whole.as_ref().and_then(|body| parts(&members, body, &bill, together));
     let Some(parts) = parts else {
         call.spent(bill);
@@ -258,8 +260,8 @@ fn tell(mut members: Vec<Member>, got: Got, together: &mut Together) {
         return;
     };
     first_call(&mut members, call);
-    for (member, (body, bill)) in members.into_iter().zip(parts) {
-        member.brought(&head, body, bill, took);
+    for (nth, (member, (body, bill))) in members.into_iter().zip(parts).enumerate() {
+        member.brought(&head, body, (bill, took), nth > 0);
     }
 }
 
@@ -319,9 +321,16 @@ impl Member {
     }
 
     /// Who has gone meanwhile has used its share all the same.
-    fn brought(self, head: &AnswerHead, body: Bytes, bill: Bill, took: Duration) {
+    fn brought(
+        self,
+        head: &AnswerHead,
+        body: Bytes,
+        (bill, took): (Bill, Duration),
+        is_others: bool,
+    ) {
         let Some(call) = self.call else { return };
-        let brought = Box::new(Brought { head: head.clone(), body, bill, took, call });
+        let head = head.clone();
+        let brought = Box::new(Brought { head, body, bill, took, call, is_others });
         if let Err(Told::Brought(brought)) = self.tell.send(Told::Brought(brought)) {
             let Brought { head, body, bill, call, .. } = *brought;
             let (status, bytes_out) = (head.shared.status.as_u16(), len_u64(body.len()));

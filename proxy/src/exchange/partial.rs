@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     body::BodyError,
-    cache::{ANSWER_BYTES_MAX, Completed, Fill, wrong_for_parts},
+    cache::{ANSWER_BYTES_MAX, Completed, Fill, Items, keep_shareable, wrong_for_parts},
     inspect::{AskBody, Held},
     meter::{Answered, Bill, Call},
     metrics::ItemOutcome,
@@ -19,7 +19,7 @@ use crate::{
     upstream::UpstreamError,
 };
 use bytes::Bytes;
-use http::{Response, StatusCode, response};
+use http::{HeaderName, Response, StatusCode, response};
 use std::{sync::Arc, time::Duration};
 use tollgate_cache::flight::{Fetching, Recording};
 
@@ -35,11 +35,19 @@ pub(super) fn fetching(fetch: Box<Fetch>, call: Call, marks: Marks) -> Fetching<
     }
 }
 
+/// Names one request, body and all, to a service that must not do it twice.
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// Whether others may be asked with this call. Not where something is held for it in case of a
 /// failure, nor for our own calls, for which nobody waits; nor where the version of a model is said
-/// in a field that is nobody's but ours.
+/// in a field that is nobody's but ours, or the request is named; nor where only the best answers
+/// are wanted, which those to others' items would be among.
 fn joins(fetch: &Fetch) -> bool {
     let holds = fetch.fill.as_ref().is_none_or(|fill| fill.asks_about() || fill.spare().is_some());
+    let is_limited = fetch.fill.as_ref().and_then(Fill::items).is_some_and(Items::is_limited);
+    if is_limited || fetch.head.headers.contains_key(&IDEMPOTENCY_KEY) {
+        return false;
+    }
     let version = fetch.route.destination.version_header.as_ref();
     let is_ours = version.is_some_and(|name| name.as_str().starts_with("tollgate-"));
     fetch.route.config.cache.join.is_some() && fetch.peer.own.is_none() && !holds && !is_ours
@@ -75,6 +83,8 @@ async fn rest(mut fetch: Box<Fetch>, call: Call, marks: Marks) -> Fetched {
     fetch.ask.body = AskBody::Whole(body, Held::default());
     let bytes = bytes.clone();
     let again = fetch.again(whole);
+    // What the caller has named is the whole: this is another request.
+    fetch.head.headers.remove(&IDEMPOTENCY_KEY);
     let metrics = fetch.route.lane.metrics.clone();
     let came = if with_others {
         together(fetch, fill, (call, marks.clone()), (bytes, held), &again).await
@@ -123,7 +133,8 @@ async fn alone(
 ) -> Result<Came, Box<Fetched>> {
     let endpoint = fetch.route.destination.upstream.name.clone();
     let (head, answer) = fetch.ask(call, marks).await.map_err(|failure| Box::new(Err(failure)))?;
-    if head.shared.status != StatusCode::OK {
+    let status = head.shared.status;
+    if !status.is_success() {
         // The caller is told what the upstream says.
         return Err(Box::new(Ok((head, answer))));
     }
@@ -131,6 +142,8 @@ async fn alone(
     let gathered = gathered.map_err(|error| Box::new(Err(broken(&error, endpoint))))?;
     let Gathered { body, meter, call, reading, fill, upstream_took: took } = gathered;
     let is_finished = reading.as_ref().is_none_or(|reading| reading.verdict.is_finished());
+    // Any other success is something to pay for, and no answer to a part.
+    let is_finished = is_finished && status == StatusCode::OK;
     let bill = reading.map(|reading| meter.bill_of(reading, &call, bytes_in));
     let bill = bill.unwrap_or_else(|| Bill { model: call.model().cloned(), ..Bill::default() });
     Ok(Came { head, body, bill, call, fill, is_finished, took })
@@ -167,9 +180,12 @@ async fn together(
             ended(Err(failure))
         }
         Told::Brought(brought) => {
-            let Brought { head, body, bill, took, call } = *brought;
+            let Brought { mut head, body, bill, took, call, is_others } = *brought;
             let status = head.shared.status;
             let fill = fill.and_then(|fill| fill.answered(&response_head(&head)));
+            if is_others {
+                head = shareable(head, again.route.destination.version_header.as_ref());
+            }
             if status != StatusCode::OK {
                 call.answered(end(status, &body, &bill));
                 let head = made(head, body.len(), None);
@@ -194,9 +210,24 @@ fn end<'a>(status: StatusCode, body: &Bytes, bill: &'a Bill) -> Answered<'a> {
     Answered { status: status.as_u16(), bytes_out, reason: None, bill }
 }
 
+fn unshared(head: AnswerHead) -> SharedHead {
+    Arc::try_unwrap(head.shared).unwrap_or_else(|shared| SharedHead::clone(&shared))
+}
+
+/// What of the head describes the answer: the rest is of the one that went for all.
+fn shareable(head: AnswerHead, version: Option<&HeaderName>) -> AnswerHead {
+    let mut shared = unshared(head);
+    let said = version.and_then(|name| Some((name, shared.headers.get(name)?.clone())));
+    keep_shareable(&mut shared.headers);
+    if let Some((name, version)) = said {
+        shared.headers.insert(name, version);
+    }
+    AnswerHead { shared: Arc::new(shared) }
+}
+
 /// The head of an answer that is made of the upstream's.
 fn made(head: AnswerHead, len: usize, partial: Option<(usize, usize)>) -> AnswerHead {
-    let shared = Arc::try_unwrap(head.shared).unwrap_or_else(|shared| SharedHead::clone(&shared));
+    let shared = unshared(head);
     let mut headers = shared.headers;
     wrong_for_parts(&mut headers);
     let len = Some(crate::body::len_u64(len));

@@ -165,6 +165,10 @@ pub(super) fn apart(stored: &Sent, sent: &Sent) -> Option<&'static str> {
     if is_for_all && differs(&PLACES) {
         return Some("a field that says which place is meant");
     }
+    let says_kind = |call: &Sent| !call.said("content-type").is_empty();
+    if is_for_all && !is_http && sent.route != "bytes" && says_kind(stored) != says_kind(sent) {
+        return Some("a body of a kind that is not said");
+    }
     let varies = String::from_utf8_lossy(&stored.first("x-vary")).to_ascii_lowercase();
     let varies = varies.split(',').map(str::trim).filter(|name| *name != "accept-encoding");
     for name in varies.filter(|name| HeaderName::from_bytes(name.as_bytes()).is_ok()) {

@@ -91,7 +91,9 @@ impl Answer {
             }
         };
         let Some(debts) = self.debts.take() else { return Err(BodyError::Cut) };
-        let Debts { meter, call, lease, permit, counter, fill } = debts;
+        let Debts { meter, mut call, lease, permit, counter, fill } = debts;
+        // Nobody will estimate what it cost: who has the answer says so.
+        call.sent(false);
         if is_whole {
             lease.give_back();
         } else {

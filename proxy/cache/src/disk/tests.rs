@@ -9,6 +9,7 @@ use crate::{
 };
 use std::fs;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use tokio_util::sync::DropGuard;
 
 const NOW_MS: u64 = 2_000;
@@ -83,6 +84,26 @@ async fn what_was_stored_is_there_after_a_restart() {
     assert!(run.find(2).await.is_none());
     let counters = run.tier.counters();
     assert_eq!((counters.hits.value(), counters.misses.value()), (1, 1));
+}
+
+#[tokio::test]
+async fn more_reads_than_may_be_under_way_wait_their_turn() {
+    let dir = TempDir::new().unwrap();
+    let settings =
+        || DiskSettings { read_timeout: PATIENCE, ..DiskSettings::new(dir.path().join("entries")) };
+    let run = Run::with(&dir, settings()).await;
+    for n in 0..200 {
+        run.store(n, b"answer");
+    }
+    run.end().await;
+    let run = Arc::new(Run::with(&dir, settings()).await);
+    let mut looks = JoinSet::new();
+    for n in 0..200 {
+        let run = run.clone();
+        looks.spawn(async move { run.find(n).await.is_some() });
+    }
+    let found = looks.join_all().await.into_iter().filter(|found| *found).count();
+    assert_eq!((found, run.tier.counters().skipped.value()), (200, 0));
 }
 
 #[tokio::test]

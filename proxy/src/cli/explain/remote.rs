@@ -74,6 +74,9 @@ fn page(answer: &Value) -> String {
     for place in list(answer, "tiers") {
         page.line(&text(place, "tier"), &tier(place));
     }
+    if let Some(items) = answer.get("items") {
+        page.line("items", &format!("{} of {} are there", text(items, "known"), text(items, "of")));
+    }
     if let Some(was) = answer.get("was").filter(|was| was.is_object()) {
         let ended = was.get("ended").filter(|ended| ended.is_string()).map(shown);
         let ended = ended.unwrap_or_else(|| "neither expired nor purged since".to_owned());
