@@ -29,6 +29,8 @@ pub enum EventOrigin {
         /// `None`: the entry's fields are the event's members.
         field: Option<String>,
     },
+    /// A channel of the PostgreSQL that is a store.
+    Postgres { channel: String },
     /// They are posted to the admin address.
     Webhook {
         /// `None`: only administrators may.

@@ -13,7 +13,6 @@ const KEYS: &[(&str, &[&str])] = &[
     ("upstreams.*.balance", &["hash"]),
     ("upstreams.*.concurrency", &["adaptive"]),
     ("identity.tenant", &["jwt", "mtls"]),
-    ("cache.events[]", &["postgres"]),
 ];
 
 /// Words, under the pattern of the value they stand in.

@@ -4,7 +4,7 @@ use crate::{raw::RawSecret, text::RateText};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Who tells that something has changed: exactly one of redis and webhook. Each event is a JSON
+/// Who tells that something has changed: exactly one of redis, postgres and webhook. Each event is a JSON
 /// document, or text that is none.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -13,6 +13,7 @@ pub(crate) struct RawEventSource {
     #[schemars(required)]
     pub(crate) name: Option<String>,
     pub(crate) redis: Option<RawEventRedis>,
+    pub(crate) postgres: Option<RawEventPostgres>,
     pub(crate) webhook: Option<RawWebhook>,
     /// What each event voids. A purge whose name needs something that the event has not is left out.
     #[schemars(required, length(min = 1, max = 16))]
@@ -20,7 +21,7 @@ pub(crate) struct RawEventSource {
     /// What is purged when events may have been lost, or one is about more than can be named; no
     /// { }. Default: of a stream everything, softly; else nothing.
     pub(crate) lost: Option<RawEventPurge>,
-    /// How many events are acted upon in a time, in each instance. Redis' wait, a webhook's are
+    /// How many events are acted upon in a time, in each instance. Those of stores wait, a webhook's are
     /// refused. Default: 100/s.
     pub(crate) rate: Option<RateText>,
 }
@@ -35,6 +36,16 @@ pub(crate) struct RawEventRedis {
     pub(crate) stream: Option<String>,
     /// The field of an entry that holds the event. Default: the entry's fields are its members.
     pub(crate) field: Option<String>,
+}
+
+/// In the PostgreSQL of `stores`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawEventPostgres {
+    /// Of NOTIFY, as in double quotes: `NOTIFY Kb` without them is to the channel kb. What is said
+    /// while nobody listens is lost.
+    #[schemars(required)]
+    pub(crate) channel: Option<String>,
 }
 
 /// `POST /api/cache/events/NAME` at the admin address.

@@ -1,8 +1,8 @@
 //! What changes elsewhere voids what was answered before: events, and what they purge.
 //!
 //! ```text
-//!  redis channel, stream ─▶ feed (a task each) ─┐
-//!  POST /api/cache/events/NAME ─────────────────┴─▶ event ─▶ named ─▶ purges, audit line, counter
+//!  redis channel, stream; postgres channel ─▶ feed (a task each) ─┐
+//!  POST /api/cache/events/NAME ──────────────────────────────────┴─▶ event ─▶ named ─▶ purges, audit line, counter
 //! ```
 //!
 //! A source says in its own words what changed; the configuration says what that voids. Nothing that
@@ -26,7 +26,11 @@ use std::{
     time::Duration,
 };
 use tokio::time;
-use tollgate_cache::shared::{Feed, FeedOf, Place, Said};
+use tollgate_cache::{
+    postgres,
+    shared::{self, FeedOf, Place, Said},
+    tiers::Tiers,
+};
 use tollgate_config::{EventOrigin, EventPurge, EventSource};
 
 /// The longest event. A change is named in a line.
@@ -86,14 +90,8 @@ impl Source {
 
 /// Listens to every source that does not come by itself, until the end.
 pub(crate) fn begin(parts: &Arc<Parts>) {
-    let Some(redis) = parts.cache.tiers.redis() else { return };
     for source in &parts.events.sources {
-        let of = match &source.rule.origin {
-            EventOrigin::Channel(channel) => FeedOf::Channel(channel.clone()),
-            EventOrigin::Stream { name, .. } => FeedOf::Stream(name.clone()),
-            EventOrigin::Webhook { .. } => continue,
-        };
-        let feed = redis.feed(&source.rule.name, of);
+        let Some(feed) = Feed::of(&parts.cache.tiers, &source.rule) else { continue };
         let listening = listen(Arc::downgrade(parts), source.clone(), feed);
         let over = parts.shutdown.over.clone();
         parts.tasks.spawn(async move {
@@ -102,11 +100,47 @@ pub(crate) fn begin(parts: &Arc<Parts>) {
     }
 }
 
+/// What is listened to.
+enum Feed {
+    Redis(shared::Feed),
+    Postgres(postgres::Feed),
+}
+
+impl Feed {
+    /// `None`: it comes by itself, or its store is none of ours.
+    fn of(tiers: &Tiers, rule: &EventSource) -> Option<Self> {
+        let of_redis = |of| tiers.redis().map(|redis| Self::Redis(redis.feed(&rule.name, of)));
+        match &rule.origin {
+            EventOrigin::Channel(channel) => of_redis(FeedOf::Channel(channel.clone())),
+            EventOrigin::Stream { name, .. } => of_redis(FeedOf::Stream(name.clone())),
+            EventOrigin::Postgres { channel } => {
+                tiers.postgres().map(|it| Self::Postgres(it.feed(&rule.name, channel)))
+            }
+            EventOrigin::Webhook { .. } => None,
+        }
+    }
+
+    async fn next(&mut self) -> Said {
+        match self {
+            Self::Redis(feed) => feed.next().await,
+            Self::Postgres(feed) => feed.next().await,
+        }
+    }
+
+    async fn done(&mut self, place: Place) {
+        match self {
+            Self::Redis(feed) => feed.done(place).await,
+            // A channel has no places.
+            Self::Postgres(_) => {}
+        }
+    }
+}
+
 async fn listen(parts: Weak<Parts>, source: Arc<Source>, mut feed: Feed) {
     loop {
         let said = feed.next().await;
         let Some(parts) = parts.upgrade() else { return };
-        // What it reads next waits in Redis.
+        // What it reads next waits there, or in the feed.
         while let Err(wait) = source.may() {
             time::sleep(wait).await;
         }
@@ -129,7 +163,9 @@ async fn act(parts: &Parts, source: &Source, said: Said) -> Option<Place> {
         Said::Entry { place, fields } => {
             let field = match &source.rule.origin {
                 EventOrigin::Stream { field, .. } => field.as_deref(),
-                EventOrigin::Channel(_) | EventOrigin::Webhook { .. } => None,
+                EventOrigin::Channel(_)
+                | EventOrigin::Postgres { .. }
+                | EventOrigin::Webhook { .. } => None,
             };
             (Payload::of_fields(&fields, field), Some(place))
         }

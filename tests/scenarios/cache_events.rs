@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tollgate_tests::{Client, Reply, World, WorldBuilder, standin::Options, until};
 
 /// Answers about `kb:1`, `kb:2` and `kb:3`.
-const KBS: [&str; 3] = ["1", "2", "3"];
+pub(crate) const KBS: [&str; 3] = ["1", "2", "3"];
 
 fn with_events(sources: Value) -> WorldBuilder {
     let policy = json!({ "tiers": ["memory", "redis"], "tags": ["kb:{header.x-kb}"] });
@@ -26,22 +26,22 @@ async fn member(sources: Value, line: &Line, upstream: &str) -> World {
     world
 }
 
-async fn ask_all(world: &World) {
+pub(crate) async fn ask_all(world: &World) {
     for kb in KBS {
         world.client.post_with(CHAT, &[("x-kb", kb)], &chat(kb)).await;
         cached_is(&world.client, &chat(kb), true).await;
     }
 }
 
-async fn is_there(world: &World, kb: &str) -> bool {
+pub(crate) async fn is_there(world: &World, kb: &str) -> bool {
     is_cached(&world.client, CHAT, &chat(kb)).await
 }
 
-async fn goes(world: &World, kb: &str) {
+pub(crate) async fn goes(world: &World, kb: &str) {
     cached_is(&world.client, &chat(kb), false).await;
 }
 
-fn heard(world: &World, outcome: &str) -> f64 {
+pub(crate) fn heard(world: &World, outcome: &str) -> f64 {
     let series = format!("tollgate_cache_events_total{{source=\"kb\",outcome=\"{outcome}\"}}");
     world.metric(&series).unwrap_or_default()
 }

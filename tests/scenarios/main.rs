@@ -23,6 +23,7 @@ mod cache_disk;
 mod cache_encodings;
 mod cache_epoch;
 mod cache_events;
+mod cache_events_postgres;
 mod cache_explain;
 mod cache_flight;
 mod cache_forms;

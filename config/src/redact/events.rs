@@ -5,19 +5,17 @@ use crate::{EventOrigin, EventPurge, EventSource, PurgeKind, text::show_rate};
 use serde_json::{Value, json};
 
 pub(super) fn source(source: &EventSource) -> Value {
-    let (redis, webhook) = match &source.origin {
-        EventOrigin::Channel(channel) => (Some(json!({ "channel": channel })), None),
-        EventOrigin::Stream { name, field } => {
-            (Some(json!({ "stream": name, "field": field })), None)
-        }
+    let (of, origin) = match &source.origin {
+        EventOrigin::Channel(channel) => ("redis", json!({ "channel": channel })),
+        EventOrigin::Stream { name, field } => ("redis", json!({ "stream": name, "field": field })),
+        EventOrigin::Postgres { channel } => ("postgres", json!({ "channel": channel })),
         EventOrigin::Webhook { token } => {
-            (None, Some(json!({ "token": token.as_ref().map(secret) })))
+            ("webhook", json!({ "token": token.as_ref().map(secret) }))
         }
     };
     json!({
         "name": source.name,
-        "redis": redis,
-        "webhook": webhook,
+        of: origin,
         "purge": list(&source.purges, purge),
         "lost": source.lost.as_ref().map(purge),
         "rate": show_rate(source.interval),

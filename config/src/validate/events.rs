@@ -2,9 +2,9 @@
 
 use super::tag::{self, is_pointer};
 use crate::{
-    EventOrigin, EventPart, EventPurge, EventSource, PurgeKind, Redis, defaults,
+    EventOrigin, EventPart, EventPurge, EventSource, Postgres, PurgeKind, Redis, defaults,
     problem::quoted,
-    raw_events::{RawEventPurge, RawEventRedis, RawEventSource},
+    raw_events::{RawEventPostgres, RawEventPurge, RawEventRedis, RawEventSource},
     review::Review,
     text::{self, RATE_IS},
 };
@@ -16,11 +16,13 @@ const NAME_BYTES_MAX: usize = 512;
 const KEY_DIGITS: usize = 64;
 /// The longest pattern that can be purged by.
 const PATTERN_BYTES_MAX: usize = 128;
+/// PostgreSQL cuts off what is longer (`NAMEDATALEN`), and `pg_notify` refuses it.
+const POSTGRES_NAME_BYTES_MAX: usize = 63;
 
 pub(super) fn sources(
     review: &mut Review<'_>,
     raws: Vec<RawEventSource>,
-    redis: Option<&Redis>,
+    (redis, postgres): (Option<&Redis>, Option<&Postgres>),
 ) -> Vec<EventSource> {
     let mut names = HashSet::new();
     let mut sources = Vec::new();
@@ -30,9 +32,15 @@ pub(super) fn sources(
         if !names.insert(source.name.clone()) {
             review.report(format!("{path}.name"), "is another source's, too");
         }
-        let of_redis = !matches!(source.origin, EventOrigin::Webhook { .. });
-        if of_redis && redis.is_none() {
-            review.report(format!("{path}.redis"), "needs stores.redis");
+        let store = match source.origin {
+            EventOrigin::Channel(_) | EventOrigin::Stream { .. } => {
+                Some(("redis", redis.is_some()))
+            }
+            EventOrigin::Postgres { .. } => Some(("postgres", postgres.is_some())),
+            EventOrigin::Webhook { .. } => None,
+        };
+        if let Some((store, false)) = store {
+            review.report(format!("{path}.{store}"), format!("needs stores.{store}"));
         }
         sources.push(source);
     }
@@ -40,17 +48,18 @@ pub(super) fn sources(
 }
 
 fn source(review: &mut Review<'_>, path: &str, raw: RawEventSource) -> EventSource {
-    let origin = match (raw.redis, raw.webhook) {
-        (Some(redis), None) => of_redis(review, &format!("{path}.redis"), redis),
-        (None, Some(webhook)) => {
+    let origin = match (raw.redis, raw.postgres, raw.webhook) {
+        (None, Some(postgres), None) => {
+            of_postgres(review, &format!("{path}.postgres.channel"), postgres)
+        }
+        (Some(redis), None, None) => of_redis(review, &format!("{path}.redis"), redis),
+        (None, None, Some(webhook)) => {
             let token = webhook.token.as_ref();
             let token = token.map(|token| review.secret(&format!("{path}.webhook.token"), token));
             EventOrigin::Webhook { token }
         }
-        // Of one that is not built yet.
-        (None, None) if review.is_reported(path) => EventOrigin::Webhook { token: None },
-        (None, None) | (Some(_), Some(_)) => {
-            review.report(path, "must have one of redis and webhook");
+        _ => {
+            review.report(path, "must have one of redis, postgres and webhook");
             EventOrigin::Webhook { token: None }
         }
     };
@@ -97,6 +106,17 @@ fn of_redis(review: &mut Review<'_>, path: &str, raw: RawEventRedis) -> EventOri
             EventOrigin::Webhook { token: None }
         }
     }
+}
+
+fn of_postgres(review: &mut Review<'_>, path: &str, raw: RawEventPostgres) -> EventOrigin {
+    let channel = raw.channel.unwrap_or_default();
+    let is_plain = !channel.chars().any(char::is_control);
+    if channel.is_empty() || channel.len() > POSTGRES_NAME_BYTES_MAX || !is_plain {
+        let message =
+            format!("must be 1 to {POSTGRES_NAME_BYTES_MAX} bytes, no control characters");
+        review.report(path, message);
+    }
+    EventOrigin::Postgres { channel }
 }
 
 fn interval(review: &mut Review<'_>, path: &str, written: &str) -> Duration {

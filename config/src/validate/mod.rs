@@ -66,7 +66,7 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
     let routes = route::routes(review, raw.routes, &known);
     let metrics = edge::metrics(review, telemetry.metrics.unwrap_or_default(), overrides, &routes);
     let events = raw_cache.events.take().unwrap_or_default();
-    let events = events::sources(review, events, redis.as_ref());
+    let events = events::sources(review, events, (redis.as_ref(), postgres.as_ref()));
     let cache = Cache { events, ..cache(review, &raw_cache) };
     let prices = prices(review, raw.prices.unwrap_or_default());
     let resources = resources(review, raw.resources.unwrap_or_default());

@@ -61,7 +61,6 @@ routes:
   - name: r
     upstream: model
     dialect: bedrock
-cache: { events: [{ name: a, postgres: {}, purge: [{ all: true }] }] }
 "#;
     let problems = problems(text);
     insta::assert_snapshot!(problems, @r#"
@@ -78,7 +77,6 @@ cache: { events: [{ name: a, postgres: {}, purge: [{ all: true }] }] }
     upstreams.model.retries: not in this version
     identity.tenant.jwt: not in this version
     routes[0].dialect: bedrock: not in this version
-    cache.events[0].postgres: not in this version
     budgets: not in this version
     readiness: not in this version
     "#);

@@ -18,9 +18,13 @@
 mod site;
 mod sql;
 mod reads;
+mod connect;
 mod outages;
 mod session;
 mod sweep;
+mod feed;
+
+pub use feed::Feed;
 
 use crate::{
     counters::TierCounters,
@@ -324,6 +328,11 @@ impl PostgresTier {
             return false;
         }
         matches!(time::timeout(self.store.limits.probe_timeout, numbered).await, Ok(Ok(())))
+    }
+
+    /// Listens to what others say there; `name` is the log's.
+    pub fn feed(&self, name: &str, channel: &str) -> Feed {
+        Feed::new(self.store.clone(), name.to_owned(), channel.to_owned())
     }
 
     /// As [`Self::purge`], and waits for nothing.

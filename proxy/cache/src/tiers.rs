@@ -26,6 +26,7 @@ use crate::{
     journal::{Journal, WaitingPurges},
     key::{CacheKey, Check},
     memory::{Kept, MemoryTier},
+    postgres::PostgresTier,
     shared::{Lease, RedisTier},
     versions::Versions,
 };
@@ -438,6 +439,13 @@ impl Tiers {
         self.outer.iter().find_map(|outer| match outer {
             Outer::Redis(redis) => Some(redis),
             Outer::Postgres(_) | Outer::Memcached(_) | Outer::Disk(_) => None,
+        })
+    }
+
+    pub fn postgres(&self) -> Option<&PostgresTier> {
+        self.outer.iter().find_map(|outer| match outer {
+            Outer::Postgres(postgres) => Some(postgres),
+            Outer::Redis(_) | Outer::Memcached(_) | Outer::Disk(_) => None,
         })
     }
 

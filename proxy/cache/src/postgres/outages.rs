@@ -3,7 +3,7 @@
 //! Each kind of failure is told once in an outage: a server that is only just starting, and then
 //! refuses what it is asked for, has two things to say, and the second is the one to be mended.
 
-use super::session::SessionError;
+use super::connect::SessionError;
 use std::{
     error::Error,
     mem::{Discriminant, discriminant},
@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 
 /// While nothing answers, attempts come ever later, up to so many times the first interval: each
 /// costs the server a process.
-const SLOWER_MAX: u32 = 16;
+pub(super) const SLOWER_MAX: u32 = 16;
 
 /// Kinds told of in one outage; a server may invent reasons.
 const KINDS_MAX: usize = 16;
@@ -66,7 +66,7 @@ fn kind(error: &SessionError) -> Kind {
 }
 
 /// The crate's errors say what was done, and what went wrong only one further down.
-fn cause(error: &(dyn Error + 'static)) -> String {
+pub(super) fn cause(error: &(dyn Error + 'static)) -> String {
     error.source().map_or_else(|| error.to_string(), |deeper| format!("{error}: {deeper}"))
 }
 

@@ -15,6 +15,7 @@
 
 use super::{
     Store,
+    connect::{SessionError, connect, make_tables, within},
     outages::Outages,
     reads::{Lines, Reader, stamp},
     sql::{self, Message, TABLE_ROWS_MAX},
@@ -29,41 +30,21 @@ use crate::{
 use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
-    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 use tokio::{
     sync::mpsc,
     task::JoinSet,
     time::{self, Interval},
 };
-use tokio_postgres::{AsyncMessage, Client, Error, Row, types::ToSql};
+use tokio_postgres::{Client, Notification, Row, types::ToSql};
 use tokio_util::sync::CancellationToken;
 
 /// Messages not yet looked at; one lost beyond that is noticed and the table read again.
 const MESSAGES_MAX: usize = 1024;
-
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SessionError {
-    #[error("postgresql cannot be used; see that it is up and lets us in")]
-    Postgres(#[from] Error),
-    #[error("postgresql did not answer within {0:?}")]
-    Timeout(Duration),
-    #[error("the connection to postgresql was lost")]
-    Lost,
-    #[error("postgresql is a standby now, or its tables are gone")]
-    Refused,
-    #[error(
-        "its tables are not there and this user may not create them; have their owner say: {sql}"
-    )]
-    NoTables { sql: String, source: Error },
-    #[error("the table of purges in postgresql is not tollgate's, or larger than it lets it be")]
-    ForeignTable,
-}
 
 /// One set of connections, from connecting to the first that breaks.
 struct Session<'a> {
@@ -116,7 +97,16 @@ impl<'a> Session<'a> {
         let (said, messages) = mpsc::channel(MESSAGES_MAX);
         let missed = Arc::<AtomicBool>::default();
         let mut drivers = JoinSet::new();
-        let mut one = async || connect(store, &mut drivers, &said, &missed).await;
+        let mut one = async || {
+            let (said, missed) = (said.clone(), missed.clone());
+            let hear = move |note: Notification| {
+                let message = sql::read_message(note.payload());
+                if message.is_some_and(|message| said.try_send(message).is_err()) {
+                    missed.store(true, Ordering::Relaxed);
+                }
+            };
+            connect(store, &mut drivers, hear).await
+        };
         let home = one().await?;
         let bulk = one().await?;
         let mut clients = Vec::with_capacity(store.connections);
@@ -412,54 +402,6 @@ impl<'a> Session<'a> {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, SessionError> {
         within(self.store.limits.probe_timeout, self.home.query(statement, parameters)).await
-    }
-}
-
-/// Connects, and has the connection driven by a task.
-async fn connect(
-    store: &Store,
-    drivers: &mut JoinSet<()>,
-    said: &mpsc::Sender<Message>,
-    missed: &Arc<AtomicBool>,
-) -> Result<Client, SessionError> {
-    let timeout = store.limits.probe_timeout;
-    let (client, mut connection) = store.site.connect(timeout).await?;
-    let (said, missed) = (said.clone(), missed.clone());
-    drivers.spawn(async move {
-        while let Some(Ok(came)) = poll_fn(|cx| connection.poll_message(cx)).await {
-            let AsyncMessage::Notification(note) = came else { continue };
-            let message = sql::read_message(note.payload());
-            if message.is_some_and(|message| said.try_send(message).is_err()) {
-                missed.store(true, Ordering::Relaxed);
-            }
-        }
-    });
-    // What nobody waits for any more is not to go on for long.
-    let limit = format!("SET statement_timeout = {}", store.limits.write_timeout.as_millis());
-    within(timeout, client.batch_execute(&limit)).await?;
-    Ok(client)
-}
-
-async fn make_tables(store: &Store, home: &Client) -> Result<(), SessionError> {
-    let timeout = store.limits.probe_timeout;
-    let row = within(timeout, home.query_one(&store.sql.are_there, &[])).await?;
-    if row.try_get(0)? {
-        return Ok(());
-    }
-    match time::timeout(timeout, home.batch_execute(&store.sql.create)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(source)) => Err(SessionError::NoTables { sql: store.sql.create.clone(), source }),
-        Err(_elapsed) => Err(SessionError::Timeout(timeout)),
-    }
-}
-
-pub(super) async fn within<T>(
-    timeout: Duration,
-    asked: impl Future<Output = Result<T, Error>>,
-) -> Result<T, SessionError> {
-    match time::timeout(timeout, asked).await {
-        Ok(answer) => Ok(answer?),
-        Err(_elapsed) => Err(SessionError::Timeout(timeout)),
     }
 }
 

@@ -9,7 +9,7 @@
 
 use super::{
     BadPostgres, PostgresSettings,
-    session::{SessionError, within},
+    connect::{SessionError, within},
 };
 use crate::outer::{StoreTls, new_epoch};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};

@@ -7,7 +7,7 @@
 
 use super::{
     Store,
-    session::{SessionError, within},
+    connect::{SessionError, within},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinSet, time::Instant};
