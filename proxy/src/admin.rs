@@ -9,6 +9,7 @@
 //! ```
 
 mod control;
+mod entries;
 mod explain;
 mod guard;
 mod problem;
@@ -78,6 +79,8 @@ enum Endpoint {
     Event,
     WarmRuns,
     CacheStats,
+    Entries,
+    PutEntry,
     Explain,
     ExplainRecord,
     Usage,
@@ -91,13 +94,15 @@ enum Endpoint {
 }
 
 /// Every endpoint of the API. A GET is a HEAD too.
-const ENDPOINTS: [(&str, &str, Endpoint); 16] = [
+const ENDPOINTS: [(&str, &str, Endpoint); 18] = [
     ("POST", "/api/cache/purge", Endpoint::Purge),
     ("POST", "/api/cache/warm", Endpoint::Warm),
     ("GET", "/api/cache/warm", Endpoint::WarmRuns),
     ("POST", "/api/cache/refresh", Endpoint::Refresh),
     ("POST", webhook::PATH, Endpoint::Event),
     ("GET", "/api/cache/stats", Endpoint::CacheStats),
+    ("GET", "/api/cache/entries", Endpoint::Entries),
+    ("PUT", "/api/cache/entries", Endpoint::PutEntry),
     ("POST", "/api/cache/explain", Endpoint::Explain),
     ("GET", "/api/cache/explain", Endpoint::ExplainRecord),
     ("GET", "/api/usage", Endpoint::Usage),
@@ -111,13 +116,8 @@ const ENDPOINTS: [(&str, &str, Endpoint); 16] = [
 ];
 
 /// What will be here one day. Refused by name, never called unknown.
-const LATER: [&str; 5] = [
-    "/api/cache/entries",
-    "/api/budgets",
-    "/api/forecast",
-    "/api/forecast/events",
-    "/api/recommendations",
-];
+const LATER: [&str; 4] =
+    ["/api/budgets", "/api/forecast", "/api/forecast/events", "/api/recommendations"];
 
 /// A request whose body has been read.
 #[derive(Debug)]
@@ -185,7 +185,7 @@ where
         return answer;
     }
     let endpoint = find(&head.method, path)?;
-    let ask = if head.method == Method::POST {
+    let ask = if matches!(head.method, Method::POST | Method::PUT) {
         if !is_webhook {
             guard::check_json(&head)?;
         }
@@ -205,7 +205,11 @@ fn find(method: &Method, path: &str) -> Result<Endpoint, Problem> {
             if *own == method.as_str() || *own == "GET" && method == Method::HEAD {
                 return Ok(*endpoint);
             }
-            allowed = Some(if allowed.is_some() { "GET, POST" } else { *own });
+            allowed = Some(match (allowed, *own) {
+                (None, own) => own,
+                (Some(_), "PUT") => "GET, PUT",
+                (Some(_), _) => "GET, POST",
+            });
         }
     }
     match allowed {
@@ -243,6 +247,13 @@ async fn run(
         Endpoint::CacheStats => {
             query(&[])?;
             json(StatusCode::OK, &state::cache(parts, config))
+        }
+        Endpoint::Entries => {
+            json(StatusCode::OK, &entries::list(parts, &query(entries::LIST_QUERY)?).await?)
+        }
+        Endpoint::PutEntry => {
+            let query = query(entries::PUT_QUERY)?;
+            json(StatusCode::OK, &entries::put(parts, ask, &query).await?)
         }
         Endpoint::Explain => {
             let query = query(explain::REQUEST_QUERY)?;
@@ -286,9 +297,11 @@ impl Endpoint {
             Self::Warm | Self::Refresh => warm::LIST_BYTES_MAX,
             Self::Event => webhook::BYTES_MAX,
             Self::Explain => explain::REQUEST_BYTES_MAX,
+            Self::PutEntry => entries::PUT_BYTES_MAX,
             Self::Purge
             | Self::WarmRuns
             | Self::CacheStats
+            | Self::Entries
             | Self::ExplainRecord
             | Self::Usage
             | Self::Records

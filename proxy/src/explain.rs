@@ -18,7 +18,7 @@ use crate::{
     route::{self, Route},
 };
 use bytes::Bytes;
-use http::{HeaderValue, header, request as request_head};
+use http::{HeaderValue, header, request as request_head, uri::Scheme};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tollgate_core::class::ClassId;
@@ -96,7 +96,9 @@ pub(crate) fn arrive(
     body: Bytes,
     address: IpAddr,
 ) -> Result<Arrived, ExchangeError> {
-    let peer = Peer::unconnected(address, 0);
+    let mut peer = Peer::unconnected(address, 0);
+    // Where the URL is the question, its scheme is a part of it.
+    peer.is_tls = head.uri.scheme() == Some(&Scheme::HTTPS);
     head::check(&mut head, snapshot.headers_max(&peer))?;
     clean(&mut head.headers, snapshot, &peer);
     let path: Arc<str> = Arc::from(&*route::normal_path(&head)?);

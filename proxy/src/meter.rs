@@ -155,10 +155,30 @@ impl Meter {
 
     /// The same, of a call of which only `bytes_in` were sent upstream.
     pub(crate) fn bill_of(&self, reading: Reading, call: &Call, bytes_in: u64) -> Bill {
-        let (asked, at_ms) = (call.model(), call.started_ms());
         if reading.disbelieved {
             log_disbelieved(call);
         }
+        self.bill_by(reading, call.model(), call.price(), (bytes_in, call.started_ms()))
+    }
+
+    /// The same, of an answer to `asked` that no call has brought.
+    pub(crate) fn bill_of_put(
+        &self,
+        reading: Reading,
+        asked: Option<&Arc<str>>,
+        bytes_in: u64,
+    ) -> Bill {
+        self.bill_by(reading, asked, None, (bytes_in, unix_ms()))
+    }
+
+    fn bill_by(
+        &self,
+        reading: Reading,
+        asked: Option<&Arc<str>>,
+        price: Option<&Arc<Price>>,
+        (bytes_in, at_ms): (u64, i64),
+    ) -> Bill {
+        let own = price;
         let reading = reading.fill_gaps(bytes_in);
         // Nearly always the name that was asked for, whose price was looked up then.
         let answered: Option<Arc<str>> = match (reading.model, asked) {
@@ -168,7 +188,7 @@ impl Meter {
         let other = answered.as_ref().filter(|name| Some(*name) != asked);
         let prices = self.prices.load();
         let price_of = |model: &Arc<str>| prices.resolve(model, at_ms);
-        let price = other.and_then(price_of).or(call.price());
+        let price = other.and_then(price_of).or(own);
         let price = price.or_else(|| price_of(asked?));
         Bill {
             cost: price.map(|price| price.cost_of(&reading.usage, reading.requests)),

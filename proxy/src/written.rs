@@ -1,10 +1,14 @@
-//! A request as an operator writes it down: one JSON object.
+//! A request as an operator writes it down: one JSON object; and an answer.
 //!
 //! What is wrong with one is said without its values: a header may be a credential, and this is
 //! logged.
 
+mod answer;
+
+pub(crate) use self::answer::read_answer;
+
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use serde::Deserialize;
 use serde_json::{Map, Value, error::Category, value::RawValue};
 
@@ -59,13 +63,7 @@ pub(crate) fn read(text: &[u8]) -> Result<Request<Bytes>, NotARequest> {
             Category::Data => NotARequest::Shape(error.column()),
             Category::Io | Category::Syntax | Category::Eof => NotARequest::Json(error.column()),
         })?;
-    let (body, is_json) = match written.body {
-        None => (String::new(), false),
-        Some(text) if text.get().starts_with('"') => {
-            (serde_json::from_str(text.get()).map_err(|_| NotARequest::Text)?, false)
-        }
-        Some(body) => (Box::<str>::from(body).into(), true),
-    };
+    let (body, is_json) = text_or_json(written.body)?;
     let method = match written.method {
         Some(method) => method.parse().map_err(|_| NotARequest::Method)?,
         None if body.is_empty() => Method::GET,
@@ -78,8 +76,25 @@ pub(crate) fn read(text: &[u8]) -> Result<Request<Bytes>, NotARequest> {
     let mut request = Request::new(Bytes::from(body));
     *request.method_mut() = method;
     *request.uri_mut() = uri;
-    let headers = request.headers_mut();
-    for (name, value) in written.headers {
+    *request.headers_mut() = fields(written.headers, is_json)?;
+    Ok(request)
+}
+
+/// The bytes of a body, and whether they are JSON.
+fn text_or_json(body: Option<Box<RawValue>>) -> Result<(String, bool), NotARequest> {
+    Ok(match body {
+        None => (String::new(), false),
+        Some(text) if text.get().starts_with('"') => {
+            (serde_json::from_str(text.get()).map_err(|_| NotARequest::Text)?, false)
+        }
+        Some(body) => (Box::<str>::from(body).into(), true),
+    })
+}
+
+/// The head's fields; of JSON it is said.
+fn fields(written: Map<String, Value>, is_json: bool) -> Result<HeaderMap, NotARequest> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in written {
         let name: HeaderName = name.parse().map_err(|_| NotARequest::HeaderName)?;
         let value = match value {
             Value::String(value) => value,
@@ -95,7 +110,7 @@ pub(crate) fn read(text: &[u8]) -> Result<Request<Bytes>, NotARequest> {
         let json = HeaderValue::from_static("application/json");
         headers.insert(http::header::CONTENT_TYPE, json);
     }
-    Ok(request)
+    Ok(headers)
 }
 
 #[cfg(test)]

@@ -31,20 +31,20 @@ fn source() -> Value {
     json!({ "name": "kb", "postgres": { "channel": "Kb \"changes\"" }, "purge": [{ "tag": "kb:{/id}" }] })
 }
 
-/// Says it until it is heard, and comes to that: who listens later has not heard it.
+/// Says it, and waits until it is heard and comes to that.
 async fn notify(server: &Postgres, world: &World, event: &str, outcome: &str) {
+    listening(server).await;
     let before = heard(world, outcome);
     let event = event.replace('\'', "''");
-    let say = || async {
-        server.sql(&format!("SELECT pg_notify('Kb \"changes\"', '{event}')"));
-        heard(world, outcome)
-    };
-    until("somebody to hear of it", say, |now| *now > before).await;
+    server.sql(&format!("SELECT pg_notify('Kb \"changes\"', '{event}')"));
+    let now = || async { heard(world, outcome) };
+    until("it to be heard", now, |now| *now > before).await;
 }
 
-/// The connection that listens.
-fn listening(server: &Postgres) -> String {
-    server.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'tollgate events'")
+/// The connection that listens, once it does: who listens later has not heard it.
+async fn listening(server: &Postgres) -> String {
+    let pid = "SELECT pid FROM pg_stat_activity WHERE application_name = 'tollgate events'";
+    until("somebody to listen", || async { server.sql(pid) }, |pid| !pid.is_empty()).await
 }
 
 #[tokio::test]
@@ -71,14 +71,14 @@ async fn who_listens_is_back_after_its_connection_was_ended_and_says_that_it_was
     ask_all(&world).await;
     notify(&server, &world, r#"{"id":1}"#, "purged").await;
     goes(&world, "1").await;
-    let before = listening(&server);
+    let before = listening(&server).await;
     server.sql(&format!("SELECT pg_terminate_backend({before})"));
     goes(&world, "3").await;
     assert!(is_there(&world, "2").await);
     assert_eq!(heard(&world, "lost"), 1.0);
     assert_eq!(world.metric(UP), Some(1.0), "the tier has connections of its own");
-    let now = listening(&server);
-    assert!(now != before && !now.is_empty(), "{now}");
+    let now = listening(&server).await;
+    assert_ne!(now, before);
     notify(&server, &world, r#"{"id":2}"#, "purged").await;
     goes(&world, "2").await;
 }

@@ -21,6 +21,7 @@ mod cache_deadline;
 mod cache_dialects;
 mod cache_disk;
 mod cache_encodings;
+mod cache_entries;
 mod cache_epoch;
 mod cache_events;
 mod cache_events_postgres;

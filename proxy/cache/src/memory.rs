@@ -230,7 +230,12 @@ impl MemoryTier {
 
     /// Shows every entry. O(entries), a shard at a time.
     pub(crate) fn each(&self, mut show: impl FnMut(&CacheKey, &Entry)) {
-        self.slots.each(|key, slot| show(key, &slot.entry));
+        self.each_until(|key, entry, _| show(key, entry));
+    }
+
+    /// The same, and until when it is kept here.
+    pub(crate) fn each_until(&self, mut show: impl FnMut(&CacheKey, &Arc<Entry>, u64)) {
+        self.slots.each(|key, slot| show(key, &slot.entry, slot.until_ms));
     }
 
     /// Whether something lies there, whatever it is worth.

@@ -11,7 +11,8 @@ use crate::{
     explain::{self, Asked},
     respond, written,
 };
-use http::{HeaderValue, header};
+use bytes::Bytes;
+use http::{HeaderValue, header, request};
 use serde_json::{Map, Value, json};
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -31,17 +32,7 @@ pub(super) async fn request(
     ask: &Ask,
     query: &Query,
 ) -> Result<Value, Problem> {
-    let peer = match query.get("peer").map(str::parse::<IpAddr>) {
-        None => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        Some(Ok(peer)) => peer,
-        Some(Err(_)) => return Err(Problem::bad("peer: must be an IP address")),
-    };
-    let mut request =
-        written::read(&ask.body).map_err(|error| Problem::bad(format!("body: {error}")))?;
-    if !request.headers().contains_key(header::HOST) && request.uri().authority().is_none() {
-        request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
-    }
-    let (head, body) = request.into_parts();
+    let (head, body, peer) = read(&ask.body, query)?;
     let snapshot = parts.snapshot.load_full();
     let asked = match explain::ask(parts, &snapshot, head, body, peer).await {
         Ok(asked) => asked,
@@ -53,6 +44,22 @@ pub(super) async fn request(
     };
     let notes = snapshot.config.cache.explain_entries_max > 0;
     Ok(shown(&asked, notes))
+}
+
+/// A request that is asked about, as its caller would have sent it, and from where.
+pub(super) fn read(text: &[u8], query: &Query) -> Result<(request::Parts, Bytes, IpAddr), Problem> {
+    let peer = match query.get("peer").map(str::parse::<IpAddr>) {
+        None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Some(Ok(peer)) => peer,
+        Some(Err(_)) => return Err(Problem::bad("peer: must be an IP address")),
+    };
+    let mut request =
+        written::read(text).map_err(|error| Problem::bad(format!("body: {error}")))?;
+    if !request.headers().contains_key(header::HOST) && request.uri().authority().is_none() {
+        request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
+    }
+    let (head, body) = request.into_parts();
+    Ok((head, body, peer))
 }
 
 /// Why the call with this record was a miss or passed the cache by.

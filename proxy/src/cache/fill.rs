@@ -3,9 +3,14 @@
 mod arrival;
 mod arrivals;
 mod items;
+mod put;
 mod refusal;
 
-pub(crate) use self::{arrival::Arrival, items::Completed};
+pub(crate) use self::{
+    arrival::Arrival,
+    items::Completed,
+    put::{Brought, NotPut, Placed, put},
+};
 
 use self::arrivals::Arrivals;
 
@@ -117,7 +122,8 @@ impl Fill {
             Mode::Content | Mode::Http if self.question.renews && is_trouble(answer.status) => None,
             Mode::Content => self.content(answer),
             Mode::Http => {
-                http_mode::storable(&self.question, answer).map(|kept| self.kept(kept, answer))
+                let kept = http_mode::storable(&self.question, answer).ok();
+                kept.map(|kept| self.kept(kept, answer))
             }
             Mode::Off => None,
         };

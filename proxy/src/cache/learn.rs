@@ -52,12 +52,13 @@ pub(super) fn times(
 ) -> Option<(u64, Rule)> {
     let (conditions, freshness) = (&question.route.conditions, &question.route.freshness);
     let mut learned_ms = 0;
-    let adapted = |base_ms| match freshness.adapt.zip(change) {
-        Some((adapt, change)) => {
+    let adapted = |base_ms| match (life.said_ms, freshness.adapt.zip(change)) {
+        (Some(said_ms), _) => said_ms,
+        (None, Some((adapt, change))) => {
             learned_ms = adapt.time_ms(base_ms, change);
             learned_ms
         }
-        None => base_ms,
+        (None, None) => base_ms,
     };
     let fresh_ms = conditions.of_body(life, question.operation, answer, key, adapted)?;
     Some(freshness.of_entry(fresh_ms, life.cap_ms, learned_ms))

@@ -99,6 +99,8 @@ pub(crate) struct Life {
     fitting: Fitting,
     /// What the upstream allows.
     pub(crate) cap_ms: Option<u64>,
+    /// Who brings the answer says for how long instead of the rules.
+    pub(crate) said_ms: Option<u64>,
 }
 
 impl Unmet {
@@ -255,7 +257,7 @@ impl Conditions {
         let fits = |rule: &TtlRule| rule.statuses.is_empty() || rule.statuses.contains(&status);
         let left = self.fitting(fitting).filter(|(_, rule)| fits(rule));
         let fitting = Fitting::of(left.map(|(place, _)| place));
-        let life = Life { fitting, cap_ms };
+        let life = Life { fitting, cap_ms, said_ms: None };
         (cap_ms != Some(0)).then_some(life)
     }
 

@@ -128,8 +128,13 @@ impl Line {
         };
         let mut driver = JoinSet::new();
         let client = connect(store, &mut driver, hear).await?;
-        let listen = format!("SET application_name = '{APPLICATION}'; LISTEN {}", quoted(channel));
-        within(store.limits.probe_timeout, client.batch_execute(&listen)).await?;
+        // By this name an operator sees that it listens: apart, or it would be so called before.
+        for say in [
+            format!("LISTEN {}", quoted(channel)),
+            format!("SET application_name = '{APPLICATION}'"),
+        ] {
+            within(store.limits.probe_timeout, client.batch_execute(&say)).await?;
+        }
         let mut probes = time::interval(store.limits.probe_interval);
         probes.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         Ok(Self { messages, missed, client, driver, probes })

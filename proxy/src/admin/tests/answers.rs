@@ -134,9 +134,18 @@ async fn every_answer_is_as_the_document_says() {
     let house = house().await;
     book(&house, "m", Some(24_400_000), CacheOutcome::Miss);
     house.app.flush_ledger().await.unwrap();
-    for path in
-        ["/api/cache/stats", "/api/usage", "/api/usage/records", "/api/queue", "/api/upstreams"]
-    {
+    let (key, now_ms) = (CacheKey::from_bytes([1; 32]), crate::cache::now_ms());
+    let kept = Entry { stored_at_ms: now_ms, ..Entry::clone(&entry(&house, key)) };
+    let plan = Plan::new([TierUse::new(TierName::Memory, 60_000)]);
+    assert!(house.app.parts.cache.tiers.store(key, Arc::new(kept), &plan, now_ms).is_kept());
+    for path in [
+        "/api/cache/stats",
+        "/api/cache/entries",
+        "/api/usage",
+        "/api/usage/records",
+        "/api/queue",
+        "/api/upstreams",
+    ] {
         check_answer("get", path, &house.get(path).await);
     }
     check_answer("get", "/api/usage", &house.get("/api/usage?by=model,status&step=5m").await);
@@ -144,9 +153,14 @@ async fn every_answer_is_as_the_document_says() {
     check_answer(
         "post",
         "/api/cache/purge",
-        &house.post("/api/cache/purge", r#"{"tag":"a"}"#).await,
+        &house.post("/api/cache/purge", r#"{"tag":"kb:7"}"#).await,
     );
     check_answer("post", "/api/cache/purge", &house.post("/api/cache/purge", "{}").await);
+    let entries = house.get("/api/cache/entries").await.json();
+    assert_eq!(entries["entries"].as_array().unwrap().len(), 0, "the purge of its tag");
+    let json = [("content-type", "application/json")];
+    let put = house.ask("PUT", "/api/cache/entries", &json, "{}").await;
+    check_answer("put", "/api/cache/entries", &put);
     check_answer("post", "/api/config/reload", &house.post("/api/config/reload", "").await);
     check_answer("post", "/api/drain", &house.post("/api/drain", "{}").await);
 }

@@ -46,9 +46,12 @@ pub(crate) struct Kept {
     pub(crate) lists: Option<Box<[FieldNames]>>,
 }
 
-/// Whether an answer is kept, and how.
-pub(crate) fn storable(question: &Question, answer: &response::Parts) -> Option<Kept> {
-    let asked = question.http.as_deref()?;
+/// How an answer is kept, or why it is not.
+pub(crate) fn storable(
+    question: &Question,
+    answer: &response::Parts,
+) -> Result<Kept, &'static str> {
+    let asked = question.http.as_deref().ok_or("mode")?;
     let times = Times { request_ms: question.asked_ms, response_ms: now_ms() };
     let rules = &question.route.http.rules;
     let (request, status, headers) = (&asked.request, answer.status, &answer.headers);
@@ -56,14 +59,8 @@ pub(crate) fn storable(question: &Question, answer: &response::Parts) -> Option<
         None => judge(request, status, headers, times, rules),
         Some(target) => judge_posted(target, request, status, headers, times, rules),
     };
-    let verdict = match verdict {
-        Ok(verdict) => verdict,
-        Err(why) => {
-            tracing::trace!(why, "an answer is not stored");
-            return None;
-        }
-    };
-    let Verdict { stored, mut vary, drop, tags, lacks_date } = verdict;
+    let verdict = verdict.inspect_err(|why| tracing::trace!(why, "an answer is not stored"));
+    let Verdict { stored, mut vary, drop, tags, lacks_date } = verdict?;
     // Whoever codes answers without saying so gives them to callers who cannot read them.
     if is_coded(&answer.headers) && !vary.contains(&header::ACCEPT_ENCODING) {
         vary.push(header::ACCEPT_ENCODING);
@@ -86,7 +83,7 @@ pub(crate) fn storable(question: &Question, answer: &response::Parts) -> Option<
             iter::once(first.clone()).chain(others).take(LISTS_MAX).collect();
         (key, check, Some(lists))
     };
-    Some(Kept {
+    Ok(Kept {
         key,
         check,
         rule: Rule::Http(Box::new(HttpRule { stored, url: question.key })),

@@ -1,0 +1,217 @@
+//! Entries by the admin API: what lies in memory is listed without its content, and an answer that an
+//! administrator puts is what callers are given, here and on other instances.
+
+use crate::{
+    cache_redis::{Line, Server, UP, member_with, provider},
+    cache_stage::{
+        CHAT, Told as _, assert_hit, assert_miss, by_url, cached_is, chat, content, cost_pico,
+        purge, record_of, streamed, told_text,
+    },
+};
+use http::Method;
+use serde_json::{Value, json};
+use tollgate_tests::{Client, Reply, World, standin::Options};
+
+const ONE: (&str, &str) = ("authorization", "Bearer one");
+const OTHER: (&str, &str) = ("authorization", "Bearer other");
+const JSON: (&str, &str) = ("content-type", "application/json");
+const ENTRIES: &str = "/api/cache/entries";
+
+fn admin(world: &World) -> Client {
+    Client::new(world.app.addresses().admin.unwrap())
+}
+
+async fn put(world: &World, order: &Value) -> Reply {
+    admin(world).send(Method::PUT, ENTRIES, &[JSON], order.to_string()).await
+}
+
+async fn list(world: &World, query: &str) -> Value {
+    let reply = admin(world).get(&format!("{ENTRIES}?{query}")).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.json()
+}
+
+/// What a model would have said.
+fn said(text: &str) -> Value {
+    json!({
+        "id": "put-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini",
+        "choices": [{ "index": 0, "finish_reason": "stop",
+            "message": { "role": "assistant", "content": text } }],
+        "usage": { "prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30 },
+    })
+}
+
+fn order(question: &Value, answer: Value) -> Value {
+    json!({
+        "request": { "path": CHAT, "headers": { "authorization": ONE.1 }, "body": question },
+        "answer": { "body": answer },
+    })
+}
+
+fn with(mut order: Value, name: &str, value: Value) -> Value {
+    order[name] = value;
+    order
+}
+
+/// So that the version of the model is known.
+async fn ask_first(world: &World) {
+    assert_miss(&world.client.post_with(CHAT, &[ONE], &chat("first")).await);
+}
+
+#[tokio::test]
+async fn what_is_put_is_what_its_tenants_calls_are_given_in_any_form() {
+    let world = content(json!({ "tags": ["kb:{header.x-kb}"] })).start().await;
+    ask_first(&world).await;
+    let reply = put(&world, &order(&chat("a"), said("put by hand"))).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let hit = world.client.post_with(CHAT, &[ONE], &chat("a")).await;
+    assert_hit(&hit);
+    assert_eq!(hit.json()["choices"][0]["message"]["content"], "put by hand");
+    let record = record_of(&world, &hit).await;
+    assert!(record.record.saved_pico > 0 && cost_pico(&record) == 0, "{record:?}");
+    let stream = world.client.post_with(CHAT, &[ONE], &streamed(&chat("a"))).await;
+    assert_hit(&stream);
+    assert_eq!(told_text(&stream.text()), "put by hand");
+    let other = world.client.post_with(CHAT, &[OTHER], &chat("a")).await;
+    assert_miss(&other);
+
+    let explained = order(&chat("a"), Value::Null)["request"].clone();
+    let explained = admin(&world).post("/api/cache/explain", &explained).await.json();
+    assert_eq!(explained["key"], reply.json()["key"]);
+    purge(&world, json!({ "key": reply.json()["key"] })).await;
+    assert_miss(&world.client.post_with(CHAT, &[ONE], &chat("a")).await);
+}
+
+#[tokio::test]
+async fn what_is_put_has_its_own_tags_and_time_and_takes_the_place_of_what_was_there() {
+    let world = content(json!({ "ttl": "1m" })).start().await;
+    ask_first(&world).await;
+    let first = order(&chat("first"), said("better"));
+    let first = with(with(first, "tags", json!(["hand"])), "ttl", json!("1h"));
+    let key = put(&world, &first).await.json()["key"].clone();
+    let hit = world.client.post_with(CHAT, &[ONE], &chat("first")).await;
+    assert_eq!(hit.json()["choices"][0]["message"]["content"], "better");
+    let listed = list(&world, "tag=hand").await;
+    let [entry] = listed["entries"].as_array().unwrap().as_slice() else { panic!("{listed}") };
+    assert_eq!((&entry["key"], &entry["hits"]), (&key, &json!(1)));
+    let left_ms = entry["left_ms"].as_u64().unwrap();
+    assert!((3_500_000..=3_600_000).contains(&left_ms), "{entry}");
+    purge(&world, json!({ "tag": "hand" })).await;
+    assert_eq!(list(&world, "tag=hand").await, json!({ "entries": [], "next": null }));
+    assert_miss(&world.client.post_with(CHAT, &[ONE], &chat("first")).await);
+}
+
+#[tokio::test]
+async fn what_would_not_be_kept_of_an_upstream_is_not_kept_of_an_administrator() {
+    let world = content(json!({ "when": { "temperature_max": 0 } })).start().await;
+    let cold = |text: &str| crate::cache_stage::with(&chat(text), json!({ "temperature": 0 }));
+    let refused = async |order: Value, status: u16, why: &str| {
+        let reply = put(&world, &order).await;
+        assert_eq!(reply.status, status, "{reply:?}");
+        let detail = reply.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(why), "{detail}");
+    };
+    let good = order(&cold("a"), said("a"));
+    refused(good.clone(), 409, "not known yet").await;
+    let known = with(good.clone(), "model_version", json!("7"));
+    assert_eq!(put(&world, &known).await.status, 200);
+    refused(order(&chat("warm"), said("a")), 422, "not cached: when").await;
+    refused(order(&cold("b"), json!({ "error": { "message": "no" } })), 422, "not be kept").await;
+    let mut cut = said("b");
+    cut["choices"][0]["finish_reason"] = json!("content_filter");
+    refused(order(&cold("b"), cut), 422, "not be kept").await;
+    let headers = |name: &str, value: &str| {
+        let answer = json!({ "body": said("b"), "headers": { name: value } });
+        with(order(&cold("b"), Value::Null), "answer", answer)
+    };
+    refused(headers("vary", "x-secret"), 422, "vary").await;
+    refused(headers("cache-control", "no-store"), 422, "no-store").await;
+    refused(headers("content-encoding", "gzip"), 422, "content-encoding").await;
+    refused(headers("content-type", "text/event-stream"), 422, "a stream").await;
+    let failed = json!({ "status": 500, "body": said("b") });
+    refused(with(good.clone(), "answer", failed), 422, "status").await;
+    refused(with(good.clone(), "ttl", json!("0s")), 400, "ttl").await;
+    refused(with(good.clone(), "tags", json!([""])), 400, "tags").await;
+    refused(with(good.clone(), "tagss", json!([])), 400, "tagss").await;
+    refused(with(good.clone(), "request", json!({ "path": "x" })), 400, "request").await;
+    refused(with(good.clone(), "answer", json!({ "bodi": 1 })), 400, "answer").await;
+    refused(json!([{}, {}]), 400, "not a JSON object").await;
+    let elsewhere = json!({ "path": "/v1/files", "body": {} });
+    refused(with(good, "request", elsewhere), 422, "not cached: not-pure").await;
+    assert_eq!(list(&world, "").await["entries"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_url_is_put_as_http_has_it() {
+    let world = by_url().start().await;
+    let host = ("host", "site.example");
+    let request = json!({ "path": "/static/page", "headers": { "host": host.1 } });
+    let mut order = json!({ "request": request, "answer": { "body": "put", "headers": {
+        "content-type": "text/plain", "etag": "\"1\"", "surrogate-key": "page" } } });
+    order["answer"]["headers"]["cache-control"] = json!("private");
+    assert_eq!(put(&world, &order).await.status, 422);
+    order["answer"]["headers"]["cache-control"] = json!("no-cache");
+    let reply = put(&world, &with(order, "ttl", json!("10m"))).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let hit = world.client.send(Method::GET, "/static/page", &[host], "").await;
+    assert_hit(&hit);
+    assert_eq!((hit.text().as_str(), hit.header("etag")), ("put", "\"1\""));
+    assert!(hit.headers.get("tollgate-cache-control").is_none());
+    let listed = list(&world, "tag=page").await;
+    assert_eq!(listed["entries"][0]["scope"], "shared");
+    assert!(listed["entries"][0]["left_ms"].as_u64().unwrap() > 590_000, "{listed}");
+}
+
+#[tokio::test]
+async fn what_is_put_on_one_instance_is_found_in_redis_by_the_others() {
+    let (server, provider) = (Server::start().await, provider(Options::default()).await);
+    let line = Line::to(&server).await;
+    let policy = || content(json!({ "tiers": ["memory", "redis"] }));
+    let a = member_with(policy(), &line, &provider.url(), "2s").await;
+    let b = member_with(policy(), &line, &provider.url(), "2s").await;
+    for world in [&a, &b] {
+        world.metric_when(UP, 1.0).await;
+    }
+    a.client.post(CHAT, &chat("first")).await;
+    cached_is(&b.client, &chat("first"), true).await;
+    let order = json!({ "request": { "path": CHAT, "body": chat("a") }, "answer": { "body": said("for all") } });
+    assert_eq!(put(&a, &order).await.status, 200);
+    cached_is(&b.client, &chat("a"), true).await;
+    let hit = b.client.post(CHAT, &chat("a")).await;
+    assert!(hit.is_hit());
+    assert_eq!(hit.json()["choices"][0]["message"]["content"], "for all");
+    assert_eq!(provider.counts().calls, 1);
+}
+
+#[tokio::test]
+async fn a_list_shows_no_content_and_its_pages_show_everything_once() {
+    let world = content(json!({ "tags": ["kb:{header.x-kb}"] })).start().await;
+    for n in 0..5 {
+        let kb = if n % 2 == 0 { "even" } else { "odd" };
+        let marked = chat(&format!("marked-content {n}"));
+        world.client.post_with(CHAT, &[ONE, ("x-kb", kb)], &marked).await;
+    }
+    let all = list(&world, "").await;
+    assert!(!all.to_string().contains("marked") && !all.to_string().contains("Bearer"), "{all}");
+    let keys = |page: &Value| -> Vec<String> {
+        let entries = page["entries"].as_array().unwrap().iter();
+        entries.map(|entry| entry["key"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = keys(&all);
+    assert_eq!(all.len(), 5);
+    let (mut paged, mut query) = (Vec::new(), "limit=2".to_owned());
+    loop {
+        let page = list(&world, &query).await;
+        paged.extend(keys(&page));
+        let Some(next) = page["next"].as_str() else { break };
+        query = format!("limit=2&after={next}");
+    }
+    assert_eq!(paged, all);
+    assert_eq!(keys(&list(&world, "tag=kb:even").await).len(), 3);
+    assert_eq!(keys(&list(&world, "tag=kb:even&route=other").await).len(), 0);
+    assert_eq!(keys(&list(&world, &format!("key={}", all[2])).await), all[2..3]);
+    for wrong in ["limit=0", "limit=1001", "after=7", "key=x", "tagg=a"] {
+        let reply = admin(&world).get(&format!("{ENTRIES}?{wrong}")).await;
+        assert_eq!(reply.status, 400, "{wrong}");
+    }
+}
