@@ -134,7 +134,7 @@ async fn every_answer_is_as_the_document_says() {
     let house = house().await;
     book(&house, "m", Some(24_400_000), CacheOutcome::Miss);
     house.app.flush_ledger().await.unwrap();
-    let (key, now_ms) = (CacheKey::from_bytes([1; 32]), crate::cache::now_ms());
+    let (key, now_ms) = (CacheKey::from_hex(&"0a".repeat(32)).unwrap(), crate::cache::now_ms());
     let kept = Entry { stored_at_ms: now_ms, ..Entry::clone(&entry(&house, key)) };
     let plan = Plan::new([TierUse::new(TierName::Memory, 60_000)]);
     assert!(house.app.parts.cache.tiers.store(key, Arc::new(kept), &plan, now_ms).is_kept());

@@ -28,7 +28,7 @@ fn kept(conditions: &Conditions, request: &str, form: Form, answer: &str) -> Opt
     let operation = Operation::OpenAiChat;
     let fitting = asked(conditions, operation, request).ok()?;
     let fitting = conditions.of_head(fitting, &HeaderMap::new()).unwrap_or_default();
-    let life = Life { fitting, cap_ms: None };
+    let life = Life { fitting, cap_ms: None, said_ms: None };
     conditions.of_body(life, operation, (form, answer.as_bytes()), &key(0), |ttl_ms| ttl_ms)
 }
 
@@ -152,7 +152,7 @@ proptest! {
     #[test]
     fn jitter_shortens_by_the_key_and_never_beyond_its_share(n in any::<u8>(), percent in 0..=90_u64, minutes in 1..10_000_u64) {
         let conditions = conditions(&format!("ttl: {minutes}m, jitter_percent: {percent}"));
-        let life = Life { fitting: Fitting::default(), cap_ms: None };
+        let life = Life { fitting: Fitting::default(), cap_ms: None, said_ms: None };
         let of = |key: &CacheKey| conditions.of_body(life, Operation::Other, (Form::Whole, b"x"), key, |ttl_ms| ttl_ms).unwrap();
         let ttl_ms = minutes * 60_000;
         let found = of(&key(n));
