@@ -1,6 +1,6 @@
 //! Who tells of changes, and what they void.
 
-use crate::{PurgeKind, Secret};
+use crate::{PurgeKind, Secret, Tier};
 use std::{fmt, time::Duration};
 
 /// A source of `cache.events`.
@@ -36,6 +36,17 @@ pub enum EventOrigin {
         /// `None`: only administrators may.
         token: Option<Secret>,
     },
+}
+
+impl EventOrigin {
+    /// The store that tells of them, by the name of its tier; `None`: they are posted.
+    pub(crate) fn store(&self) -> Option<Tier> {
+        match self {
+            Self::Channel(_) | Self::Stream { .. } => Some(Tier::Redis),
+            Self::Postgres { .. } => Some(Tier::Postgres),
+            Self::Webhook { .. } => None,
+        }
+    }
 }
 
 /// A purge whose name an event fills in.

@@ -26,6 +26,7 @@ mod raw_cache;
 mod raw_prefetch;
 mod raw_upkeep;
 mod raw_postgres;
+mod raw_cdn;
 mod raw_route;
 mod raw_events;
 mod raw_warm;
@@ -40,6 +41,7 @@ mod upstream;
 mod prefetch;
 mod cache_policy;
 mod postgres;
+mod cdn;
 mod route;
 mod warm;
 mod trace;
@@ -55,6 +57,7 @@ pub use cache_policy::{
     Adapt, Hot, Items, Join, KeyPart, KeyPolicy, KeyVersion, Lifetime, Stale, TTL_RULES_MAX, Test,
     TtlRule, Upkeep, Wants, When,
 };
+pub use cdn::{Cdn, CdnControl, CdnTags};
 pub use environment::{Environment, ProcessEnvironment, memory_limit};
 pub use events::{EventOrigin, EventPart, EventPurge, EventSource};
 pub use load::{assert_never_panics, load, schema, text_from};

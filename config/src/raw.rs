@@ -456,6 +456,7 @@ pub(crate) enum RawResourceKind {
 }
 
 pub(crate) use crate::raw_cache::*;
+pub(crate) use crate::raw_cdn::*;
 pub(crate) use crate::raw_events::*;
 pub(crate) use crate::raw_postgres::*;
 pub(crate) use crate::raw_prefetch::*;

@@ -2,7 +2,7 @@
 
 use crate::{
     raw::{
-        RawAdapt, RawEncodingsRule, RawHot, RawKey, RawPacingRule, RawPrefetch, RawShadow,
+        RawAdapt, RawCdn, RawEncodingsRule, RawHot, RawKey, RawPacingRule, RawPrefetch, RawShadow,
         RawTtlRule, RawVoteOut, RawWhen,
     },
     text::{DurationText, SizeText},
@@ -159,6 +159,7 @@ pub(crate) struct RawCachePolicy {
     pub(crate) set_cookie: Option<RawSetCookie>,
     /// What of the query tells answers apart in mode http. What is sent upstream stays as it is.
     pub(crate) query: Option<RawQuery>,
+    pub(crate) cdn: Option<RawCdn>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

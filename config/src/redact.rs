@@ -394,6 +394,7 @@ fn cache(one: &CachePolicy) -> Value {
             "heuristic": heuristic(http),
             "set_cookie": set_cookie,
             "query": query,
+            "cdn": http.cdn.as_ref().map(rules::cdn),
         }),
         CacheMode::Content => json!({
             "mode": "content",
@@ -436,6 +437,7 @@ fn cache(one: &CachePolicy) -> Value {
             "heuristic": heuristic(http),
             "set_cookie": set_cookie,
             "query": query,
+            "cdn": http.cdn.as_ref().map(rules::cdn),
         }),
     }
 }

@@ -158,6 +158,8 @@ pub struct HttpPolicy {
     pub heuristic: Option<Heuristic>,
     pub set_cookie: SetCookie,
     pub query: QueryPolicy,
+    /// `None`: a CDN is told nothing but what the upstream says.
+    pub cdn: Option<crate::Cdn>,
 }
 
 /// How long an answer is good that only says when it was last changed (RFC 9111 §4.2.2).
@@ -328,6 +330,7 @@ impl Default for HttpPolicy {
             heuristic: Some(Heuristic::default()),
             set_cookie: SetCookie::default(),
             query: QueryPolicy::default(),
+            cdn: None,
         }
     }
 }

@@ -1,11 +1,20 @@
 //! What a route's cache rule says about keys and times, and an upstream's about its model, written back.
 
 use crate::{
-    Encodings, Items, Join, KeyPart, KeyPolicy, ModelVersion, Pacing, Stale, Test, Trust, TtlRule,
+    Cdn, CdnTags, Encodings, Items, Join, KeyPart, KeyPolicy, ModelVersion, Pacing, Stale, Test,
+    Trust, TtlRule,
     VoteOut, Wants, When,
     text::{show_duration, show_size},
 };
 use serde_json::{Map, Value, json};
+
+pub(super) fn cdn(one: &Cdn) -> Value {
+    json!({
+        "control": one.control.name(),
+        "tags": one.tags.map(CdnTags::name),
+        "ttl_max": one.ttl_max.map(show_duration),
+    })
+}
 
 pub(super) fn key(one: &KeyPolicy) -> Value {
     let versions: Map<_, _> = one

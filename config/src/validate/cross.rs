@@ -40,6 +40,18 @@ pub(super) fn warnings(review: &mut Review<'_>, config: &Config) {
     ignored_in_vain(review, config);
     unused(review, config);
     stores(review, config);
+    cdns(review, config);
+}
+
+fn cdns(review: &mut Review<'_>, config: &Config) {
+    if config.identity.tenant.is_none() {
+        return;
+    }
+    for (i, _) in config.routes.iter().enumerate().filter(|(_, it)| it.cache.http.cdn.is_some()) {
+        let message =
+            "has no effect: identity.tenant tells callers apart, so no answer is everybody's";
+        review.advise(format!("routes[{i}].cache.cdn"), message);
+    }
 }
 
 fn stores(review: &mut Review<'_>, config: &Config) {
@@ -79,7 +91,9 @@ fn stores(review: &mut Review<'_>, config: &Config) {
             let message = format!("has no effect without stores.{name}");
             review.advise(format!("cache.{name}"), message);
         }
-        if is_there && !config.routes.iter().any(|route| uses(&route.cache.tiers, tier)) {
+        let is_heard = cache.events.iter().any(|source| source.origin.store() == Some(tier));
+        let is_used = config.routes.iter().any(|route| uses(&route.cache.tiers, tier));
+        if is_there && !is_used && !is_heard {
             let message = format!("no route's cache.tiers names {name}");
             review.advise(format!("stores.{name}"), message);
         }

@@ -2,7 +2,7 @@
 
 use super::tag::{self, is_pointer};
 use crate::{
-    EventOrigin, EventPart, EventPurge, EventSource, Postgres, PurgeKind, Redis, defaults,
+    EventOrigin, EventPart, EventPurge, EventSource, Postgres, PurgeKind, Redis, Tier, defaults,
     problem::quoted,
     raw_events::{RawEventPostgres, RawEventPurge, RawEventRedis, RawEventSource},
     review::Review,
@@ -32,13 +32,10 @@ pub(super) fn sources(
         if !names.insert(source.name.clone()) {
             review.report(format!("{path}.name"), "is another source's, too");
         }
-        let store = match source.origin {
-            EventOrigin::Channel(_) | EventOrigin::Stream { .. } => {
-                Some(("redis", redis.is_some()))
-            }
-            EventOrigin::Postgres { .. } => Some(("postgres", postgres.is_some())),
-            EventOrigin::Webhook { .. } => None,
-        };
+        let store = source.origin.store().map(|store| match store {
+            Tier::Postgres => (store.name(), postgres.is_some()),
+            _ => (store.name(), redis.is_some()),
+        });
         if let Some((store, false)) = store {
             review.report(format!("{path}.{store}"), format!("needs stores.{store}"));
         }

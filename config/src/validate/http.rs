@@ -4,13 +4,13 @@
 //! there, too.
 
 use crate::{
-    CacheMode, Heuristic, HttpPolicy, QueryPolicy, SetCookie,
-    defaults::PARAMETER_BYTES_MAX,
+    CacheMode, Cdn, CdnControl, CdnTags, Heuristic, HttpPolicy, QueryPolicy, SetCookie,
+    defaults::{DURATION_MAX, PARAMETER_BYTES_MAX},
     problem::quoted,
-    raw::{RawHeuristicRule, RawQuery, RawSetCookie},
+    raw::{RawCdn, RawCdnControl, RawCdnTags, RawHeuristicRule, RawQuery, RawSetCookie},
     review::Review,
 };
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use super::upstream::is_on;
 
@@ -19,6 +19,7 @@ pub(super) struct Written {
     pub(super) heuristic: Option<RawHeuristicRule>,
     pub(super) set_cookie: Option<RawSetCookie>,
     pub(super) query: Option<RawQuery>,
+    pub(super) cdn: Option<RawCdn>,
 }
 
 /// The default where `mode` has no use for it.
@@ -40,6 +41,7 @@ pub(super) fn policy(
             Some(RawSetCookie::Keep) => SetCookie::Keep,
         },
         query: query(review, &format!("{path}.query"), raw.query.unwrap_or_default()),
+        cdn: raw.cdn.map(|raw| cdn(review, &format!("{path}.cdn"), raw)),
     }
 }
 
@@ -53,9 +55,30 @@ fn misplaced(review: &mut Review<'_>, path: &str, mode: CacheMode, raw: &Written
         ("heuristic", raw.heuristic.is_some()),
         ("set_cookie", raw.set_cookie.is_some()),
         ("query", raw.query.is_some()),
+        ("cdn", raw.cdn.is_some()),
     ];
     for (key, _) in written.iter().filter(|(_, is_written)| *is_written) {
         review.report(format!("{path}.{key}"), &is_for_http);
+    }
+}
+
+fn cdn(review: &mut Review<'_>, path: &str, raw: RawCdn) -> Cdn {
+    let ttl_max = raw.ttl_max.map(|ttl| {
+        let range = Duration::from_secs(1)..=DURATION_MAX;
+        review.duration_within(format!("{path}.ttl_max"), Some(&ttl), DURATION_MAX, range)
+    });
+    Cdn {
+        control: match raw.control {
+            None | Some(RawCdnControl::CdnCacheControl) => CdnControl::Targeted,
+            Some(RawCdnControl::SurrogateControl) => CdnControl::Surrogate,
+            Some(RawCdnControl::CacheControl) => CdnControl::Shared,
+        },
+        tags: raw.tags.map(|tags| match tags {
+            RawCdnTags::SurrogateKey => CdnTags::SurrogateKey,
+            RawCdnTags::CacheTag => CdnTags::CacheTag,
+            RawCdnTags::Xkey => CdnTags::Xkey,
+        }),
+        ttl_max,
     }
 }
 

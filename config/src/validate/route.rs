@@ -302,6 +302,7 @@ fn cache(
                 heuristic: raw.heuristic,
                 set_cookie: raw.set_cookie,
                 query: raw.query,
+                cdn: raw.cdn,
             },
         ),
     };

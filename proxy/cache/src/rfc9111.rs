@@ -11,6 +11,7 @@
 //!   store::judge ─────────── may this answer be kept, for how long, and without which fields
 //!     vary ───────────────── and for whom
 //!   invalidate ───────────── which URLs a change voids
+//!   cdn ──────────────────── what a cache before this one is told
 //! ```
 //!
 //! Functions of values only: no clock, no task, no store. Whoever calls them keeps what they
@@ -32,6 +33,7 @@ pub mod range;
 pub mod update;
 pub mod invalidate;
 pub mod query;
+pub mod cdn;
 pub mod property;
 
 /// Why the cache is left out of a call or an answer is not kept, as in `cache-status: …; detail=`.

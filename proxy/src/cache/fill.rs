@@ -2,6 +2,7 @@
 
 mod arrival;
 mod arrivals;
+mod cdn;
 mod items;
 mod put;
 mod refusal;

@@ -14,6 +14,7 @@
 
 mod after;
 mod answered;
+mod cdn;
 mod find;
 mod given;
 
@@ -71,6 +72,8 @@ pub(crate) struct Asked {
     pub(super) lists: Box<[FieldNames]>,
     /// Why the upstream is asked, as in `cache-status: …; fwd=`.
     pub(crate) forwarded: &'static str,
+    /// What a CDN before us is told of its answer.
+    pub(super) told: Option<Box<cdn::Told>>,
     /// A POST to this URL, whose answer may say that it is what GET would bring.
     pub(super) posted_to: Option<Uri>,
 }
@@ -133,7 +136,12 @@ async fn consulted(
         None => Reuse::Miss(if found.lists.is_empty() { "uri-miss" } else { "vary-miss" }),
     };
     let of = (parts, &**route, looks.agreed(ask));
-    let given = |how| Some(Given::coded(of, held?, &request, (now_ms, how)));
+    let told = cdn::Told::of(route, &head.headers, &request, scope);
+    let given = |how| {
+        let held = held?;
+        let given = Given::coded(of, held, &request, (now_ms, how));
+        Some(given.telling(told.as_deref(), held, now_ms))
+    };
     let given = match verdict {
         Reuse::Fresh { .. } => given(How::Hit),
         Reuse::Stale { .. } => given(How::Stale),
@@ -164,6 +172,7 @@ async fn consulted(
         held: found.held.filter(|_| holds),
         lists: found.lists,
         forwarded,
+        told,
         posted_to: None,
     }));
     match given {

@@ -166,6 +166,7 @@ impl Fetch {
         }
         let sides = sides(&mut answer, upgrade, endpoint)?;
         let fill = fill.and_then(|fill| fill.answered(&answer));
+        fill.iter().for_each(|fill| fill.tell_cdn(&mut answer.headers));
         let mut shared =
             shared_head(&mut answer, &incoming, &method, fill.as_ref(), (wanted, waited));
         let counter = counter(operation, &shared);

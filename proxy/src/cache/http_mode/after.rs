@@ -88,6 +88,7 @@ pub(crate) fn posted(fetch: &Fetch) -> Option<Fill> {
         held: None,
         lists: Box::default(),
         forwarded: "method",
+        told: None,
         posted_to: Some(target(fetch)?),
     }));
     Some(Fill::new(&fetch.parts, question))

@@ -210,7 +210,7 @@ impl Asked {
     }
 
     fn given(&self, held: &Held, now_ms: u64, how: How, next: Next) -> Holds {
-        Holds::Given(Box::new(Given::of(held, &self.request, now_ms, how)), next)
+        Holds::Given(Box::new(self.told(held, now_ms, how)), next)
     }
 
     /// What is given instead of nothing, if that is allowed.
@@ -219,7 +219,19 @@ impl Asked {
         let now_ms = now_ms();
         on_error(&held.stored, &self.request, now_ms, failure)?;
         let how = if failure == Failure::Unreachable { How::Instead(None) } else { How::Degraded };
-        Some(Given::of(held, &self.request, now_ms, how))
+        Some(self.told(held, now_ms, how))
+    }
+
+    fn told(&self, held: &Held, now_ms: u64, how: How) -> Given {
+        let given = Given::of(held, &self.request, now_ms, how);
+        given.telling(self.told.as_deref(), held, now_ms)
+    }
+
+    /// A CDN before us is told of an answer that is kept, as it passes.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap, rule: &Rule, tags: &[Box<str>]) {
+        if let (Some(told), Rule::Http(rule)) = (&self.told, rule) {
+            told.say(headers, &rule.stored, tags, now_ms());
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! An answer made of what is held: whole, a part of it, or the word that the caller has it.
 
-use super::{answered::header_map, find::Held};
+use super::{answered::header_map, cdn::Told, find::Held};
 use crate::{
     app::Parts,
     body::{Body, len_u64},
@@ -111,6 +111,16 @@ impl Given {
             given.body = form;
         }
         given
+    }
+
+    /// With what a CDN before us is told of it, if anything.
+    pub(super) fn telling(mut self, told: Option<&Told>, held: &Held, now_ms: u64) -> Self {
+        if let Some(told) = told
+            && self.status != StatusCode::RANGE_NOT_SATISFIABLE
+        {
+            told.say(&mut self.headers, &held.stored, &held.entry.tags, now_ms);
+        }
+        self
     }
 
     pub(crate) fn body(&self) -> &Bytes {
