@@ -20,11 +20,13 @@ pub(crate) struct RawCdn {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
 pub(crate) enum RawCdnControl {
-    CdnCacheControl,
-    SurrogateControl,
-    CacheControl,
+    #[serde(rename = "cdn-cache-control")]
+    Targeted,
+    #[serde(rename = "surrogate-control")]
+    Surrogate,
+    #[serde(rename = "cache-control")]
+    Shared,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]

@@ -1,7 +1,7 @@
 //! A CDN before us, as Varnish is one: it answers from what we tell it, and a purge by our tags, or the
 //! end of the time that is left here, has it ask again.
 
-use crate::cache_stage::{Told as _, assert_hit, assert_miss, by_url};
+use crate::cache_stage::{assert_hit, assert_miss, by_url};
 use http::Method;
 use serde_json::json;
 use std::{

@@ -32,9 +32,13 @@ pub(super) fn sources(
         if !names.insert(source.name.clone()) {
             review.report(format!("{path}.name"), "is another source's, too");
         }
-        let store = source.origin.store().map(|store| match store {
-            Tier::Postgres => (store.name(), postgres.is_some()),
-            _ => (store.name(), redis.is_some()),
+        let store = source.origin.store().map(|store| {
+            let is_there = match store {
+                Tier::Redis => redis.is_some(),
+                Tier::Postgres => postgres.is_some(),
+                Tier::Memory | Tier::Memcached | Tier::Disk => false,
+            };
+            (store.name(), is_there)
         });
         if let Some((store, false)) = store {
             review.report(format!("{path}.{store}"), format!("needs stores.{store}"));

@@ -69,9 +69,9 @@ fn cdn(review: &mut Review<'_>, path: &str, raw: RawCdn) -> Cdn {
     });
     Cdn {
         control: match raw.control {
-            None | Some(RawCdnControl::CdnCacheControl) => CdnControl::Targeted,
-            Some(RawCdnControl::SurrogateControl) => CdnControl::Surrogate,
-            Some(RawCdnControl::CacheControl) => CdnControl::Shared,
+            None | Some(RawCdnControl::Targeted) => CdnControl::Targeted,
+            Some(RawCdnControl::Surrogate) => CdnControl::Surrogate,
+            Some(RawCdnControl::Shared) => CdnControl::Shared,
         },
         tags: raw.tags.map(|tags| match tags {
             RawCdnTags::SurrogateKey => CdnTags::SurrogateKey,

@@ -30,6 +30,7 @@ fn a_rule_that_says_nothing_leaves_it_to_the_answers_headers() {
         heuristic: Some(Heuristic { percent: 10, max: DAY, negative: true }),
         set_cookie: SetCookie::Strip,
         query: QueryPolicy { sort: false, ignore: Vec::new(), only: None },
+        cdn: None,
     };
     assert_eq!(HttpPolicy::default(), expected);
     let empty = "{ mode: http, stale: {}, heuristic: {}, query: {} }";
@@ -51,6 +52,7 @@ fn what_is_said_of_http_holds() {
             ignore: vec!["utm_*".into(), "gclid".into(), "*".into()],
             only: Some(vec!["q".into(), "a%5B*".into()]),
         },
+        cdn: None,
     };
     assert_eq!(policy(rule).http, expected);
 }
@@ -178,7 +180,9 @@ fn what_is_shown_of_a_cache_rule_is_the_same_rule() {
            stale: { while_revalidate: 1s, if_error: 1h } }",
         "{ mode: http, stale: { if_error: 1d }, tiers: [memory, { name: redis, ttl: 7d }],
            heuristic: { percent: 1, max: 1ms, negative: false }, set_cookie: keep,
-           query: { sort: true, ignore: [utm_*], only: ['*', q] } }",
+           query: { sort: true, ignore: [utm_*], only: ['*', q] },
+           cdn: { control: cache-control, tags: cache-tag, ttl_max: 1h } }",
+        "{ cdn: {} }",
     ] {
         let config = valid(&file(rule));
         let again = valid(&redacted(&config).to_string());
@@ -209,4 +213,25 @@ fn a_vote_out_that_says_nothing_believes_each_tenant_ten_times_a_minute() {
     assert_eq!((silent.trust, silent.per_minute.get()), (Trust::Anyone, 10));
     let named = vote_out("{ mode: http, vote_out: { trust: [a], per_minute: 600 } }");
     assert_eq!((named.trust, named.per_minute.get()), (Trust::Only(vec!["a".into()]), 600));
+}
+
+#[test]
+fn a_cdn_is_told_nothing_unless_a_route_says_so_and_by_rfc_9213_unless_it_says_how() {
+    use tollgate_config::{Cdn, CdnControl, CdnTags};
+    assert_eq!(policy("{ mode: http }").http.cdn, None);
+    let default = Cdn { control: CdnControl::Targeted, tags: None, ttl_max: None };
+    assert_eq!(policy("{ mode: http, cdn: {} }").http.cdn, Some(default));
+    let all = "{ cdn: { control: surrogate-control, tags: xkey, ttl_max: 5m } }";
+    let ttl_max = Some(Duration::from_secs(300));
+    let all_said = Cdn { control: CdnControl::Surrogate, tags: Some(CdnTags::Xkey), ttl_max };
+    assert_eq!(policy(all).http.cdn, Some(all_said));
+    insta::assert_snapshot!(without_path("{ mode: content, cdn: {} }"),
+        @"cdn: is of mode http (RFC 9111) and has no meaning in mode content");
+    insta::assert_snapshot!(
+        without_path("{ mode: http, cdn: { control: no, tags: keys, ttl_max: 0s, purge: x } }"), @r#"
+    cdn.control: must be one of cdn-cache-control, surrogate-control, cache-control, not "no"
+    cdn.purge: unknown key; known here: control, tags, ttl_max
+    cdn.tags: must be one of surrogate-key, cache-tag, xkey, not "keys"
+    cdn.ttl_max: must be 1s to 366d, not 0s
+    "#);
 }
