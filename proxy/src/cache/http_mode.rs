@@ -148,14 +148,7 @@ async fn consulted(
         Reuse::NotCached => return Consulted::NotCached,
         Reuse::Revalidate(_) | Reuse::Miss(_) => None,
     };
-    let (forwarded, holds) = match verdict {
-        Reuse::Revalidate("no-cache" | "max-age" | "min-fresh") => ("request", true),
-        Reuse::Miss(why @ ("uri-miss" | "vary-miss")) => (why, false),
-        Reuse::Miss(_) => ("miss", false),
-        Reuse::Revalidate(_) | Reuse::Fresh { .. } | Reuse::Stale { .. } | Reuse::NotCached => {
-            ("stale", true)
-        }
-    };
+    let (forwarded, holds) = forwarded(&verdict);
     let renews = matches!(verdict, Reuse::Stale { why: Why::WhileRevalidate, .. });
     match given {
         Some(given) if !renews || request.kind == Kind::Head => {
@@ -181,6 +174,18 @@ async fn consulted(
             Consulted::Renewed(Box::new(Instead::Given(given)), question)
         }
         None => Consulted::Miss(question.after_vote(voided)),
+    }
+}
+
+/// Why the upstream is asked, and whether that is about what is held.
+fn forwarded(verdict: &Reuse) -> (&'static str, bool) {
+    match verdict {
+        Reuse::Revalidate("no-cache" | "max-age" | "min-fresh") => ("request", true),
+        Reuse::Miss(why @ ("uri-miss" | "vary-miss")) => (why, false),
+        Reuse::Miss(_) => ("miss", false),
+        Reuse::Revalidate(_) | Reuse::Fresh { .. } | Reuse::Stale { .. } | Reuse::NotCached => {
+            ("stale", true)
+        }
     }
 }
 
