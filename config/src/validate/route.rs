@@ -280,11 +280,7 @@ fn cache(
         upkeep: Upkeep::default(),
         when: when::when(review, &format!("{path}.when"), raw.when.unwrap_or_default()),
         tiers: tiers(review, &format!("{path}.tiers"), raw.tiers, (ttl_longest, ttl_max), known),
-        writes: match raw.writes {
-            None | Some(RawWrites::Back) => Writes::Back,
-            Some(RawWrites::Through) => Writes::Through,
-            Some(RawWrites::Around) => Writes::Around,
-        },
+        writes: writes(raw.writes),
         promotes: raw.promote.unwrap_or(true),
         scope,
         join: items::join(review, &format!("{path}.join"), raw.join, &items),
@@ -308,6 +304,14 @@ fn cache(
     };
     policy.upkeep = upkeep::upkeep(review, path, &policy, raw_upkeep);
     policy
+}
+
+fn writes(raw: Option<RawWrites>) -> Writes {
+    match raw {
+        None | Some(RawWrites::Back) => Writes::Back,
+        Some(RawWrites::Through) => Writes::Through,
+        Some(RawWrites::Around) => Writes::Around,
+    }
 }
 
 fn mode(review: &mut Review<'_>, path: String, raw: Option<RawCacheMode>) -> CacheMode {
