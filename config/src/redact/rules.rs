@@ -2,8 +2,7 @@
 
 use crate::{
     Cdn, CdnTags, Encodings, Items, Join, KeyPart, KeyPolicy, ModelVersion, Pacing, Stale, Test,
-    Trust, TtlRule,
-    VoteOut, Wants, When,
+    Trust, TtlRule, VoteOut, Wants, When,
     text::{show_duration, show_size},
 };
 use serde_json::{Map, Value, json};
