@@ -1,5 +1,6 @@
 //! Writes a trace. The way of a call has only [`Trace::write`]: a digest and a place in a queue, no
-//! lock, no allocation, no wait. A thread of its own does the rest, because it blocks on the disk.
+//! allocation, no wait; the first call after a pause wakes the thread, which takes the queue's own
+//! short lock. That thread does the rest, because it blocks on the disk.
 //!
 //! What finds no place in the queue, or none on the disk, is dropped and counted: a trace with holes
 //! is a worse trace, and no caller's trouble. Nothing is synced: a process that is killed loses the
