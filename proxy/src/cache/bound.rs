@@ -205,6 +205,8 @@ mod tests {
 
     #[test]
     fn a_body_that_is_not_said_to_be_plain_json_is_another_question() {
+        let unsaid = lines(Mode::Content, Scope::Shared, &[]);
+        assert_eq!(unsaid, ["content-type: \\x00"], "nobody there can trust the others");
         let lines = |fields: &[(&'static str, &'static str)]| {
             lines(Mode::Content, Scope::Tenant("acme"), fields)
         };
@@ -215,8 +217,6 @@ mod tests {
             let fields = [("content-type", kind)];
             assert_eq!(lines(&fields), [format!("content-type: {kind}")]);
         }
-        let unsaid = super::tests::lines(Mode::Content, Scope::Shared, &[]);
-        assert_eq!(unsaid, ["content-type: \\x00"], "nobody there can trust the others");
         let twice = [("content-type", "application/json"), ("content-type", "text/plain")];
         assert_eq!(lines(&twice).len(), 2);
     }
