@@ -88,13 +88,20 @@ struct State {
     ahead: HashMap<Name, Ahead>,
     /// When each of those that are kept is judged, and of those that were wanted, would have been.
     ends: VecDeque<(u64, Name)>,
+    /// Of those that were begun so far.
+    begun: u64,
 }
 
 /// What was asked ahead, and nobody has wanted yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ahead {
-    UnderWay,
-    Kept { until_ms: u64 },
+    /// Begun as the so-manieth: who was wanted meanwhile may have been begun again.
+    UnderWay {
+        begun: u64,
+    },
+    Kept {
+        until_ms: u64,
+    },
 }
 
 /// What the cache had for a call that was asked ahead, perhaps.
@@ -180,9 +187,10 @@ async fn ask_ahead(
         Need::First => request,
         Need::Anew => anew(request),
     };
-    if parts.shutdown.is_draining() || !has_room(route) || !prefetch.begin(name) {
+    if parts.shutdown.is_draining() || !has_room(route) {
         return;
     }
+    let Some(begun) = prefetch.begin(name) else { return };
     let (outcome, cost) = Box::pin(ask_for(parts, peer, request)).await;
     let counted = match &outcome {
         Outcome::Hit => Some(OwnOutcome::Hit),
@@ -194,7 +202,7 @@ async fn ask_ahead(
     if let Some(outcome) = counted {
         parts.metrics.asked_ourselves(OwnPurpose::Prefetch, outcome);
     }
-    if let Some(until) = prefetch.end(&name, &outcome, cost) {
+    if let Some(until) = prefetch.end((&name, begun), &outcome, cost) {
         // So that it is judged when its time is over, and not when somebody asks next.
         let (prefetch, leave) = (prefetch.clone(), parts.shutdown.leave.clone());
         parts.tasks.spawn(async move {
@@ -304,6 +312,7 @@ impl Prefetch {
                 worth: Worth::new(rule.precision_min_ppm),
                 ahead: HashMap::new(),
                 ends: VecDeque::new(),
+                begun: 0,
             }),
             rule,
         })
@@ -351,27 +360,37 @@ impl Prefetch {
         likely
     }
 
-    /// Whether `name` may be asked ahead now; it is then.
-    fn begin(&self, name: Name) -> bool {
+    /// `name` is asked ahead from now on, as the so-manieth; `None`: it may not be.
+    fn begin(&self, name: Name) -> Option<u64> {
         let now_ms = self.now_ms();
         let mut state = self.state();
         self.judge_ended(&mut state, now_ms);
         if !state.may_begin(now_ms) || state.ahead.contains_key(&name) {
-            return false;
+            return None;
         }
-        state.ahead.insert(name, Ahead::UnderWay);
+        state.begun += 1;
+        let begun = state.begun;
+        state.ahead.insert(name, Ahead::UnderWay { begun });
         state.budget.begin(now_ms);
         state.worth.begin();
-        true
+        Some(begun)
     }
 
     /// What came of it. When it is to be judged, if it is kept and nobody has wanted it yet.
-    fn end(&self, name: &Name, outcome: &Outcome, cost: Option<u64>) -> Option<Instant> {
+    fn end(
+        &self,
+        (name, begun): (&Name, u64),
+        outcome: &Outcome,
+        cost: Option<u64>,
+    ) -> Option<Instant> {
         let now_ms = self.now_ms();
         let mut state = self.state();
         state.budget.end(cost, now_ms);
-        // Whoever wanted it meanwhile has been counted.
-        let Some(Ahead::UnderWay) = state.ahead.remove(name) else { return None };
+        // Whoever wanted it meanwhile has been counted, and it may have been begun again since.
+        if state.ahead.get(name) != Some(&Ahead::UnderWay { begun }) {
+            return None;
+        }
+        state.ahead.remove(name);
         match outcome {
             Outcome::Stored => {
                 let until_ms = now_ms.saturating_add(self.wanted_within_ms);
@@ -412,7 +431,7 @@ impl Prefetch {
         let outcome = match (state.ahead.get(name), had) {
             (None, _) | (_, Had::NotLooked) => return,
             // Who comes while it is under way waits for it, and not as long.
-            (Some(Ahead::UnderWay), _) | (Some(Ahead::Kept { .. }), Had::It) => {
+            (Some(Ahead::UnderWay { .. }), _) | (Some(Ahead::Kept { .. }), Had::It) => {
                 PrefetchOutcome::Used
             }
             // Evicted, purged, or made for another form than is wanted.

@@ -10,7 +10,7 @@ use crate::{
 };
 use http::Method;
 use serde_json::{Value, json};
-use tollgate_tests::{Client, Reply, World, standin::Options};
+use tollgate_tests::{Client, Reply, World, standin::Options, until};
 
 const ONE: (&str, &str) = ("authorization", "Bearer one");
 const OTHER: (&str, &str) = ("authorization", "Bearer other");
@@ -166,7 +166,7 @@ async fn a_url_is_put_as_http_has_it() {
 async fn what_is_put_on_one_instance_is_found_in_redis_by_the_others() {
     let (server, provider) = (Server::start().await, provider(Options::default()).await);
     let line = Line::to(&server).await;
-    let policy = || content(json!({ "tiers": ["memory", "redis"] }));
+    let policy = || content(json!({ "tiers": ["memory", "redis"], "writes": "through" }));
     let a = member_with(policy(), &line, &provider.url(), "2s").await;
     let b = member_with(policy(), &line, &provider.url(), "2s").await;
     for world in [&a, &b] {
@@ -181,6 +181,27 @@ async fn what_is_put_on_one_instance_is_found_in_redis_by_the_others() {
     assert!(hit.is_hit());
     assert_eq!(hit.json()["choices"][0]["message"]["content"], "for all");
     assert_eq!(provider.counts().calls, 1);
+
+    // What the other has in its own memory gives way, too.
+    let order = json!({ "request": { "path": CHAT, "body": chat("a") }, "answer": { "body": said("better") } });
+    assert_eq!(put(&a, &order).await.status, 200);
+    let asked = chat("a");
+    let look = || b.client.post(CHAT, &asked);
+    let is_better =
+        |reply: &Reply| reply.json()["choices"][0]["message"]["content"] == json!("better");
+    assert!(until("the better answer", look, is_better).await.is_hit());
+    assert_eq!(provider.counts().calls, 1);
+}
+
+#[tokio::test]
+async fn what_is_refused_moves_no_version() {
+    let world = content(json!({})).start().await;
+    ask_first(&world).await;
+    let mut unfinished = said("half");
+    unfinished["choices"][0]["finish_reason"] = Value::Null;
+    let order = with(order(&chat("a"), unfinished), "model_version", json!("v2"));
+    assert_eq!(put(&world, &order).await.status, 422);
+    assert_hit(&world.client.post_with(CHAT, &[ONE], &chat("first")).await);
 }
 
 #[tokio::test]

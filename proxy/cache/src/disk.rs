@@ -352,6 +352,8 @@ impl Disk {
             self.remove_files(&pushed_out);
             !stop.is_cancelled()
         });
+        // Before it is said: who reads that it is up finds it so.
+        self.state.send_replace(DiskState::Up);
         match read {
             Ok(()) => {
                 let (bytes, entries) = self.index.held();
@@ -362,7 +364,6 @@ impl Disk {
                 tracing::warn!(%error, "the disk tier's directory was not read to its end")
             }
         }
-        self.state.send_replace(DiskState::Up);
     }
 
     fn find(&self, key: CacheKey) -> Result<Entry, Unfound> {

@@ -39,7 +39,8 @@ const TAGS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// As many as a call's own templates may make of one field, and as long.
 const TAGS_MAX: usize = 64;
 const TAG_BYTES_MAX: usize = 256;
-const VERSION_BYTES_MAX: usize = 256;
+/// As of what an upstream says.
+const VERSION_BYTES_MAX: usize = 128;
 const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// A page of what lies in memory.

@@ -59,8 +59,11 @@ impl Parts {
         let config = Arc::new(config);
         let next = Snapshot::new(config, &self.meter, &self.metrics, &self.tasks, Some(&before))
             .map_err(|error| run::with_causes(&error))?;
-        if next.config.cache.trace != before.config.cache.trace {
-            let begun = self.cache.traces.begin(&next.config, self.cache.tiers.memory());
+        let traces = &self.cache.traces;
+        let wanted = next.config.cache.trace.is_some();
+        // One that could not begin is tried again, though its rule is the same.
+        if next.config.cache.trace != before.config.cache.trace || wanted != traces.is_written() {
+            let begun = traces.begin(&next.config, self.cache.tiers.memory());
             begun.map_err(|error| format!("cache.trace: {error}; none is written now"))?;
         }
         self.meter.prices.store(Arc::new(prices));

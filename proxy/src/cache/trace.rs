@@ -98,6 +98,10 @@ impl Traces {
         Ok(())
     }
 
+    pub(crate) fn is_written(&self) -> bool {
+        self.now.load().is_some()
+    }
+
     /// Writes what waits, and no more from now on. Blocks on the disk.
     pub(crate) fn end(&self) {
         if let Some(trace) = self.now.swap(None) {

@@ -32,9 +32,10 @@ const SIZES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Every combination of --size, --ttl and --policy is a row; what is left out is as it was, and\n\
-without --size there are half, the same, twice and four times the size. The hit ratio is that of\n\
-tollgate_cache_hit_ratio (answered from memory, or by what an equal call brought), and ± how far it\n\
-may be off: by how much the replay of the configuration as it was differs from what was recorded,\n\
+without --size there are half, the same, twice and four times the size. The hit ratio is memory's\n\
+own (answered from memory, or by what an equal call brought; not from tiers behind it), with one line\n\
+for each item of a list and our own calls among them, so tollgate_cache_hit_ratio may be another.\n\
+± is how far it may be off: by how much the replay of the configuration as it was differs from what was recorded,\n\
 and, of a sampled trace, twice the standard error. A replay takes at most as much memory as the\n\
 cache that it plays, and 300 MB for the trace.\n\
 \n\

@@ -151,6 +151,7 @@ pub(super) async fn ask(
 /// Asks for all of them, and tells each.
 async fn go(mut fetch: Box<Fetch>, marks: Marks, mut members: Vec<Member>, mut together: Together) {
     // Who has gone is not asked for; its record says so when its call is dropped.
+    let has_first = members.first().is_some_and(|first| !first.tell.is_closed());
     members.retain(|member| !member.tell.is_closed());
     let Some(first) = members.first_mut() else { return };
     let Some(call) = first.call.take() else { return };
@@ -178,7 +179,7 @@ async fn go(mut fetch: Box<Fetch>, marks: Marks, mut members: Vec<Member>, mut t
         () = gone => return,
     };
     match got {
-        Ok(got) => tell(members, got, &mut together),
+        Ok(got) => tell((members, has_first), got, &mut together),
         Err(failure) => fail(members, &failure),
     }
 }
@@ -231,8 +232,8 @@ fn fail(members: Vec<Member>, failure: &Failed) {
     }
 }
 
-/// Gives each its part of the answer.
-fn tell(mut members: Vec<Member>, got: Got, together: &mut Together) {
+/// Gives each its part of the answer. `has_first`: whose head was sent is still among them.
+fn tell((mut members, has_first): (Vec<Member>, bool), got: Got, together: &mut Together) {
     let Got { head, body, bill, is_finished, took, mut call } = got;
     if members.len() > 1 && may_be_about_one(head.shared.status) {
         // One of them must not be the end of the others.
@@ -245,7 +246,8 @@ fn tell(mut members: Vec<Member>, got: Got, together: &mut Together) {
         let body = body.unwrap_or_default();
         first_call(&mut members, call);
         for (nth, member) in members.into_iter().enumerate() {
-            member.brought(&head, body.clone(), (Bill::default(), took), nth > 0);
+            let is_others = nth > 0 || !has_first;
+            member.brought(&head, body.clone(), (Bill::default(), took), is_others);
         }
         return;
     }
@@ -261,7 +263,7 @@ fn tell(mut members: Vec<Member>, got: Got, together: &mut Together) {
     };
     first_call(&mut members, call);
     for (nth, (member, (body, bill))) in members.into_iter().zip(parts).enumerate() {
-        member.brought(&head, body, (bill, took), nth > 0);
+        member.brought(&head, body, (bill, took), nth > 0 || !has_first);
     }
 }
 

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 const SECOND_MS: u64 = 1_000;
 const MINUTE_MS: u64 = 60 * SECOND_MS;
+const HOUR_MS: u64 = 60 * MINUTE_MS;
 /// Of the time that is looked back on.
 const SLOTS: usize = 60;
 
@@ -16,8 +17,8 @@ pub(super) struct Budget {
     money: Sliding,
     /// In pico-USD.
     money_max: Option<u64>,
-    /// The most that one call has cost so far: what each that is under way may cost.
-    cost_max: u64,
+    /// The most that one call has cost of late: what each that is under way may cost.
+    cost_max: Fading,
     under_way: u64,
 }
 
@@ -28,7 +29,7 @@ impl Budget {
             calls_max: u64::from(calls_per_minute.get()),
             money: Sliding::new(MINUTE_MS),
             money_max: hourly_pico_usd.map(|pico| u64::try_from(pico).unwrap_or(u64::MAX)),
-            cost_max: 0,
+            cost_max: Fading::default(),
             under_way: 0,
         }
     }
@@ -41,11 +42,12 @@ impl Budget {
     fn has_money(&mut self, now_ms: u64) -> bool {
         let Some(money_max) = self.money_max else { return true };
         let spent = self.money.sum(now_ms);
-        if self.cost_max == 0 {
+        let cost_max = self.cost_max.value(now_ms);
+        if cost_max == 0 {
             // What a call costs is not known yet: one at a time.
             return self.under_way == 0 && spent < money_max;
         }
-        let may_cost = self.cost_max.saturating_mul(self.under_way.saturating_add(1));
+        let may_cost = cost_max.saturating_mul(self.under_way.saturating_add(1));
         spent.saturating_add(may_cost) <= money_max
     }
 
@@ -58,11 +60,35 @@ impl Budget {
     pub(super) fn end(&mut self, cost: Option<u64>, now_ms: u64) {
         self.under_way = self.under_way.saturating_sub(1);
         if let Some(cost) = cost {
-            self.cost_max = self.cost_max.max(cost);
+            self.cost_max.see(cost, now_ms);
         }
         if let Some(spent) = cost.or(self.money_max) {
             self.money.add(now_ms, spent);
         }
+    }
+}
+
+/// The largest of the last hour or two: one dear call is not held against the cheap ones for ever.
+#[derive(Debug, Default)]
+struct Fading {
+    now: u64,
+    before: u64,
+    since_ms: u64,
+}
+
+impl Fading {
+    fn value(&mut self, now_ms: u64) -> u64 {
+        let hours = now_ms.saturating_sub(self.since_ms) / HOUR_MS;
+        if hours > 0 {
+            let before = if hours == 1 { self.now } else { 0 };
+            (self.before, self.now, self.since_ms) = (before, 0, now_ms);
+        }
+        self.now.max(self.before)
+    }
+
+    fn see(&mut self, value: u64, now_ms: u64) {
+        self.value(now_ms);
+        self.now = self.now.max(value);
     }
 }
 
@@ -145,6 +171,18 @@ mod tests {
         budget.end(None, 0);
         assert!(!budget.has_room(59 * MINUTE_MS));
         assert!(budget.has_room(61 * MINUTE_MS));
+    }
+
+    #[test]
+    fn one_dear_call_does_not_end_it_for_good() {
+        let mut budget = budget(1_000, Some(100));
+        budget.begin(0);
+        budget.end(Some(120), 0);
+        assert!(!budget.has_room(61 * MINUTE_MS), "the next may cost as much");
+        assert!(budget.has_room(3 * HOUR_MS), "nobody remembers");
+        budget.begin(3 * HOUR_MS);
+        budget.end(Some(1), 3 * HOUR_MS);
+        assert!(budget.has_room(3 * HOUR_MS));
     }
 
     #[test]

@@ -84,7 +84,12 @@ impl Held {
             let mut headers = HeaderMap::new();
             for name in &OF_BODY {
                 for value in head.headers.get_all(name) {
-                    headers.append(name.clone(), value.clone());
+                    // What hyper read is a part of a larger piece, all of which would be held, with
+                    // its credentials.
+                    let copied = HeaderValue::from_bytes(value.as_bytes());
+                    copied.into_iter().for_each(|value| {
+                        headers.append(name.clone(), value);
+                    });
                 }
             }
             Self {
@@ -93,14 +98,15 @@ impl Held {
                 key_path: ask.key_path().as_ref().into(),
                 digest: *digest,
                 headers,
-                // What hyper read is a part of a larger piece, all of which would be held.
                 body: Bytes::copy_from_slice(bytes),
             }
         })
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let head = self.path.len().saturating_add(self.key_path.len());
+        let fields = self.headers.values().map(HeaderValue::len);
+        let head = fields.fold(self.path.len(), usize::saturating_add);
+        let head = head.saturating_add(self.key_path.len());
         self.body.len().saturating_add(head).saturating_add(OVERHEAD_BYTES)
     }
 

@@ -74,6 +74,8 @@ impl Feed {
 
     async fn pause(&mut self, error: &SessionError) {
         self.line = None;
+        // What is said until it is heard is gone, also before the first time.
+        self.was_up = true;
         if !self.is_told {
             let cause = error.source().map(cause);
             tracing::warn!(%error, cause, events = self.name, "no events are heard");

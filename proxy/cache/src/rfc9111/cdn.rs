@@ -84,7 +84,9 @@ impl Telling {
         };
         let max_age_s = max_age_s.min(directives.lifetime_s().unwrap_or(u64::MAX));
         let (name, text) = match self.control {
-            Control::Shared if directives.s_maxage_s.is_some() && max_age_s > 0 => return,
+            Control::Shared if directives.s_maxage_s.is_some_and(|own_s| own_s <= max_age_s) => {
+                return;
+            }
             Control::Shared => (header::CACHE_CONTROL, shared(headers, max_age_s)),
             Control::Targeted => (TARGETED, alone(stored, max_age_s)),
             Control::Surrogate => (SURROGATE, alone(stored, max_age_s)),

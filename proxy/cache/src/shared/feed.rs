@@ -173,6 +173,8 @@ impl Feed {
                 Ok(None) => {}
                 Err(error) => {
                     self.line = None;
+                    // What a channel says until it is heard is gone, also before the first time.
+                    self.was_up = true;
                     if !self.is_told {
                         let cause = error.source().map(ToString::to_string);
                         tracing::warn!(%error, cause, events = self.name, "no events are heard");

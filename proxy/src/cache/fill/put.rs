@@ -21,6 +21,7 @@ use std::{sync::Arc, time::Duration};
 use tollgate_cache::{
     entry::Form,
     flight::Recording,
+    generations::Target,
     key::CacheKey,
     versions::{Observed, Said},
 };
@@ -77,7 +78,8 @@ pub(crate) enum NotPut {
 /// Puts it under the key that this caller's call has.
 ///
 /// # Errors
-/// Why it is not kept. Nothing has changed then.
+/// Why it is not kept. Nothing has changed then, unless a rule about what answers say or a time of
+/// zero is the reason: these are judged as it is stored, when what was there has given way.
 pub(crate) async fn put(
     parts: &Arc<Parts>,
     route: &Arc<Route>,
@@ -104,13 +106,14 @@ pub(crate) async fn put(
             return Err(NotPut::Bypass("found"));
         }
     };
-    Fill::new(parts, question).put(ask, brought)
+    Fill::new(parts, question).put(ask, brought).await
 }
 
 impl Fill {
-    fn put(mut self, ask: &Ask, brought: Brought) -> Result<Placed, NotPut> {
+    async fn put(mut self, ask: &Ask, brought: Brought) -> Result<Placed, NotPut> {
         let Brought { answer, ttl, tags, version } = brought;
         let (mut answer, body) = answer.into_parts();
+        let mut is_of_another = false;
         let mut under = if self.question.http.is_some() {
             if version.is_some() {
                 return Err(NotPut::VersionOfUrl);
@@ -118,14 +121,23 @@ impl Fill {
             self.of_url(&mut answer, ttl)?
         } else {
             let version = self.version_put(version)?;
+            is_of_another = self.question.version.as_ref() != Some(&version);
             (self.question.key, self.question.check) = self.question.key_under(&version);
             self.question.version = Some(version.clone());
             self.of_content(&answer, &body, version, ttl)?
         };
         under.tags.extend(tags);
         let bill = self.bill(ask, &answer, &body)?;
+        // Only now: what is refused moves no version.
+        if is_of_another {
+            self.observe(&under.version)?;
+        }
         let own = Arc::new(Own::default());
         let key = under.key;
+        // What is there gives way, in the memory of other instances too, and in tiers that are
+        // written around.
+        self.parts.cache.tiers.purge(Target::Key(key)).await;
+        self.stamp = self.parts.cache.tiers.stamp();
         let items = self.items().map_or(0, |items| items.len());
         self.under = Some(Box::new(under));
         let recording = Recording { body: BytesMut::from(&*body), ends: Vec::new() };
@@ -138,7 +150,7 @@ impl Fill {
 
     /// The version whose answer this is.
     fn version_put(&self, said: Option<Arc<str>>) -> Result<Arc<str>, NotPut> {
-        let (parts, question) = (&self.parts, &self.question);
+        let question = &self.question;
         let Some(said) = said else {
             return question.version.clone().ok_or(NotPut::VersionUnknown);
         };
@@ -150,14 +162,20 @@ impl Fill {
             // Others say that.
             return Err(NotPut::VersionOlder);
         }
-        let upstream = &destination.upstream.name;
-        let said_by_it = match said.is_empty() {
+        Ok(said)
+    }
+
+    /// Takes it as the upstream's word that answers are of this version now.
+    fn observe(&self, version: &str) -> Result<(), NotPut> {
+        let question = &self.question;
+        let upstream = &question.route.destination.upstream.name;
+        let said = match version.is_empty() {
             true => Said::Nothing,
-            false => Said::of([said.as_bytes()]),
+            false => Said::of([version.as_bytes()]),
         };
         let now_ms = crate::cache::now_ms();
-        match parts.cache.versions.observe(upstream, &question.model, said_by_it, now_ms) {
-            Observed::Store => Ok(Arc::from(said_by_it.as_str())),
+        match self.parts.cache.versions.observe(upstream, &question.model, said, now_ms) {
+            Observed::Store => Ok(()),
             Observed::DoNotStore => Err(NotPut::VersionOlder),
         }
     }
