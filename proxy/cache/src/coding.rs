@@ -44,7 +44,7 @@ struct Said {
 }
 
 impl Coding {
-    /// In the order of [`Self::place`].
+    /// In the order of their places.
     pub const ALL: [Self; CODINGS] = [Self::Zstd, Self::Br, Self::Gzip];
 
     /// As `content-encoding` names it.
