@@ -15,7 +15,8 @@ pub(crate) struct RawCdn {
     pub(crate) control: Option<RawCdnControl>,
     /// The field that names the tags: the route's, and those of the answer itself. Absent: none.
     pub(crate) tags: Option<RawCdnTags>,
-    /// The longest that an answer is good there, whatever it says. Default: as long as here.
+    /// The longest that an answer is good there, but for what the upstream says in
+    /// cdn-cache-control or surrogate-control of its own. Default: as long as here.
     pub(crate) ttl_max: Option<DurationText>,
 }
 

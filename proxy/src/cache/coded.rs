@@ -115,7 +115,8 @@ pub(super) fn form(
     }
     let memory = parts.cache.tiers.memory();
     if entry.body.len() <= AT_ONCE_BYTES_MAX {
-        if !entry.delivery.begins(coding) {
+        // What no memory holds would be coded anew for each of its callers.
+        if !entry.delivery.begins(coding) || !memory.holds(key) {
             return None;
         }
         let form = Bytes::from(coding.encode(&entry.body)?);

@@ -42,6 +42,17 @@ impl Told {
         Some(Box::new(Self { telling: telling(rule), depends: depends.cloned().collect() }))
     }
 
+    /// Says it in the head of an answer that lacks a part of `whole`, the head it was kept with.
+    pub(super) fn say_of_part(
+        &self,
+        of: (&mut HeaderMap, &HeaderMap),
+        stored: &Stored,
+        tags: &[Box<str>],
+        now_ms: u64,
+    ) {
+        self.telling.say_of_part(of, stored, tags, &self.depends, now_ms);
+    }
+
     /// Says it in the head of an answer.
     pub(super) fn say(
         &self,

@@ -115,10 +115,15 @@ impl Given {
 
     /// With what a CDN before us is told of it, if anything.
     pub(super) fn telling(mut self, told: Option<&Told>, held: &Held, now_ms: u64) -> Self {
-        if let Some(told) = told
-            && self.status != StatusCode::RANGE_NOT_SATISFIABLE
-        {
-            told.say(&mut self.headers, &held.stored, &held.entry.tags, now_ms);
+        let Some(told) = told else { return self };
+        let (headers, tags) = (&mut self.headers, &held.entry.tags);
+        match self.status {
+            StatusCode::RANGE_NOT_SATISFIABLE => {}
+            StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT => {
+                let whole = header_map(&held.entry.headers);
+                told.say_of_part((headers, &whole), &held.stored, tags, now_ms);
+            }
+            _ => told.say(headers, &held.stored, tags, now_ms),
         }
         self
     }
