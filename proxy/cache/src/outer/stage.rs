@@ -168,6 +168,20 @@ pub(crate) async fn signal(child: &Child, signal: &str) {
     let pid = child.id().expect("it runs");
     let done = Command::new("sh").arg("-c").arg(format!("kill -{signal} {pid}")).status().await;
     assert!(done.expect("sh runs").success());
+    if signal == "STOP" {
+        // `kill` only sends it: a thread may run on for a moment, and answer.
+        wait_until(|| threads_running(pid), |running| *running == 0).await;
+    }
+}
+
+/// Of a process that is being stopped: threads that are not yet (proc_pid_stat(5)).
+fn threads_running(pid: u32) -> usize {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it is there");
+    let stats = threads.flatten().map(|one| std::fs::read_to_string(one.path().join("stat")));
+    // The name, in brackets, may hold anything; the state follows it.
+    let is_stopped =
+        |stat: &String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+    stats.flatten().filter(|stat| !is_stopped(stat)).count()
 }
 
 /// Looks until `done`, and says what it saw last if that does not come.
