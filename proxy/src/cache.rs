@@ -191,7 +191,7 @@ pub(crate) fn ask(
     body: AskBody,
 ) -> Ask {
     let mode = route.mode(operation, &head.method);
-    let address = known::Address { operation, path, query: head.uri.query() };
+    let address = known::Address::of(operation, path, head);
     let known = match &body {
         AskBody::Whole(bytes, _) if mode == Mode::Content => {
             let (rule, conditions, headers) = (&route.key, &route.conditions, &head.headers);

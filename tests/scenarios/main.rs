@@ -17,6 +17,7 @@ mod admission_reload;
 mod ask;
 mod busy;
 mod cache_cdn;
+mod cache_cohere_v1;
 mod cache_content;
 mod cache_deadline;
 mod cache_dialects;

@@ -45,7 +45,10 @@ pub enum Operation {
     OllamaGenerate,
     /// `/api/embed` and the older `/api/embeddings`.
     OllamaEmbed,
+    /// `/v2/chat`.
     CohereChat,
+    /// `/v1/chat`: another question, another answer.
+    CohereChatV1,
     CohereEmbed,
     CohereRerank,
     /// `/generate` and `/generate_stream`: one question, two paths.
@@ -113,7 +116,7 @@ impl Framing {
         };
         if says(b"text/event-stream") {
             Self::Events
-        } else if says(b"application/x-ndjson") || says(b"application/ndjson") {
+        } else if LINES.into_iter().any(says) {
             Self::Lines
         } else if wanted == Self::Array {
             Self::Array
@@ -122,6 +125,10 @@ impl Framing {
         }
     }
 }
+
+/// The types of answers that are a JSON object a line; the last is Cohere's own.
+const LINES: [&[u8]; 3] =
+    [b"application/x-ndjson", b"application/ndjson", b"application/stream+json"];
 
 impl Operation {
     /// What `method` on `path` asks for, whatever prefix a gateway put before it
@@ -165,6 +172,7 @@ impl Operation {
             },
             Dialect::Cohere => match (before, last) {
                 ("v2", "chat") => Self::CohereChat,
+                ("v1", "chat") => Self::CohereChatV1,
                 ("v1" | "v2", "embed") => Self::CohereEmbed,
                 ("v1" | "v2", "rerank") => Self::CohereRerank,
                 _ => Self::Other,
@@ -189,7 +197,9 @@ impl Operation {
             Self::AnthropicMessages | Self::AnthropicCountTokens => Dialect::Anthropic,
             Self::GeminiGenerate | Self::GeminiCountTokens | Self::GeminiEmbed => Dialect::Gemini,
             Self::OllamaChat | Self::OllamaGenerate | Self::OllamaEmbed => Dialect::Ollama,
-            Self::CohereChat | Self::CohereEmbed | Self::CohereRerank => Dialect::Cohere,
+            Self::CohereChat | Self::CohereChatV1 | Self::CohereEmbed | Self::CohereRerank => {
+                Dialect::Cohere
+            }
             Self::TgiGenerate | Self::TgiRoot => Dialect::Tgi,
             Self::Other => Dialect::Http,
         }
@@ -211,6 +221,7 @@ impl Operation {
             | Self::OllamaChat
             | Self::OllamaGenerate
             | Self::CohereChat
+            | Self::CohereChatV1
             | Self::TgiGenerate
             | Self::TgiRoot => true,
             Self::OpenAiCompletions
@@ -234,9 +245,11 @@ impl Operation {
             Self::OpenAiChat | Self::OpenAiResponses | Self::AnthropicMessages => {
                 &["stream", "stream_options"]
             }
-            Self::OllamaChat | Self::OllamaGenerate | Self::CohereChat | Self::TgiRoot => {
-                &["stream"]
-            }
+            Self::OllamaChat
+            | Self::OllamaGenerate
+            | Self::CohereChat
+            | Self::CohereChatV1
+            | Self::TgiRoot => &["stream"],
             Self::OpenAiCompletions
             | Self::OpenAiEmbeddings
             | Self::OpenAiModerations

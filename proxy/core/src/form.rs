@@ -19,6 +19,7 @@ mod responses;
 mod gemini;
 mod ollama;
 mod cohere;
+mod cohere_v1;
 mod tgi;
 mod boundary;
 mod filter;
@@ -55,6 +56,7 @@ pub fn stream_to_whole(operation: Operation, frames: &[u8]) -> Option<Vec<u8>> {
         Operation::OllamaChat => ollama::stream_to_whole(true, frames),
         Operation::OllamaGenerate => ollama::stream_to_whole(false, frames),
         Operation::CohereChat => cohere::stream_to_whole(frames),
+        Operation::CohereChatV1 => cohere_v1::stream_to_whole(frames),
         Operation::TgiGenerate => tgi::stream_to_whole(frames, false),
         Operation::TgiRoot => tgi::stream_to_whole(frames, true),
         Operation::OpenAiCompletions
@@ -86,6 +88,7 @@ pub fn whole_to_stream(operation: Operation, body: &[u8]) -> Option<Vec<Vec<u8>>
         Operation::OllamaChat => ollama::whole_to_stream(true, body),
         Operation::OllamaGenerate => ollama::whole_to_stream(false, body),
         Operation::CohereChat => cohere::whole_to_stream(body),
+        Operation::CohereChatV1 => cohere_v1::whole_to_stream(body),
         Operation::OpenAiCompletions
         | Operation::OpenAiEmbeddings
         | Operation::OpenAiModerations
@@ -104,6 +107,9 @@ pub fn whole_to_stream(operation: Operation, body: &[u8]) -> Option<Vec<Vec<u8>>
 
 /// The framing of a recorded stream, where its dialect has several; else the only one.
 pub fn framing_of_stream(operation: Operation, stream: &[u8]) -> Framing {
+    if operation == Operation::CohereChatV1 {
+        return cohere_v1::framing(stream);
+    }
     match operation.dialect() {
         Dialect::Gemini => gemini::framing(stream),
         Dialect::Ollama => Framing::Lines,
@@ -113,8 +119,16 @@ pub fn framing_of_stream(operation: Operation, stream: &[u8]) -> Framing {
     }
 }
 
+/// The framing of what [`whole_to_stream`] makes.
+pub fn framing_of_made(operation: Operation) -> Framing {
+    if operation.dialect() == Dialect::Ollama { Framing::Lines } else { Framing::Events }
+}
+
 /// A recorded stream in another framing, `None` where its dialect has one only.
 pub fn reframe(operation: Operation, stream: &[u8], wanted: Framing) -> Option<Vec<Vec<u8>>> {
+    if operation == Operation::CohereChatV1 {
+        return cohere_v1::reframe(stream, wanted);
+    }
     if operation.dialect() == Dialect::Gemini { gemini::reframe(stream, wanted) } else { None }
 }
 
@@ -134,6 +148,7 @@ pub fn assert_forms_agree(answer: &[u8]) {
         Operation::OllamaChat,
         Operation::OllamaGenerate,
         Operation::CohereChat,
+        Operation::CohereChatV1,
         Operation::TgiGenerate,
     ] {
         let Some(whole) = stream_to_whole(operation, answer) else { continue };

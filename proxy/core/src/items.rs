@@ -145,6 +145,7 @@ impl Layout {
             | Operation::OllamaChat
             | Operation::OllamaGenerate
             | Operation::CohereChat
+            | Operation::CohereChatV1
             | Operation::TgiGenerate
             | Operation::TgiRoot
             | Operation::Other => &[],

@@ -23,6 +23,7 @@
 
 mod body;
 mod cohere;
+mod cohere_v1;
 mod gemini;
 mod normal;
 mod ollama;
@@ -366,6 +367,7 @@ pub fn has_tokens(operation: Operation) -> bool {
         | Operation::OllamaGenerate
         | Operation::OllamaEmbed
         | Operation::CohereChat
+        | Operation::CohereChatV1
         | Operation::CohereEmbed
         | Operation::TgiGenerate
         | Operation::TgiRoot => true,
@@ -407,6 +409,7 @@ pub fn assert_cuts_do_not_matter(answer: &[u8], chunk_len: usize) {
         (Operation::GeminiGenerate, &[Whole, Array]),
         (Operation::OllamaChat, &[Lines]),
         (Operation::CohereChat, &[Events]),
+        (Operation::CohereChatV1, &[Whole, Events, Lines]),
         (Operation::TgiRoot, &[Whole, Events]),
     ] {
         for (framing, complete) in framings.iter().flat_map(|one| [(*one, true), (*one, false)]) {

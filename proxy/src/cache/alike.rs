@@ -117,7 +117,16 @@ fn unsaid(dialect: Dialect) -> Omit {
             "/eval_count",
             "/eval_duration",
         ],
-        Dialect::Cohere => &["/id", "/meta", "/usage", "/message/tool_calls/*/id"],
+        Dialect::Cohere => &[
+            "/id",
+            "/meta",
+            "/usage",
+            "/message/tool_calls/*/id",
+            "/response_id",
+            "/generation_id",
+            "/search_queries/*/generation_id",
+            "/search_results/*/search_query/generation_id",
+        ],
         Dialect::Tgi => &["/details/seed", "/*/details/seed"],
         // Nobody knows what such an answer says.
         Dialect::Http => &[],

@@ -34,6 +34,8 @@ pub(crate) struct Hit {
     pub(super) how: How,
     pub(super) form: Served,
     pub(super) wanted: Framing,
+    /// The `content-type` in that framing, for what is not as it was recorded.
+    pub(super) kind: &'static str,
     pub(super) hides_usage: bool,
     /// As far as it holds for this entry.
     pub(super) agreed: Agreed,
@@ -83,7 +85,7 @@ fn served(entry: &Entry, operation: Operation, wanted: Framing) -> Option<Served
         (Form::Stream, wanted) => form::reframe(operation, &entry.body, wanted).map(Served::Frames),
         (Form::Whole, wanted) => {
             let frames = form::whole_to_stream(operation, &entry.body)?;
-            if wanted != Framing::Array {
+            if wanted == form::framing_of_made(operation) {
                 return Some(Served::Frames(frames));
             }
             form::reframe(operation, &frames.concat(), wanted).map(Served::Frames)
@@ -115,8 +117,21 @@ impl Hit {
             Served::AsRecorded => agreed.about(entry),
             Served::Coded(..) | Served::Whole(_) | Served::Frames(_) => Agreed::default(),
         };
+        let kind = operation.content_type(framing);
         let (entry, tier, wanted) = (entry.clone(), *tier, framing);
-        Some(Self { entry, tier, age_ms, left_ms, how, form, wanted, hides_usage, agreed, pacing })
+        Some(Self {
+            entry,
+            tier,
+            age_ms,
+            left_ms,
+            how,
+            form,
+            wanted,
+            kind,
+            hides_usage,
+            agreed,
+            pacing,
+        })
     }
 
     /// Answers from the cache. The record is written before the answer is handed on.
@@ -139,7 +154,7 @@ impl Hit {
 
     /// The answer, where the record is written elsewhere.
     pub(crate) fn respond(self) -> Response<Body> {
-        let Self { entry, tier, age_ms, left_ms, how, form, wanted, agreed, .. } = self;
+        let Self { entry, tier, age_ms, left_ms, how, form, wanted, kind, agreed, .. } = self;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::from_u16(entry.status).unwrap_or(StatusCode::OK);
         let converted = matches!(form, Served::Whole(_) | Served::Frames(_));
@@ -152,7 +167,6 @@ impl Hit {
             }
         }
         if converted {
-            let kind = wanted.content_type();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         }
         let coding = if let Served::Coded(coding, _) = form { Some(coding) } else { None };

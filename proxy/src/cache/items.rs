@@ -196,6 +196,7 @@ impl Items {
             how: How::Hit,
             form: Served::AsRecorded,
             wanted: Framing::Whole,
+            kind: Framing::Whole.content_type(),
             hides_usage: false,
             agreed: Agreed::default(),
             pacing: None,
@@ -382,8 +383,7 @@ fn read(asking: &Asking<'_>) -> Option<Items> {
 /// What the body of one item is found to ask, as if it had come alone.
 fn known_of(asking: &Asking<'_>, body: &Bytes) -> known::Known {
     let Asking { route, ask, head, .. } = *asking;
-    let address =
-        known::Address { operation: ask.operation, path: &ask.path, query: head.uri.query() };
+    let address = known::Address::of(ask.operation, &ask.path, head);
     let (rule, conditions, headers) = (&route.key, &route.conditions, &head.headers);
     known::Asked { address, rule, conditions, headers, bytes: body }.know()
 }

@@ -6,7 +6,8 @@
 
 use crate::route::{Conditions, Fitting, KeyRule, Unmet};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request};
+use memchr::memmem;
 use std::{borrow::Cow, sync::Arc};
 use tollgate_cache::{key::BodyDigest, memo::RawDigest, share::NoShare};
 use tollgate_core::{
@@ -38,6 +39,8 @@ pub(super) struct Address<'a> {
     pub(super) operation: Operation,
     pub(super) path: &'a str,
     pub(super) query: Option<&'a str>,
+    /// The caller takes server-sent events, where that makes a difference.
+    pub(super) takes_events: bool,
 }
 
 /// A body to be known, and what it is read by.
@@ -64,9 +67,15 @@ impl Known {
     }
 }
 
-impl Address<'_> {
+impl<'a> Address<'a> {
+    pub(super) fn of(operation: Operation, path: &'a str, head: &'a request::Parts) -> Self {
+        let takes_events = operation.asks_accept() && takes_events(&head.headers);
+        Self { operation, path, query: head.uri.query(), takes_events }
+    }
+
     fn framing(&self, stream: bool) -> Framing {
-        self.operation.framing(self.path, self.query, stream)
+        let framing = self.operation.framing(self.path, self.query, stream);
+        self.operation.framing_accepted(framing, self.takes_events)
     }
 
     fn model(&self) -> Option<&str> {
@@ -123,8 +132,13 @@ impl Asked<'_> {
     /// What is found in it depends on the operation it was read for and on the route's rules, and
     /// on the path where that says the model or the form.
     pub(super) fn context(&self) -> u64 {
-        let Address { operation, path, .. } = self.address;
-        let context = self.rule.context | operation_context(operation);
+        let Address { operation, path, takes_events, .. } = self.address;
+        let form = if takes_events {
+            operation_context(operation) + 1
+        } else {
+            operation_context(operation)
+        };
+        let context = self.rule.context | form;
         if !operation.is_said_in_path() {
             return context;
         }
@@ -175,6 +189,14 @@ impl Asked<'_> {
     }
 }
 
+/// It names their type; a weight of 0 nobody gives to what it names. `accepts` is how the one API
+/// that asks writes it; who writes it as everybody does can read them, too.
+fn takes_events(headers: &HeaderMap) -> bool {
+    let of = |name| headers.get_all(name).iter();
+    let mut lines = of(header::ACCEPT).chain(of(HeaderName::from_static("accepts")));
+    lines.any(|line| memmem::find(line.as_bytes(), b"text/event-stream").is_some())
+}
+
 /// A number for every operation, for good.
 fn operation_context(operation: Operation) -> u64 {
     match operation {
@@ -198,5 +220,7 @@ fn operation_context(operation: Operation) -> u64 {
         Operation::CohereRerank => 18,
         Operation::TgiGenerate => 19,
         Operation::TgiRoot => 20,
+        // And 22, for who takes events.
+        Operation::CohereChatV1 => 21,
     }
 }

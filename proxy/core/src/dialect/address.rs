@@ -62,7 +62,30 @@ impl Operation {
         match (streams, self.dialect()) {
             (false, _) => Framing::Whole,
             (true, Dialect::Ollama) => Framing::Lines,
+            (true, Dialect::Cohere) if self == Self::CohereChatV1 => Framing::Lines,
             (true, _) => Framing::Events,
+        }
+    }
+
+    /// As [`Self::framing`], of a caller that takes server-sent events or does not: in one API that
+    /// decides between two framings of a stream.
+    pub fn framing_accepted(self, framing: Framing, takes_events: bool) -> Framing {
+        if self.asks_accept() && framing.is_stream() && takes_events {
+            return Framing::Events;
+        }
+        framing
+    }
+
+    /// The caller's `accept` (Cohere documents it as `accepts`) says how a stream is wanted.
+    pub fn asks_accept(self) -> bool {
+        self == Self::CohereChatV1
+    }
+
+    /// The `content-type` of an answer in `framing`, as the provider says it.
+    pub fn content_type(self, framing: Framing) -> &'static str {
+        match (self, framing) {
+            (Self::CohereChatV1, Framing::Lines) => "application/stream+json",
+            _ => framing.content_type(),
         }
     }
 
@@ -137,7 +160,8 @@ mod tests {
             ("/api/embed", Dialect::Ollama, Operation::OllamaEmbed),
             ("/api/pull", Dialect::Ollama, Operation::Other),
             ("/v2/chat", Dialect::Cohere, Operation::CohereChat),
-            ("/v1/chat", Dialect::Cohere, Operation::Other),
+            ("/v1/chat", Dialect::Cohere, Operation::CohereChatV1),
+            ("/v1/generate", Dialect::Cohere, Operation::Other),
             ("/v1/embed", Dialect::Cohere, Operation::CohereEmbed),
             ("/v2/rerank", Dialect::Cohere, Operation::CohereRerank),
             ("/generate", Dialect::Tgi, Operation::TgiGenerate),
@@ -194,6 +218,7 @@ mod tests {
         for (operation, streamed) in [
             (Operation::OllamaChat, Framing::Lines),
             (Operation::OpenAiChat, Framing::Events),
+            (Operation::CohereChatV1, Framing::Lines),
             (Operation::TgiRoot, Framing::Events),
             (Operation::OllamaEmbed, Framing::Whole),
         ] {
@@ -207,6 +232,7 @@ mod tests {
         let of = |kind: &'static str, wanted| Framing::of_answer(Some(kind.as_bytes()), wanted);
         assert_eq!(of("text/event-stream; charset=utf-8", Framing::Whole), Framing::Events);
         assert_eq!(of("application/x-ndjson", Framing::Lines), Framing::Lines);
+        assert_eq!(of("application/stream+json", Framing::Events), Framing::Lines);
         assert_eq!(of("application/json; charset=UTF-8", Framing::Array), Framing::Array);
         assert_eq!(of("application/json", Framing::Lines), Framing::Whole);
         assert_eq!(Framing::of_answer(None, Framing::Whole), Framing::Whole);

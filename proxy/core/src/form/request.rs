@@ -157,6 +157,7 @@ struct Members<'a> {
 struct Kept {
     previous_response: bool,
     conversation: bool,
+    conversation_id: bool,
     background: bool,
     content: bool,
 }
@@ -168,6 +169,9 @@ impl Kept {
         }
         if operation.dialect() == Dialect::Gemini && self.content {
             return Some(NotPure::KeptContent);
+        }
+        if operation == Operation::CohereChatV1 && self.conversation_id {
+            return Some(NotPure::Conversation);
         }
         // Elsewhere these are members like any other, and part of the key.
         if operation != Operation::OpenAiResponses {
@@ -230,6 +234,9 @@ impl<'de> Visitor<'de> for MembersVisitor {
                 }
                 "conversation" => {
                     members.kept.conversation = !map.next_value::<Loose<'_>>()?.is_null();
+                }
+                "conversation_id" => {
+                    members.kept.conversation_id = !map.next_value::<Loose<'_>>()?.is_null();
                 }
                 "background" => {
                     let background: Loose<'_> = map.next_value()?;

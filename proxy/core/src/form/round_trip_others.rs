@@ -5,10 +5,11 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{assert_forms_agree, stream_to_whole, whole_to_stream};
+use super::{assert_forms_agree, reframe, stream_to_whole, whole_to_stream};
 use crate::dialect::Framing;
 use crate::dialect::Operation::{
-    self, CohereChat, GeminiGenerate, OllamaChat, OllamaGenerate, OpenAiResponses, TgiGenerate,
+    self, CohereChat, CohereChatV1, GeminiGenerate, OllamaChat, OllamaGenerate, OpenAiResponses,
+    TgiGenerate,
 };
 use crate::usage::AnswerReader;
 
@@ -80,6 +81,25 @@ fn cohere() -> impl Strategy<Value = Value> {
             "usage": { "billed_units": { "input_tokens": input, "output_tokens": output } },
         })
     })
+}
+
+fn cohere_v1() -> impl Strategy<Value = Value> {
+    let found = prop::collection::vec(text(), 0..3);
+    (text(), found, texts(), any::<bool>(), counts()).prop_map(
+        |(text, found, calls, with_calls, (input, output))| {
+            let call = |name: &String| json!({ "name": name, "parameters": { name: 1.5 } });
+            let calls: Vec<Value> = calls.iter().filter(|_| with_calls).map(call).collect();
+            let found = |name: &str| found.iter().map(|text| json!({ name: text })).collect();
+            let (queries, results): (Vec<Value>, Vec<Value>) = (found("text"), found("id"));
+            let tokens = json!({ "input_tokens": input, "output_tokens": output });
+            json!({
+                "response_id": "r", "text": text, "generation_id": "g", "tool_calls": calls,
+                "chat_history": [{ "role": "USER", "message": text }], "finish_reason": "COMPLETE",
+                "search_queries": queries, "documents": results, "citations": results,
+                "meta": { "api_version": { "version": "1" }, "tokens": tokens },
+            })
+        },
+    )
 }
 
 fn response() -> impl Strategy<Value = Value> {
@@ -155,15 +175,30 @@ proptest! {
     }
 
     #[test]
+    fn a_whole_answer_of_cohere_s_first_chat_comes_back_the_same(
+        body in cohere_v1(),
+        cut: prop::sample::Index,
+    ) {
+        check(CohereChatV1, &body, cut)?;
+        // And by way of its other framing.
+        let frames = whole_to_stream(CohereChatV1, body.to_string().as_bytes()).unwrap().concat();
+        let lines = reframe(CohereChatV1, &frames, Framing::Lines).unwrap().concat();
+        prop_assert_eq!(reframe(CohereChatV1, &lines, Framing::Events).unwrap().concat(), frames);
+        let back = stream_to_whole(CohereChatV1, &lines).unwrap();
+        prop_assert_eq!(serde_json::from_slice::<Value>(&back).unwrap(), body);
+    }
+
+    #[test]
     fn a_whole_response_comes_back_the_same(body in response(), cut: prop::sample::Index) {
         check(OpenAiResponses, &body, cut)?;
     }
 
     #[test]
     fn any_bytes_are_safe(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-        for operation in
-            [OpenAiResponses, GeminiGenerate, OllamaChat, OllamaGenerate, CohereChat, TgiGenerate]
-        {
+        for operation in [
+            OpenAiResponses, GeminiGenerate, OllamaChat, OllamaGenerate, CohereChat, CohereChatV1,
+            TgiGenerate,
+        ] {
             prop_assert_eq!(stream_to_whole(operation, &bytes), None);
             prop_assert_eq!(whole_to_stream(operation, &bytes), None);
         }

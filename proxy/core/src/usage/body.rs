@@ -80,6 +80,7 @@ fn fault(operation: Operation, probe: &Probe) -> Option<&'static str> {
         | Operation::OllamaGenerate
         | Operation::OllamaEmbed
         | Operation::CohereChat
+        | Operation::CohereChatV1
         | Operation::CohereEmbed
         | Operation::CohereRerank
         | Operation::TgiGenerate
@@ -106,6 +107,7 @@ fn fault(operation: Operation, probe: &Probe) -> Option<&'static str> {
         | Operation::OllamaGenerate
         | Operation::OllamaEmbed
         | Operation::CohereChat
+        | Operation::CohereChatV1
         | Operation::CohereEmbed
         | Operation::CohereRerank
         | Operation::TgiGenerate

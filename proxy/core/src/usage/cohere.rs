@@ -39,7 +39,7 @@ struct Delta {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Usage {
+pub(super) struct Usage {
     billed_units: Object<Units>,
     tokens: Object<Units>,
 }
@@ -117,7 +117,7 @@ pub(super) fn read(operation: Operation, json: &[u8]) -> Option<Said> {
 }
 
 /// Why an answer that ended so is not kept. A word we never heard of is no good end.
-fn fault(end: &str) -> Option<&'static str> {
+pub(super) fn fault(end: &str) -> Option<&'static str> {
     match end {
         "COMPLETE" | "STOP_SEQUENCE" | "MAX_TOKENS" | "TOOL_CALL" => None,
         "ERROR" => Some(reason::ERROR),
@@ -127,7 +127,7 @@ fn fault(end: &str) -> Option<&'static str> {
 }
 
 impl Usage {
-    fn tally(&self) -> Tally {
+    pub(super) fn tally(&self) -> Tally {
         [&self.billed_units, &self.tokens]
             .into_iter()
             .find_map(|units| units.0.as_ref())

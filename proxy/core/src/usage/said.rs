@@ -8,7 +8,7 @@ use super::probe::{Count, Counts, Details, Object};
 use super::sse::{Event, Name, Splitter};
 use super::tail::{TailBuffer, value_at_the_end};
 use super::values::Values;
-use super::{Heard, Verdict, cohere, gemini, ollama, reason, tgi};
+use super::{Heard, Verdict, cohere, cohere_v1, gemini, ollama, reason, tgi};
 use crate::dialect::{Dialect, Framing, Operation};
 
 /// What one event, line or element says, or a whole body.
@@ -86,6 +86,7 @@ fn read(operation: Operation, json: &[u8]) -> Option<Said> {
     match operation.dialect() {
         Dialect::Gemini => gemini::read(operation, json),
         Dialect::Ollama => ollama::read(operation, json),
+        Dialect::Cohere if operation == Operation::CohereChatV1 => cohere_v1::read(json),
         Dialect::Cohere => cohere::read(operation, json),
         Dialect::Tgi => tgi::read(json),
         Dialect::OpenAi | Dialect::Anthropic | Dialect::Http => None,

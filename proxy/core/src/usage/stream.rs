@@ -77,6 +77,7 @@ impl Stream {
             | Operation::OllamaGenerate
             | Operation::OllamaEmbed
             | Operation::CohereChat
+            | Operation::CohereChatV1
             | Operation::CohereEmbed
             | Operation::CohereRerank
             | Operation::TgiGenerate
@@ -256,6 +257,7 @@ impl Seen {
             | Operation::OllamaGenerate
             | Operation::OllamaEmbed
             | Operation::CohereChat
+            | Operation::CohereChatV1
             | Operation::CohereEmbed
             | Operation::CohereRerank
             | Operation::TgiGenerate

@@ -143,7 +143,7 @@ fn what(operation: Operation) -> &'static str {
         Operation::OllamaChat => "chat",
         Operation::OllamaGenerate | Operation::TgiGenerate | Operation::TgiRoot => "generation",
         Operation::OllamaEmbed => "embeddings",
-        Operation::CohereChat => "chat",
+        Operation::CohereChat | Operation::CohereChatV1 => "chat",
         Operation::CohereEmbed => "embeddings",
         Operation::CohereRerank => "rerank",
         Operation::Other => "a call that no dialect lists",

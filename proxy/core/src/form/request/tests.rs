@@ -151,6 +151,7 @@ fn ollama_streams_unless_it_is_told_not_to() {
             assert_eq!(read(operation, body).stream, streams, "{body}");
         }
         assert!(!read(Operation::CohereChat, body).stream, "{body}");
+        assert!(!read(Operation::CohereChatV1, body).stream, "{body}");
     }
     let odd = read(Operation::OllamaChat, r#"{"stream":"no"}"#);
     assert_eq!((odd.stream, odd.not_pure), (false, Some(NotPure::Form)));

@@ -37,6 +37,35 @@ const COHERE_STREAM: &str = concat!(
     "\n\n",
 );
 
+const COHERE_V1: &str = r#"{"response_id":"r","text":"Hi","generation_id":"g","finish_reason":"COMPLETE","meta":{"billed_units":{"input_tokens":5,"output_tokens":418},"tokens":{"input_tokens":71,"output_tokens":418}}}"#;
+
+const COHERE_V1_STREAM: &str = concat!(
+    r#"{"is_finished":false,"event_type":"stream-start","generation_id":"g"}"#,
+    "\n",
+    r#"{"is_finished":false,"event_type":"text-generation","text":"Hi"}"#,
+    "\n",
+    r#"{"is_finished":true,"event_type":"stream-end","response":{"text":"Hi","generation_id":"g","finish_reason":"COMPLETE","meta":{"billed_units":{"input_tokens":5,"output_tokens":418},"tokens":{"input_tokens":71,"output_tokens":418}}},"finish_reason":"COMPLETE"}"#,
+    "\n",
+);
+
+/// Nothing of it is billed, or it does not say what.
+const COHERE_V1_UNBILLED: &str = concat!(
+    "event: stream-start\n",
+    r#"data: {"is_finished":false,"event_type":"stream-start","generation_id":"g"}"#,
+    "\n\nevent: tool-calls-chunk\n",
+    r#"data: {"is_finished":false,"event_type":"tool-calls-chunk","text":"I look."}"#,
+    "\n\nevent: tool-calls-chunk\n",
+    r#"data: {"is_finished":false,"event_type":"tool-calls-chunk","tool_call_delta":{"index":0,"name":"rain"}}"#,
+    "\n\nevent: tool-calls-generation\n",
+    r#"data: {"is_finished":false,"event_type":"tool-calls-generation","text":"I look.","tool_calls":[{"name":"rain","parameters":{}}]}"#,
+    "\n\nevent: stream-end\n",
+    r#"data: {"is_finished":true,"event_type":"stream-end","response":{"text":"I look.","finish_reason":"COMPLETE","meta":{"tokens":{"input_tokens":903.0,"output_tokens":77}},"tool_calls":[{"name":"rain","parameters":{}}]},"finish_reason":"COMPLETE"}"#,
+    "\n\n",
+);
+
+/// Asked for searches only.
+const COHERE_V1_SEARCHES: &str = r#"{"text":"","generation_id":"g","is_search_required":true,"search_queries":[{"text":"rain","generation_id":"g"}],"finish_reason":"COMPLETE","meta":{"billed_units":{"input_tokens":5,"output_tokens":3}}}"#;
+
 const TGI_STREAM: &str = concat!(
     r#"data:{"index":1,"token":{"id":1,"text":"Hi","logprob":-0.5,"special":false},"generated_text":null,"details":null}"#,
     "\n\n",
@@ -81,6 +110,10 @@ fn what_is_billed_is_read_to_the_token_in_every_framing() {
         (Operation::OllamaGenerate, Whole, OLLAMA, usage(26, 282), Some("llama3.2"), 0),
         (Operation::CohereChat, Whole, COHERE, usage(5, 418), None, 0),
         (Operation::CohereChat, Events, COHERE_STREAM, usage(5, 418), None, 1),
+        (Operation::CohereChatV1, Whole, COHERE_V1, usage(5, 418), None, 0),
+        (Operation::CohereChatV1, Lines, COHERE_V1_STREAM, usage(5, 418), None, 1),
+        (Operation::CohereChatV1, Events, COHERE_V1_UNBILLED, usage(903, 77), None, 2),
+        (Operation::CohereChatV1, Whole, COHERE_V1_SEARCHES, usage(5, 3), None, 0),
         (Operation::TgiGenerate, Events, TGI_STREAM, usage(9, 2), None, 2),
     ] {
         let reading = read(operation, framing, answer, true);
