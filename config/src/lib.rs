@@ -72,7 +72,7 @@ pub use route::{
     Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, Trust, VoteOut, Writes,
 };
 pub use secret::{EncryptionKey, Secret, SecretSource, StoreUrl};
-pub use text::{duration, show_duration, show_ppm, show_size, size};
+pub use text::{duration, show_duration, show_ppm, show_size, show_usd, size};
 pub use trace::KeyTrace;
 pub use upstream::{
     Balance, Certificate, Endpoint, HostHeader, InjectUsage, ModelVersion, Scheme, Timeouts,

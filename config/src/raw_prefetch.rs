@@ -48,7 +48,8 @@ pub(crate) struct RawSuccessionHeader {
     pub(crate) header: Option<String>,
 }
 
-/// Of this route, in this process.
+/// Of this route, in this process. When it is spent, nothing is asked ahead until a minute or an hour
+/// later; that is logged, and counted in tollgate_cache_prefetch_over_budget_total.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawPrefetchBudget {

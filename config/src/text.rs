@@ -128,7 +128,7 @@ pub fn show_size(bytes: u64) -> String {
 }
 
 /// The shortest decimal that reads back as the same amount.
-pub(crate) fn show_usd(pico: i128) -> String {
+pub fn show_usd(pico: i128) -> String {
     let (whole, fraction) = (pico / PICO_PER_USD, pico % PICO_PER_USD);
     let digits = format!("{fraction:0PICO_PLACES$}");
     let digits = digits.trim_end_matches('0');

@@ -21,9 +21,9 @@ mod route;
 mod text;
 
 pub use labels::{
-    CacheOutcome, CostCategory, EventOutcome, ItemOutcome, NotKept, OwnOutcome, OwnPurpose,
-    PrefetchOutcome, QueueOutcome, REASONS, SavedHow, ShadowOutcome, TierLabel, TokenKind,
-    VoteOutcome,
+    BudgetLabel, CacheOutcome, CostCategory, EventOutcome, ItemOutcome, NotKept, OwnOutcome,
+    OwnPurpose, PrefetchOutcome, QueueOutcome, REASONS, SavedHow, ShadowOutcome, TierLabel,
+    TokenKind, VoteOutcome,
 };
 pub use model::{FOREIGN_MAX, MODELS_MAX, ModelMetrics, Naming, Spending};
 pub use rates::{HitRatio, Rates, RouteRates};
@@ -140,6 +140,7 @@ struct Families {
     votes: IntCounterVec,
     shadows: IntCounterVec,
     prefetches: IntCounterVec,
+    prefetch_over_budget: IntCounterVec,
     not_kept: IntCounterVec,
     prefetch_precision: GaugeVec,
     events: IntCounterVec,
@@ -442,6 +443,7 @@ impl Families {
             shadows: counter(&names::CACHE_SHADOWS)?,
             prefetches: counter(&names::CACHE_PREFETCHES)?,
             not_kept: counter(&names::CACHE_NOT_KEPT)?,
+            prefetch_over_budget: counter(&names::CACHE_PREFETCH_OVER_BUDGET)?,
             prefetch_precision: gauge(&names::CACHE_PREFETCH_PRECISION)?,
             events: counter(&names::CACHE_EVENTS)?,
         };

@@ -333,7 +333,13 @@ impl Prefetch {
             Succession::User => "user".to_owned(),
             Succession::Header(name) => name.clone(),
         };
-        format!("and asked ahead where it is {share} of what follows within {within}, by {whose}")
+        let calls = self.rule.calls_per_minute;
+        let money = self.rule.hourly_pico_usd.map(config::show_usd);
+        let money = money.map(|usd| format!(" and ${usd} an hour")).unwrap_or_default();
+        format!(
+            "and asked ahead where it is {share} of what follows within {within}, by {whose}, for \
+             {calls} calls a minute{money} at most"
+        )
     }
 
     /// A call has come: what is likely to follow it, and was not asked ahead yet.
@@ -357,6 +363,9 @@ impl Prefetch {
         let mut likely = state.trail.likely(&name, self.rule.precision_min_ppm, now_ms);
         likely.truncate(self.rule.successors_max);
         likely.retain(|(name, _)| !state.ahead.contains_key(name));
+        if !likely.is_empty() && !state.budget.affords(likely.len(), &self.metrics, now_ms) {
+            return Vec::new();
+        }
         likely
     }
 
@@ -365,7 +374,8 @@ impl Prefetch {
         let now_ms = self.now_ms();
         let mut state = self.state();
         self.judge_ended(&mut state, now_ms);
-        if !state.may_begin(now_ms) || state.ahead.contains_key(&name) {
+        let is_new = state.may_begin(now_ms) && !state.ahead.contains_key(&name);
+        if !is_new || !state.budget.affords(1, &self.metrics, now_ms) {
             return None;
         }
         state.begun += 1;
@@ -475,6 +485,6 @@ impl Prefetch {
 impl State {
     fn may_begin(&mut self, now_ms: u64) -> bool {
         let is_full = self.ends.len().max(self.ahead.len()) >= AHEAD_MAX;
-        !is_full && self.worth.may_begin(now_ms) && self.budget.has_room(now_ms)
+        !is_full && self.worth.may_begin(now_ms)
     }
 }

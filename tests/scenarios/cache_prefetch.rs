@@ -41,6 +41,10 @@ fn outcomes(outcome: &str) -> String {
     format!("tollgate_cache_prefetch_total{{route=\"all\",outcome=\"{outcome}\"}}")
 }
 
+fn over_budget(budget: &str) -> String {
+    format!("tollgate_cache_prefetch_over_budget_total{{route=\"all\",budget=\"{budget}\"}}")
+}
+
 const PRECISION: &str = "tollgate_cache_prefetch_precision{route=\"all\"}";
 
 #[tokio::test]
@@ -120,6 +124,7 @@ async fn no_more_is_asked_ahead_in_a_minute_than_the_budget_says() {
         world.metric_when(&own_calls("stored"), stored).await;
     }
     assert_eq!(world.standin.counts().calls, before + 5 + 2);
+    assert_eq!(world.metric(&over_budget("calls")), Some(3.0));
 }
 
 #[tokio::test]
@@ -141,6 +146,9 @@ async fn no_money_is_spent_beyond_the_budget_or_where_nobody_knows_how_much() {
             world.metric_when(&own_calls("stored"), 1.0).await;
         }
         assert_eq!(world.standin.counts().calls, before + 3 + 1, "{book}");
+        // The money was gone when the second and the third were asked for: that is not silent.
+        assert_eq!(world.metric(&over_budget("money")), Some(2.0), "{book}");
+        assert_eq!(world.metric(&over_budget("calls")), Some(0.0), "{book}");
     }
 }
 

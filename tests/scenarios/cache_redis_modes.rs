@@ -295,7 +295,7 @@ async fn a_cluster_that_loses_the_node_of_the_purges_is_used_again_when_the_repl
     survives_the_death_of(true).await;
 }
 
-/// Goal: a node that stands still costs one time-out, and only its own entries.
+/// Goal: a node that stands still costs a few time-outs, and only its own entries.
 #[tokio::test]
 async fn a_node_that_stands_still_costs_only_what_it_serves() {
     let redis = Cluster::start(own_ip(), Kind::default(), 3, false).await;
@@ -314,7 +314,8 @@ async fn a_node_that_stands_still_costs_only_what_it_serves() {
         from_redis += usize::from(reply.cache_status().contains("detail=redis"));
     }
     timeouts_before = look_ups(&c, "timeout") - timeouts_before;
-    assert!(timeouts_before <= 1.0, "{}", c.app.metrics_text());
+    // Late five times in a row, and it is left alone.
+    assert!(timeouts_before <= 5.0, "{}", c.app.metrics_text());
     assert!((1..24).contains(&from_redis), "{from_redis} of 24 came from the others");
     assert!(look_ups(&c, "skipped") >= 1.0, "{}", c.app.metrics_text());
     assert_eq!(c.metric(UP), Some(1.0), "purges are heard");

@@ -98,6 +98,7 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
     };
     cross::addresses(review, &config);
     prefetch::users(review, &config);
+    prefetch::money(review, &config);
     cross::warnings(review, &config);
     config
 }

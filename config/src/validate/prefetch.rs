@@ -74,3 +74,18 @@ pub(super) fn users(review: &mut Review<'_>, config: &Config) {
         }
     }
 }
+
+/// A limit of money means little where nothing has a price.
+pub(super) fn money(review: &mut Review<'_>, config: &Config) {
+    if config.prices.builtin || !config.prices.files.is_empty() {
+        return;
+    }
+    for (i, route) in config.routes.iter().enumerate() {
+        let prefetch = route.cache.upkeep.prefetch.as_ref();
+        if prefetch.is_some_and(|prefetch| prefetch.hourly_pico_usd.is_some()) {
+            let message = "nothing has a price (prices), and a call that nobody can price takes the \
+                           rest of the hour: one in an hour is asked ahead";
+            review.advise(format!("routes[{i}].cache.prefetch.budget.money_per_hour"), message);
+        }
+    }
+}

@@ -99,3 +99,22 @@ routes: [{{ name: all, upstream: model{dialect}, cache: {{ {cache} }} }}]
     ");
     assert!(!of(", dialect: http").contains("ignore"), "{}", of(", dialect: http"));
 }
+
+#[test]
+fn a_limit_of_money_for_what_has_no_price_deserves_a_word() {
+    let text = r#"
+upstreams: { model: { endpoints: [{ url: "http://127.0.0.1:1" }] } }
+identity: { user: { header: x-user } }
+routes:
+  - name: all
+    upstream: model
+    cache: { mode: content, prefetch: { per: user, budget: { calls_per_minute: 30, money_per_hour: "0.50" } } }
+"#;
+    let of = |prices: &str| {
+        let (_, warnings) = load(&format!("{text}{prices}"), &Table::default()).unwrap();
+        let lines = lines(&warnings);
+        lines.lines().filter(|line| line.contains("money_per_hour")).collect::<String>()
+    };
+    assert_eq!(of(""), "");
+    insta::assert_snapshot!(of("prices: { book: none }\n"), @"Advice routes[0].cache.prefetch.budget.money_per_hour: nothing has a price (prices), and a call that nobody can price takes the rest of the hour: one in an hour is asked ahead");
+}

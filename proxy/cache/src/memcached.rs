@@ -134,8 +134,9 @@ impl Cluster {
         });
     }
 
-    fn trip(&self, server: &Server, session: u64) {
-        if server.gate.trip(session) {
+    /// `was_shut`: by this call.
+    fn counts(&self, was_shut: bool) {
+        if was_shut {
             self.values.counters.breaker_opened.add_one();
             self.tell_state();
         }
@@ -149,7 +150,11 @@ impl Cluster {
             return None;
         };
         let asked = lines.quick().ask(wire::get(&self.names.entry(key)));
-        match time::timeout(self.limits.read_timeout, asked).await {
+        let answer = time::timeout(self.limits.read_timeout, asked).await;
+        if let Ok(Ok(_)) = answer {
+            server.gate.in_time();
+        }
+        match answer {
             Ok(Ok(Answer::Value { bytes, .. })) => return Some(bytes),
             Ok(Ok(Answer::Missing)) => counters.misses.add_one(),
             Ok(Ok(Answer::Oversized)) => counters.oversized.add_one(),
@@ -158,11 +163,11 @@ impl Cluster {
             )) => counters.errors.add_one(),
             Ok(Err(_lost)) => {
                 counters.errors.add_one();
-                self.trip(server, session);
+                self.counts(server.gate.trip(session));
             }
             Err(_elapsed) => {
                 counters.timeouts.add_one();
-                self.trip(server, session);
+                self.counts(server.gate.late(session));
             }
         }
         None
@@ -182,6 +187,12 @@ impl Cluster {
             self.write(packed).await;
         }
         drop(over);
+    }
+
+    fn unwritten(&self, server: &Server, session: u64, is_late: bool) {
+        self.values.counters.dropped_down.add_one();
+        let gate = &server.gate;
+        self.counts(if is_late { gate.late(session) } else { gate.trip(session) });
     }
 
     /// All are sent before the first is waited for, so that a batch is one round trip to each
@@ -208,10 +219,7 @@ impl Cluster {
             let command = wire::set(&name, &value.bytes, ttl_s);
             match time::timeout_at(until, lines.bulk.send(command)).await {
                 Ok(Ok(answer)) => sent.push((server, session, answer)),
-                Ok(Err(_)) | Err(_) => {
-                    counters.dropped_down.add_one();
-                    self.trip(server, session);
-                }
+                failed => self.unwritten(server, session, failed.is_err()),
             }
         }
         for (server, session, answer) in sent {
@@ -224,10 +232,8 @@ impl Cluster {
                     counters.dropped_down.add_one();
                     tracing::debug!(?answer, "memcached refused a write");
                 }
-                Ok(Err(_)) | Err(_) => {
-                    counters.dropped_down.add_one();
-                    self.trip(server, session);
-                }
+                Ok(Err(_)) => self.unwritten(server, session, false),
+                Err(_elapsed) => self.unwritten(server, session, true),
             }
         }
     }

@@ -11,6 +11,7 @@
 //! here, the same way for all.
 
 pub(crate) mod gate;
+pub(crate) mod lateness;
 pub(crate) mod queue;
 pub(crate) mod unnumbered;
 

@@ -202,8 +202,10 @@ impl Store {
         self.role == Role::Keeper
     }
 
-    fn trip(&self, session: u64) {
-        if self.gate.trip(session) {
+    /// The way is left: its connection is lost, or (`is_late`) another answer did not come in time.
+    fn leaves(&self, session: u64, is_late: bool) {
+        let is_left = if is_late { self.gate.late(session) } else { self.gate.trip(session) };
+        if is_left {
             self.values.counters.breaker_opened.add_one();
         }
     }
@@ -211,7 +213,7 @@ impl Store {
     /// What came of an error: a server that says no is there, and a connection that broke is not.
     fn failed(&self, session: u64, error: &Error) {
         match error.as_db_error() {
-            None => self.trip(session),
+            None => self.leaves(session, false),
             Some(said) if is_of_the_server(said) => self.refused.notify_one(),
             Some(said) if self.told.swap(session, Ordering::Relaxed) == session => {
                 tracing::debug!(%said, "postgresql refused a statement");
@@ -269,7 +271,7 @@ impl Store {
             }
             Err(_elapsed) => {
                 counters.dropped_down.add(count);
-                self.trip(session);
+                self.leaves(session, true);
             }
         }
     }

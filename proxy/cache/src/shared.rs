@@ -5,7 +5,7 @@
 //! through a bounded queue. A value is believed only if it is whole, of this key and not purged
 //! ([`crate::codec`], [`crate::generations`]).
 //!
-//! What it costs a caller when Redis is slow, dead or lying: one time-out, once.
+//! What it costs a caller when Redis is slow, dead or lying: one time-out, and few callers that.
 
 mod news;
 mod fleet;

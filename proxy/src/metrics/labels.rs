@@ -139,6 +139,16 @@ closed! {
 }
 
 closed! {
+    /// Which part of a budget for asking ahead is spent.
+    BudgetLabel {
+        /// Of this minute.
+        Calls = "calls",
+        /// Of this hour.
+        Money = "money",
+    }
+}
+
+closed! {
     /// What became of an answer that was asked for ahead.
     PrefetchOutcome {
         /// Somebody asked for it in time.

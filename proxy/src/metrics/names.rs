@@ -98,6 +98,8 @@ families! {
         "Answers that were asked for ahead, by what became of them: used, wasted (not wanted in time, or gone before), failed (none came that is kept).";
     CACHE_PREFETCH_PRECISION = Gauge, "tollgate_cache_prefetch_precision", ["route"],
         "Part of the last 50 answers asked for ahead that were used; below precision_min nothing is asked ahead for a while.";
+    CACHE_PREFETCH_OVER_BUDGET = Counter, "tollgate_cache_prefetch_over_budget_total", ["route", "budget"],
+        "Answers that were likely to be wanted and not asked for ahead because the budget was spent: calls (of the minute), money (of the hour).";
     CACHE_NOT_KEPT = Counter, "tollgate_cache_not_kept_total", ["route", "reason"],
         "Answers to model calls that were not kept for what their head says: vary (of a field that no key has), no_store, encoded.";
     CACHE_EVENTS = Counter, "tollgate_cache_events_total", ["source", "outcome"],

@@ -5,8 +5,8 @@ use super::histogram::Histogram;
 use super::{
     Families, MetricsError,
     labels::{
-        CODE_PLACES, CacheOutcome, ItemOutcome, NotKept, PrefetchOutcome, QueueOutcome, REASONS,
-        ShadowOutcome, TierLabel, code_label, code_place, reason_place,
+        BudgetLabel, CODE_PLACES, CacheOutcome, ItemOutcome, NotKept, PrefetchOutcome,
+        QueueOutcome, REASONS, ShadowOutcome, TierLabel, code_label, code_place, reason_place,
     },
     model::{ModelMetrics, Models, Naming, RouteModels},
     rates::Traffic,
@@ -69,6 +69,7 @@ pub struct RouteMetrics {
     /// By outcome, and how many of the last were of use. Of routes that ask nothing ahead there is
     /// no such number: 0 would read as bad.
     prefetches: (IntCounterVec, GaugeVec),
+    prefetch_over_budget: IntCounterVec,
     /// By place of the reason.
     not_kept: Box<[IntCounter]>,
 }
@@ -123,6 +124,10 @@ impl RouteMetrics {
         for outcome in PrefetchOutcome::ALL {
             families.prefetches.get_metric_with_label_values(&[route, outcome.label()])?;
         }
+        for spent in BudgetLabel::ALL {
+            let labels = [route, spent.label()];
+            families.prefetch_over_budget.get_metric_with_label_values(&labels)?;
+        }
         let not_kept = NotKept::ALL
             .iter()
             .map(|reason| families.not_kept.get_metric_with_label_values(&[route, reason.label()]));
@@ -141,6 +146,7 @@ impl RouteMetrics {
             models: RouteModels::new(route, parts.models),
             shadows: shadows.collect::<Result<_, _>>()?,
             prefetches: (families.prefetches.clone(), families.prefetch_precision.clone()),
+            prefetch_over_budget: families.prefetch_over_budget.clone(),
         })
     }
 
@@ -160,6 +166,14 @@ impl RouteMetrics {
     pub fn not_kept(&self, reason: NotKept) {
         if let Some(count) = self.not_kept.get(reason.place()) {
             count.inc();
+        }
+    }
+
+    /// So many that were likely to be wanted were not asked for ahead.
+    pub fn prefetch_over_budget(&self, spent: BudgetLabel, n: usize) {
+        let labels = [self.route.as_str(), spent.label()];
+        if let Ok(count) = self.prefetch_over_budget.get_metric_with_label_values(&labels) {
+            count.inc_by(crate::body::len_u64(n));
         }
     }
 

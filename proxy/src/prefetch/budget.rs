@@ -1,6 +1,7 @@
 //! What asking ahead may cost: calls in a minute, money in an hour. Never more than that in any
 //! minute and any hour, not only in those of the clock.
 
+use crate::metrics::{BudgetLabel, RouteMetrics};
 use std::num::NonZeroU32;
 
 const SECOND_MS: u64 = 1_000;
@@ -20,6 +21,18 @@ pub(super) struct Budget {
     /// The most that one call has cost of late: what each that is under way may cost.
     cost_max: Fading,
     under_way: u64,
+    /// When it was said last that the calls, and that the money, are spent.
+    told_ms: [Option<u64>; 2],
+}
+
+/// Whether one more call may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Free,
+    /// When what is under way has ended, perhaps.
+    Later,
+    /// Not in this minute, or hour.
+    Spent(BudgetLabel),
 }
 
 impl Budget {
@@ -31,24 +44,65 @@ impl Budget {
             money_max: hourly_pico_usd.map(|pico| u64::try_from(pico).unwrap_or(u64::MAX)),
             cost_max: Fading::default(),
             under_way: 0,
+            told_ms: [None; 2],
         }
     }
 
-    /// Whether one more call may begin.
-    pub(super) fn has_room(&mut self, now_ms: u64) -> bool {
-        self.calls.sum(now_ms) < self.calls_max && self.has_money(now_ms)
+    /// Whether one of `n` that are likely to be wanted may begin. If not because the budget is
+    /// spent, that is counted for all of them, and said once in an hour.
+    pub(super) fn affords(&mut self, n: usize, metrics: &RouteMetrics, now_ms: u64) -> bool {
+        let spent = match self.room(now_ms) {
+            Room::Free => return true,
+            Room::Later => return false,
+            Room::Spent(spent) => spent,
+        };
+        metrics.prefetch_over_budget(spent, n);
+        if self.tells(spent, now_ms) {
+            let usd = |pico: u64| tollgate_config::show_usd(pico.into());
+            tracing::warn!(
+                route = metrics.route(),
+                budget = spent.label(),
+                calls_per_minute = self.calls_max,
+                money_per_hour = self.money_max.map(usd),
+                spent_usd = usd(self.money.sum(now_ms)),
+                "the budget for asking ahead is spent for now: what else is likely to be wanted \
+                 is counted in tollgate_cache_prefetch_over_budget_total"
+            );
+        }
+        false
     }
 
-    fn has_money(&mut self, now_ms: u64) -> bool {
-        let Some(money_max) = self.money_max else { return true };
+    fn room(&mut self, now_ms: u64) -> Room {
+        if self.calls.sum(now_ms) >= self.calls_max {
+            return Room::Spent(BudgetLabel::Calls);
+        }
+        let Some(money_max) = self.money_max else { return Room::Free };
         let spent = self.money.sum(now_ms);
         let cost_max = self.cost_max.value(now_ms);
-        if cost_max == 0 {
-            // What a call costs is not known yet: one at a time.
-            return self.under_way == 0 && spent < money_max;
+        if spent >= money_max || spent.saturating_add(cost_max) > money_max {
+            return Room::Spent(BudgetLabel::Money);
         }
         let may_cost = cost_max.saturating_mul(self.under_way.saturating_add(1));
-        spent.saturating_add(may_cost) <= money_max
+        // What a call costs may not be known yet: then one at a time.
+        let is_known = cost_max > 0 || self.under_way == 0;
+        if is_known && spent.saturating_add(may_cost) <= money_max {
+            Room::Free
+        } else {
+            Room::Later
+        }
+    }
+
+    fn tells(&mut self, spent: BudgetLabel, now_ms: u64) -> bool {
+        let [calls, money] = &mut self.told_ms;
+        let told_ms = match spent {
+            BudgetLabel::Calls => calls,
+            BudgetLabel::Money => money,
+        };
+        let is_due = told_ms.is_none_or(|told_ms| now_ms.saturating_sub(told_ms) >= HOUR_MS);
+        if is_due {
+            *told_ms = Some(now_ms);
+        }
+        is_due
     }
 
     pub(super) fn begin(&mut self, now_ms: u64) {
@@ -142,26 +196,50 @@ mod tests {
         Budget::new(NonZeroU32::new(calls).unwrap(), money)
     }
 
+    fn has_room(budget: &mut Budget, now_ms: u64) -> bool {
+        budget.room(now_ms) == Room::Free
+    }
+
+    #[test]
+    fn that_a_budget_is_spent_is_said_once_an_hour_and_not_of_what_is_only_under_way() {
+        let money = Room::Spent(BudgetLabel::Money);
+        let mut of_money = budget(1_000, Some(100));
+        of_money.begin(0);
+        assert_eq!(of_money.room(0), Room::Later, "what one costs is not known");
+        of_money.end(Some(40), 0);
+        of_money.begin(0);
+        assert_eq!(of_money.room(0), Room::Later, "40 spent, 40 under way");
+        of_money.end(Some(40), 0);
+        assert_eq!(of_money.room(0), money);
+        assert!(of_money.tells(BudgetLabel::Money, 0));
+        assert!(!of_money.tells(BudgetLabel::Money, HOUR_MS - 1));
+        assert!(of_money.tells(BudgetLabel::Calls, 0), "that is another thing");
+        assert!(of_money.tells(BudgetLabel::Money, HOUR_MS));
+        let mut of_calls = budget(1, Some(100));
+        of_calls.begin(0);
+        assert_eq!(of_calls.room(0), Room::Spent(BudgetLabel::Calls));
+    }
+
     #[test]
     fn money_is_spent_until_one_more_call_could_cost_too_much() {
         let mut budget = budget(1_000, Some(100));
-        assert!(budget.has_room(0));
+        assert!(has_room(&mut budget, 0));
         budget.begin(0);
-        assert!(!budget.has_room(0), "what one costs is not known");
+        assert!(!has_room(&mut budget, 0), "what one costs is not known");
         budget.end(Some(30), 0);
         for _ in 0..2 {
-            assert!(budget.has_room(0));
+            assert!(has_room(&mut budget, 0));
             budget.begin(0);
         }
-        assert!(!budget.has_room(0), "30 spent, 60 under way");
+        assert!(!has_room(&mut budget, 0), "30 spent, 60 under way");
         budget.end(Some(10), 0);
-        assert!(budget.has_room(0), "40 spent, 30 under way");
+        assert!(has_room(&mut budget, 0), "40 spent, 30 under way");
         budget.end(Some(30), 0);
-        assert!(budget.has_room(0));
+        assert!(has_room(&mut budget, 0));
         budget.begin(0);
         budget.end(Some(30), 0);
-        assert!(!budget.has_room(59 * MINUTE_MS));
-        assert!(budget.has_room(61 * MINUTE_MS), "an hour later");
+        assert!(!has_room(&mut budget, 59 * MINUTE_MS));
+        assert!(has_room(&mut budget, 61 * MINUTE_MS), "an hour later");
     }
 
     #[test]
@@ -169,8 +247,8 @@ mod tests {
         let mut budget = budget(10, Some(100));
         budget.begin(0);
         budget.end(None, 0);
-        assert!(!budget.has_room(59 * MINUTE_MS));
-        assert!(budget.has_room(61 * MINUTE_MS));
+        assert!(!has_room(&mut budget, 59 * MINUTE_MS));
+        assert!(has_room(&mut budget, 61 * MINUTE_MS));
     }
 
     #[test]
@@ -178,11 +256,11 @@ mod tests {
         let mut budget = budget(1_000, Some(100));
         budget.begin(0);
         budget.end(Some(120), 0);
-        assert!(!budget.has_room(61 * MINUTE_MS), "the next may cost as much");
-        assert!(budget.has_room(3 * HOUR_MS), "nobody remembers");
+        assert!(!has_room(&mut budget, 61 * MINUTE_MS), "the next may cost as much");
+        assert!(has_room(&mut budget, 3 * HOUR_MS), "nobody remembers");
         budget.begin(3 * HOUR_MS);
         budget.end(Some(1), 3 * HOUR_MS);
-        assert!(budget.has_room(3 * HOUR_MS));
+        assert!(has_room(&mut budget, 3 * HOUR_MS));
     }
 
     #[test]
@@ -192,7 +270,7 @@ mod tests {
             budget.begin(0);
             budget.end(None, 0);
         }
-        assert!(budget.has_room(0));
+        assert!(has_room(&mut budget, 0));
     }
 
     proptest! {
@@ -205,7 +283,7 @@ mod tests {
             let mut begun: Vec<u64> = Vec::new();
             for pause_ms in pauses {
                 now_ms += pause_ms;
-                if budget.has_room(now_ms) {
+                if has_room(&mut budget, now_ms) {
                     budget.begin(now_ms);
                     budget.end(Some(1), now_ms);
                     begun.push(now_ms);

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   shut ── the session has connected and caught up ──▶ open
-//!   open ── a read fails or takes too long (trip) ──▶ shut ── the session's probe is answered ──▶ open
+//!   open ── the connection breaks, or answers are late in a row ([`Lateness`]) ──▶ shut ── the session's probe is answered ──▶ open
 //! ```
 //!
 //! Callers look at one lock and never wait. A failure trips only the session that it belongs to:
 //! one from before the last reconnect says nothing of now.
 
+use super::lateness::Lateness;
 use std::sync::{
     PoisonError, RwLock,
     atomic::{AtomicU64, Ordering},
@@ -27,6 +28,7 @@ pub enum LinkState {
 pub(crate) struct Gate<T> {
     way: RwLock<Option<(u64, T)>>,
     sessions: AtomicU64,
+    lateness: Lateness,
     state: watch::Sender<LinkState>,
     tripped: Notify,
 }
@@ -36,6 +38,7 @@ impl<T> Default for Gate<T> {
         Self {
             way: RwLock::new(None),
             sessions: AtomicU64::new(0),
+            lateness: Lateness::default(),
             state: watch::Sender::new(LinkState::Down),
             tripped: Notify::new(),
         }
@@ -58,10 +61,25 @@ impl<T: Clone> Gate<T> {
         let is_now = way.as_ref().is_some_and(|(own, _)| *own == session);
         if is_now {
             *way = None;
+            self.lateness.suspect();
             self.state.send_replace(LinkState::Down);
             self.tripped.notify_one();
         }
         is_now
+    }
+
+    /// An answer came in its time.
+    pub(crate) fn in_time(&self) {
+        self.lateness.in_time();
+    }
+
+    /// One did not: nobody passes until a probe has been answered, if it was not the only one.
+    /// Whether it was this call that shut it.
+    pub(crate) fn late(&self, session: u64) -> bool {
+        let way = self.way.read().unwrap_or_else(PoisonError::into_inner);
+        let is_now = way.as_ref().is_some_and(|(own, _)| *own == session);
+        drop(way);
+        is_now && self.lateness.is_too_late() && self.trip(session)
     }
 
     /// The store was just heard on this way.
@@ -71,7 +89,9 @@ impl<T: Clone> Gate<T> {
         self.state.send_replace(LinkState::Up);
     }
 
+    /// The connection is lost.
     pub(crate) fn shut(&self) {
+        self.lateness.forget();
         self.way.write().unwrap_or_else(PoisonError::into_inner).take();
         self.state.send_replace(LinkState::Down);
     }

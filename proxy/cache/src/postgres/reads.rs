@@ -63,7 +63,10 @@ impl Store {
         let until = Instant::now() + self.limits.read_timeout;
         let reader = lines.quick()?;
         let answer = match time::timeout_at(until, self.ask(reader, key.as_bytes())).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => {
+                self.gate.in_time();
+                answer
+            }
             Ok(Err(error)) => {
                 counters.errors.add_one();
                 self.failed(session, &error);
@@ -71,7 +74,7 @@ impl Store {
             }
             Err(_elapsed) => {
                 counters.timeouts.add_one();
-                self.trip(session);
+                self.leaves(session, true);
                 return None;
             }
         };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   away ── connect, subscribe, push pending purges, read the whole table ──▶ up
-//!   up ── a read fails or takes too long ──▶ suspect ── a probe answers ──▶ up
+//!   up ── several answers in a row are late ──▶ suspect ── a probe answers ──▶ up
 //!   up ── the connection breaks, a probe fails ──▶ away      suspect ── the probe fails ──▶ away
 //! ```
 //!
@@ -106,6 +106,13 @@ impl Link {
         if up.as_ref().is_some_and(|nodes| Arc::ptr_eq(nodes.home(), &line.node)) {
             *up = None;
             self.state.send_replace(LinkState::Down);
+        }
+    }
+
+    /// As [`Self::trip`], if the line's node was late before, too.
+    pub(super) fn late(&self, line: &Line) {
+        if line.node.is_too_late(line) {
+            self.trip(line);
         }
     }
 

@@ -1,7 +1,7 @@
 //! One server, its connections and its breaker; and who serves which key.
 //!
 //! With one server there is one node. In a cluster each has a breaker of its own: a node that is
-//! dead or stands still costs one time-out, once, and only what it serves is skipped until it, or
+//! dead or stands still costs a few time-outs at most, and only what it serves is skipped until it, or
 //! the replica in its place, answers again.
 //!
 //! Home's connections are the session's ([`super::session`]); each other node has a task
@@ -12,6 +12,7 @@ use super::{
     site::{Address, Clients},
     slots::SlotMap,
 };
+use crate::outer::lateness::Lateness;
 use redis::{AsyncConnectionConfig, ConnectionInfo, RedisError, aio::MultiplexedConnection};
 use std::{
     collections::HashMap,
@@ -42,6 +43,7 @@ pub(super) struct Node {
     is_up: watch::Sender<bool>,
     opened: Notify,
     tripped: Notify,
+    lateness: Lateness,
 }
 
 /// Connections that callers may use.
@@ -136,7 +138,9 @@ impl Node {
         self.up.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
+    /// The connections are lost.
     pub(super) fn close(&self) {
+        self.lateness.forget();
         let mut up = self.up.write().unwrap_or_else(PoisonError::into_inner);
         *up = None;
         self.is_up.send_replace(false);
@@ -156,9 +160,23 @@ impl Node {
             return false;
         }
         *up = None;
+        self.lateness.suspect();
         self.is_up.send_replace(false);
         self.tripped.notify_one();
         true
+    }
+
+    /// An answer came in its time.
+    pub(super) fn in_time(&self) {
+        self.lateness.in_time();
+    }
+
+    /// One did not. Whether the node is to be left alone for it.
+    pub(super) fn is_too_late(&self, line: &Line) -> bool {
+        let up = self.up.read().unwrap_or_else(PoisonError::into_inner);
+        let is_now = up.as_ref().is_some_and(|up| up.ticket == line.ticket);
+        drop(up);
+        is_now && self.lateness.is_too_late()
     }
 
     pub(super) async fn tripped(&self) {

@@ -65,10 +65,13 @@ impl Link {
                 both.query_async(&mut line.connection).await.map(|(answer,): (T,)| answer)
             };
             let error = match time::timeout_at(end, answer).await {
-                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Ok(answer)) => {
+                    line.node.in_time();
+                    return Ok(answer);
+                }
                 Ok(Err(error)) => error,
                 Err(_elapsed) => {
-                    self.trip(&line);
+                    self.late(&line);
                     return Err(Unanswered::Late);
                 }
             };

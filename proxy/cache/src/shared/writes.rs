@@ -79,7 +79,7 @@ async fn send(link: Arc<Link>, node: Arc<Node>, values: Vec<Leaving>) {
         }
         Err(_elapsed) => {
             counters.dropped_down.add(count(values.len()));
-            link.trip(&line);
+            link.late(&line);
             return;
         }
     };
