@@ -20,7 +20,7 @@ pub(crate) struct Lateness {
 impl Lateness {
     pub(crate) fn in_time(&self) {
         // Mostly there is nothing to forget, and the line stays everybody's.
-        if self.in_a_row.load(Ordering::Relaxed) != 0 {
+        if self.is_suspected() {
             self.in_a_row.store(0, Ordering::Relaxed);
         }
     }
@@ -29,6 +29,11 @@ impl Lateness {
     pub(crate) fn is_too_late(&self) -> bool {
         let before = self.in_a_row.fetch_add(1, Ordering::Relaxed);
         before.saturating_add(1) >= LATE_IN_A_ROW_MAX
+    }
+
+    /// The last answer was late. Who has waited once for the same call does not wait again.
+    pub(crate) fn is_suspected(&self) -> bool {
+        self.in_a_row.load(Ordering::Relaxed) != 0
     }
 
     /// It was left alone, and a probe has been answered: what is asked may be late all the same.
@@ -68,7 +73,8 @@ mod tests {
         assert!(lateness.is_too_late());
         lateness.suspect();
         lateness.in_time();
-        assert!(!lateness.is_too_late());
+        assert!(!lateness.is_suspected() && !lateness.is_too_late());
+        assert!(lateness.is_suspected());
         lateness.suspect();
         lateness.forget();
         assert!(!lateness.is_too_late());

@@ -334,6 +334,12 @@ impl Turn<'_> {
         let link = &self.tier.link;
         let (names, token) = (&link.names, Token::new());
         let name = names.lease(self.key);
+        let nodes = link.nodes();
+        let node = nodes.as_ref().and_then(|nodes| nodes.of(name.as_bytes()));
+        if node.is_some_and(|node| node.is_suspected()) {
+            // The look-up may have been the one that was late: nobody waits twice.
+            return Claim::NoAnswer;
+        }
         let mut command = script(CLAIM, &[&name, &names.entry(self.key)]);
         command.arg(&*token.0).arg(self.times.ttl.as_millis().to_string()).arg(TOKEN_LEN);
         match link.ask::<(i64, i64)>(&name, &command).await {

@@ -179,6 +179,11 @@ impl Node {
         is_now && self.lateness.is_too_late()
     }
 
+    /// The last answer did not come in time.
+    pub(super) fn is_suspected(&self) -> bool {
+        self.lateness.is_suspected()
+    }
+
     pub(super) async fn tripped(&self) {
         self.tripped.notified().await;
     }
