@@ -32,7 +32,7 @@ mod vote;
 pub(crate) use self::{
     answer::Hit,
     explain::Explained,
-    fill::{Arrival, Brought, Completed, Fill, NotPut, Placed, keep_shareable, put},
+    fill::{Arrival, Brought, Completed, Fill, InTier, Lacks, NotPut, Placed, keep_shareable, put},
     held::{Instead, Spare},
     http_mode::{Asked, Given, Holds, Next, after, posted},
     items::{ANSWER_BYTES_MAX, Items, wrong_for_parts},

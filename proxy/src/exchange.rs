@@ -144,6 +144,9 @@ pub(crate) async fn exchange(
         respond::refusal(&verdict, dialect, marks.request_id())
     });
     marks.mark(response.headers_mut(), dialect);
+    if let Body::Replay(replay) = response.body_mut() {
+        replay.hurry_at(&parts.shutdown.leave);
+    }
     response
 }
 

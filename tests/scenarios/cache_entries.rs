@@ -2,6 +2,7 @@
 //! administrator puts is what callers are given, here and on other instances.
 
 use crate::{
+    cache_items::{EMBED, embed},
     cache_redis::{Line, Server, UP, member_with, provider},
     cache_stage::{
         CHAT, Told as _, assert_hit, assert_miss, by_url, cached_is, chat, content, cost_pico,
@@ -191,6 +192,116 @@ async fn what_is_put_on_one_instance_is_found_in_redis_by_the_others() {
         |reply: &Reply| reply.json()["choices"][0]["message"]["content"] == json!("better");
     assert!(until("the better answer", look, is_better).await.is_hit());
     assert_eq!(provider.counts().calls, 1);
+}
+
+/// What a put says of each tier, as `TIER KEPT WHY`.
+fn tiers(answer: &Value) -> Vec<String> {
+    let all = answer["tiers"].as_array().unwrap_or_else(|| panic!("{answer}")).iter();
+    let word = |why: &Value| why.as_str().unwrap_or("").to_owned();
+    all.map(|one| {
+        format!("{} {} {}", one["tier"].as_str().unwrap(), one["kept"], word(&one["why"]))
+    })
+    .collect()
+}
+
+/// Goal: 200 only where a caller will find it, and for each tier what became of it.
+#[tokio::test]
+async fn it_is_said_of_each_tier_whether_it_has_what_was_put() {
+    let (mut server, provider) = (Server::start().await, provider(Options::default()).await);
+    let line = Line::to(&server).await;
+    let limits = json!({ "tiers": [{ "name": "memory", "max_entry": "16KiB" }, "redis"] });
+    let world = member_with(content(limits), &line, &provider.url(), "2s").await;
+    world.metric_when(UP, 1.0).await;
+    world.client.post(CHAT, &chat("first")).await;
+    let order = |text: &str, said: Value| json!({ "request": { "path": CHAT, "body": chat(text) }, "answer": { "body": said } });
+    let reply = put(&world, &order("a", said("for all"))).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(tiers(&reply.json()), ["memory 1 ", "redis 1 "]);
+    assert_eq!(reply.json()["pending"], false);
+    let large = || said(&"long ".repeat(5_000));
+    let reply = put(&world, &order("b", large())).await;
+    assert_eq!(tiers(&reply.json()), ["memory 0 too-large", "redis 1 "], "{reply:?}");
+
+    server.kill().await;
+    world.metric_when(UP, 0.0).await;
+    let reply = put(&world, &order("c", said("here"))).await;
+    assert_eq!(tiers(&reply.json()), ["memory 1 ", "redis 0 down"], "{reply:?}");
+    assert_eq!(reply.json()["pending"], true);
+    let reply = put(&world, &order("d", large())).await;
+    assert_eq!(reply.status, 507, "{reply:?}");
+    let problem = reply.json();
+    assert!(problem["detail"].as_str().unwrap().contains("no tier"), "{problem}");
+    let problems = problem["problems"].to_string();
+    assert!(problems.contains("memory: it is too large") && problems.contains("redis: it is away"));
+}
+
+#[tokio::test]
+async fn what_is_put_and_worth_less_than_all_there_is_is_no_success() {
+    let memory = json!({ "size": "1MiB", "policy": "cost" });
+    let world = content(json!({})).set("cache.memory", memory).start().await;
+    ask_first(&world).await;
+    for n in 0..20 {
+        let dear = said(&"dear ".repeat(16_000));
+        put(&world, &order(&chat(&format!("dear {n}")), dear)).await;
+    }
+    let mut free = said(&"worth nothing ".repeat(8_000));
+    free["usage"] = json!({ "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0 });
+    let reply = put(&world, &order(&chat("a"), free)).await;
+    assert_eq!(reply.status, 507, "{reply:?}");
+    assert!(reply.json()["problems"].to_string().contains("worth more"), "{reply:?}");
+}
+
+#[tokio::test]
+async fn of_a_batch_that_is_put_each_items_answer_is_the_one_that_all_instances_have() {
+    let (server, provider) = (Server::start().await, provider(Options::default()).await);
+    let line = Line::to(&server).await;
+    let policy = || content(json!({ "tiers": ["memory", "redis"], "writes": "through" }));
+    let a = member_with(policy(), &line, &provider.url(), "2s").await;
+    let b = member_with(policy(), &line, &provider.url(), "2s").await;
+    for world in [&a, &b] {
+        world.metric_when(UP, 1.0).await;
+        world.client.post(EMBED, &embed(&["one", "two"])).await;
+    }
+    cached_is(&b.client, &chat("not there"), false).await;
+    let vector =
+        |index: usize| json!({ "object": "embedding", "index": index, "embedding": [0.5, 0.25] });
+    let answer = json!({ "object": "list", "data": [vector(0), vector(1)],
+        "model": "text-embedding-3-small", "usage": { "prompt_tokens": 4, "total_tokens": 4 } });
+    let order = json!({ "request": { "path": EMBED, "body": embed(&["one", "two"]) }, "answer": { "body": answer } });
+    let reply = put(&a, &order).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(reply.json()["items"], 2);
+    assert_eq!(tiers(&reply.json()), ["memory 2 ", "redis 2 "]);
+    let asked = embed(&["two"]);
+    let look = || b.client.post(EMBED, &asked);
+    let is_put = |reply: &Reply| reply.json()["data"][0]["embedding"] == json!([0.5, 0.25]);
+    assert!(until("the vector that was put", look, is_put).await.is_hit());
+}
+
+#[tokio::test]
+async fn a_time_of_its_own_does_not_undo_a_word_on_who_may_have_it() {
+    let world = by_url().start().await;
+    let put_with = async |fields: Value| {
+        let mut headers = fields;
+        headers["content-type"] = json!("text/plain");
+        let request = json!({ "path": "/static/page", "headers": { "host": "site.example" } });
+        let answer = json!({ "body": "put", "headers": headers });
+        put(&world, &json!({ "request": request, "answer": answer, "ttl": "10m" })).await
+    };
+    for fields in [
+        json!({ "cache-control": "private" }),
+        json!({ "cache-control": "no-store" }),
+        json!({ "tollgate-cache-control": "no-store" }),
+        json!({ "cache-control": "max-age=60", "cdn-cache-control": "private" }),
+    ] {
+        let reply = put_with(fields.clone()).await;
+        assert_eq!(reply.status, 422, "{fields}: {reply:?}");
+    }
+    let fields = json!({ "cache-control": "private=\"x-user\", max-age=1", "x-user": "one" });
+    assert_eq!(put_with(fields).await.status, 200);
+    let hit = world.client.send(Method::GET, "/static/page", &[("host", "site.example")], "").await;
+    assert_hit(&hit);
+    assert!(hit.headers.get("x-user").is_none(), "{hit:?}");
 }
 
 #[tokio::test]

@@ -237,7 +237,11 @@ async fn a_url_is_explained_too() {
         admin(&world).post("/api/cache/explain", &request).await.json()
     };
     let before = world.metrics();
-    assert_eq!(outcome(&ask("/page?a=1").await), ("hit", "found"));
+    let hit = ask("/page?a=1").await;
+    assert_eq!(outcome(&hit), ("hit", "found"));
+    let tier = &hit["tiers"][0];
+    assert_eq!((&tier["tier"], &tier["verdict"]), (&json!("memory"), &json!("given")), "{hit}");
+    assert!(tier["left_ms"].as_u64().unwrap() > 500_000, "{hit}");
     ask("/page?a=3").await;
     let changed: Vec<_> = world
         .metrics()
@@ -251,6 +255,11 @@ async fn a_url_is_explained_too() {
     assert_eq!(outcome(&other), ("miss", "uri-miss"), "{other}");
     assert_eq!(differs(&other), [("query", "another value")]);
     assert_eq!(outcome(&why(&world, &first).await.json()), ("miss", "uri-miss"));
+    assert_eq!(other["tiers"][0]["found"], false, "{other}");
+    // By the key that is told it is purged, too.
+    let purged = json!({ "key": hit["key"] });
+    assert_eq!(admin(&world).post("/api/cache/purge", &purged).await.status, 200);
+    assert_eq!(outcome(&ask("/page?a=1").await).0, "miss");
 }
 
 /// The command says of a running instance what its API says.

@@ -58,6 +58,24 @@ async fn the_first_of_a_paced_stream_comes_at_once_and_who_leaves_ends_it() {
     assert_eq!(left, 0);
 }
 
+/// Goal: who is given a stream at a pace has all of it before the process ends.
+#[tokio::test]
+async fn a_paced_stream_goes_out_at_once_when_the_process_goes_down() {
+    let (world, ask, first) = paced(json!({ "tokens_per_second": 1, "max": "10m" })).await;
+    let mut live: Live = world.client.stream(CHAT, &ask).await;
+    let mut told = live.next().await.unwrap().unwrap().to_vec();
+    let rest = async {
+        while let Some(Ok(piece)) = live.next().await {
+            told.extend_from_slice(&piece);
+        }
+        told
+    };
+    let drain = world.app.drain_within(Duration::ZERO, Duration::from_secs(20));
+    let (told, cut) = tokio::join!(rest, drain);
+    assert_eq!(told, first.body);
+    assert_eq!(cut, 0);
+}
+
 #[tokio::test]
 async fn a_stream_is_kept_with_the_times_at_which_it_came_and_given_so() {
     let standin = Options { token_delay: Duration::from_millis(5), ..Options::default() };

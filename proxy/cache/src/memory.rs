@@ -184,6 +184,11 @@ impl MemoryTier {
         self.counters.evicted_for_room.add(pushed_out);
     }
 
+    /// Whether it is no larger than what is kept here.
+    pub fn fits(&self, entry: &Entry) -> bool {
+        self.weight_of(entry) <= self.weight_max
+    }
+
     /// Bytes that `entry` takes here.
     fn weight_of(&self, entry: &Entry) -> u64 {
         let bookkeeping = match &self.slots {

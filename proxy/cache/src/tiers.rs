@@ -36,6 +36,9 @@ use smallvec::SmallVec;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
+/// Keys that are purged together.
+const KEYS_MAX: usize = 256;
+
 /// Names a tier in `cache-status`, configuration and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TierName {
@@ -252,7 +255,8 @@ impl Tiers {
         if !entry.tags.is_empty() {
             self.generations.lives(entry.ttl_ms);
         }
-        let arriving = (plan.writes == Writes::Through).then(Arriving::new);
+        let is_awaited = plan.writes == Writes::Through || plan.awaited;
+        let arriving = is_awaited.then(Arriving::new);
         // Memory last: who finds it there may believe that it is on its way to the others.
         for used in plan.written(&entry).rev() {
             let ack = arriving.as_ref().map(Arriving::ack);
@@ -305,6 +309,25 @@ impl Tiers {
             kept.await;
         }
         purged
+    }
+
+    /// As [`Self::purge`], of many keys, a few of them at a time: more at once than the keeper has
+    /// room for would become a purge of everything.
+    pub async fn purge_keys(&self, keys: &[CacheKey]) -> Purged {
+        let mut all = Purged { reach: Reach::Fleet, pending: false };
+        for keys in keys.chunks(KEYS_MAX) {
+            let told: SmallVec<[Subject; 1]> =
+                keys.iter().flat_map(|key| self.void(Target::Key(*key))).collect();
+            let purged = self.tell(&told).await;
+            if let Some(kept) = self.keep_waiting(&told, purged) {
+                kept.await;
+            }
+            if purged.reach == Reach::Instance {
+                all.reach = Reach::Instance;
+            }
+            all.pending |= purged.pending;
+        }
+        all
     }
 
     /// As [`Self::purge`], for who has a caller waiting: one that is pending is not waited for until

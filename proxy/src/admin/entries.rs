@@ -7,7 +7,7 @@
 use super::{Ask, Problem, explain, query::Query};
 use crate::{
     app::{Parts, Snapshot},
-    cache::{self, Brought, NotPut, Placed, now_ms},
+    cache::{self, Brought, InTier, Lacks, NotPut, Placed, now_ms},
     explain::{Arrived, arrive},
     respond, written,
 };
@@ -192,10 +192,12 @@ pub(super) async fn put(parts: &Arc<Parts>, ask: &Ask, query: &Query) -> Result<
         true => Box::pin(cache::put(parts, &route, &ask, &head, &caller, brought)).await,
         false => Err(NotPut::Bypass("body-too-large")),
     };
-    let Placed { key, items, arrival } = placed.map_err(refused)?;
-    if let Some(arrival) = arrival {
-        arrival.wait().await;
+    let placed = placed.map_err(refused)?;
+    if placed.is_nowhere() {
+        return Err(nowhere(&placed));
     }
+    let Placed { key, items, tiers, pending } = placed;
+    let tiers: Vec<Value> = tiers.iter().map(in_tier).collect();
     let (key, route, tenant) = (key.to_hex(), &*route.name, caller.tenant.as_str());
     tracing::info!(
         key,
@@ -204,9 +206,41 @@ pub(super) async fn put(parts: &Arc<Parts>, ask: &Ask, query: &Query) -> Result<
         status,
         bytes,
         items,
+        tiers = %json!(tiers),
         "an answer was put into the cache by an administrator"
     );
-    Ok(json!({ "key": key, "route": route, "tenant": tenant, "items": items }))
+    Ok(json!({
+        "key": key,
+        "route": route,
+        "tenant": tenant,
+        "items": items,
+        "tiers": tiers,
+        "pending": pending,
+    }))
+}
+
+fn in_tier(one: &InTier) -> Value {
+    let why = one.why.map(Lacks::as_str);
+    json!({ "tier": one.tier.as_str(), "kept": one.kept, "why": why })
+}
+
+/// No tier has it.
+fn nowhere(placed: &Placed) -> Problem {
+    let problem = |one: &InTier| {
+        let what_to_do = match one.why? {
+            Lacks::Down => "it is away; put it again when it is back",
+            Lacks::TooLarge => "it is too large; see the tier's size and max_entry",
+            Lacks::Around => "it is written around; see writes of the route",
+            Lacks::Outranked => "it is full of what is worth more; see cache.memory",
+            Lacks::Refused => {
+                "it has not taken it; see dropped_writes in /api/cache/stats and the log"
+            }
+        };
+        Some(format!("{}: {what_to_do}", one.tier.as_str()))
+    };
+    let problems = placed.tiers.iter().filter_map(problem).collect();
+    let detail = "no tier of the route has taken the answer; what was there before it is void";
+    Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail).with_problems(problems)
 }
 
 fn refused(why: NotPut) -> Problem {

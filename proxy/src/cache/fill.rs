@@ -4,13 +4,16 @@ mod arrival;
 mod arrivals;
 mod cdn;
 mod items;
+mod placed;
 mod put;
 mod refusal;
 
+pub(super) use self::placed::Putting;
 pub(crate) use self::{
     arrival::Arrival,
     items::Completed,
-    put::{Brought, NotPut, Placed, put},
+    placed::{InTier, Lacks, Placed},
+    put::{Brought, NotPut, put},
 };
 
 use self::arrivals::Arrivals;
@@ -334,10 +337,8 @@ impl Fill {
                 Err(items::NotApart { .. }) => return None,
             }
         }
-        let plan = match question.mode {
-            Mode::Http => &question.route.http.plan,
-            Mode::Content | Mode::Off => &question.route.plan,
-        };
+        let made = question.made.take();
+        let plan = question.plan();
         if let Some(lists) = lists {
             // First, so that whoever finds the list may look for the answer.
             let list = Arc::new(list_of(lists, question.check, &entry));
@@ -345,8 +346,9 @@ impl Fill {
             let _kept = tiers.store(question.key, list, plan, now_ms);
         }
         let about = if question.mode == Mode::Http { question.key } else { key };
-        let entry = parts.cache.neighbours.kept(&parts, question.made.take(), about, entry);
+        let entry = parts.cache.neighbours.kept(&parts, made, about, entry);
         question.brought(&key, &entry, took);
+        question.putting.iter().for_each(|putting| putting.makes(key, &entry));
         let stored = tiers.store_leased(key, entry, plan, now_ms, lease.as_ref());
         own.filter(|_| stored.is_kept()).inspect(|own| own.keep());
         match stored {

@@ -17,6 +17,7 @@ mod answered;
 mod cdn;
 mod find;
 mod given;
+mod peek;
 
 pub(crate) use self::{
     after::{after, posted},
@@ -24,9 +25,10 @@ pub(crate) use self::{
     given::Given,
 };
 pub(super) use self::{
-    answered::{Kept, storable},
+    answered::{Kept, storable, storable_by},
     find::Held,
     given::{How, cache_status},
+    peek::places,
 };
 
 use self::find::Looks;

@@ -15,8 +15,7 @@ mod old;
 mod peek;
 mod together;
 
-pub(super) use self::peek::known;
-use self::together::together;
+pub(super) use self::{peek::known, together::together};
 use super::{
     Hit, Question, answer::Served, coded::Agreed, decode_bill, encode_bill, held::Looking,
     http_mode::How, known, question::Asking, trace::Traced,

@@ -13,7 +13,7 @@ use super::{
     wishes,
 };
 use crate::{app::Parts, identity::Caller, route::Route};
-use http::{HeaderValue, header, request};
+use http::{HeaderValue, Method, header, request};
 use std::sync::Arc;
 use tollgate_cache::{
     cache_control::RequestControl,
@@ -28,9 +28,9 @@ pub(crate) struct Would {
     pub(crate) outcome: &'static str,
     pub(crate) why: &'static str,
     pub(crate) tags: Vec<String>,
-    /// `None`: nothing is looked for; or, in mode http, it is a hit.
+    /// `None`: nothing is looked for.
     pub(crate) explained: Option<Explained>,
-    /// Of content mode, in the order in which they are asked.
+    /// In the order in which they are asked.
     pub(crate) tiers: Vec<Place>,
     /// Of a list that is looked up item by item: how many of them are there, and of how many.
     pub(crate) items: Option<(usize, usize)>,
@@ -107,15 +107,52 @@ pub(crate) async fn peek(
         }
         Consulted::Bypass(why) => Would::bypass(why),
         Consulted::NotCached => Would::without("not_cached", "only-if-cached"),
-        Consulted::Hit(_) | Consulted::Given(_) => Would::without("hit", "found"),
+        Consulted::Hit(_) | Consulted::Given(_) => {
+            Box::pin(given(parts, route, ask, &head, caller)).await
+        }
         Consulted::Renewed(_, question) => {
-            Would { outcome: "stale", why: "renewed", ..Would::about(parts, &question, &head) }
+            let tiers = http_mode::places(parts, &question, &head, caller).await;
+            let about = Would::about(parts, &question, &head);
+            Would { outcome: "stale", why: "renewed", tiers, ..about }
         }
         Consulted::Miss(question) if question.mode == Mode::Content => {
             let would = Would::about(parts, &question, &head);
             Box::pin(content(parts, &question, ask, &wish, would)).await
         }
-        Consulted::Miss(question) => Would::about(parts, &question, &head),
+        Consulted::Miss(question) => {
+            let tiers = http_mode::places(parts, &question, &head, caller).await;
+            Would { tiers, ..Would::about(parts, &question, &head) }
+        }
+    }
+}
+
+/// Of mode http, what is given makes no question: the same is asked once more as by who wants none
+/// of what there is.
+async fn given(
+    parts: &Arc<Parts>,
+    route: &Arc<Route>,
+    ask: &Ask,
+    head: &request::Parts,
+    caller: &Caller,
+) -> Would {
+    let mut anew = head.clone();
+    // HEAD is answered from what GET stored.
+    anew.method = Method::GET;
+    anew.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    match Box::pin(http_mode::peek(parts, route, ask, &anew, caller)).await {
+        Consulted::Miss(question) | Consulted::Renewed(_, question) => {
+            let tiers = http_mode::places(parts, &question, head, caller).await;
+            let lies = tiers.iter().find_map(|place| place.lies.as_ref());
+            let (outcome, why) = match lies.map(|lies| lies.verdict) {
+                Some(verdict @ ("given-as-old" | "given-while-renewed")) => ("stale", verdict),
+                Some(_) | None => ("hit", "found"),
+            };
+            Would { outcome, why, tiers, ..Would::about(parts, &question, head) }
+        }
+        // It has gone, or come, in between.
+        Consulted::Hit(_) | Consulted::Given(_) | Consulted::Bypass(_) | Consulted::NotCached => {
+            Would::without("hit", "found")
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 //! miss, because only the answer says which version of the model it is of.
 
 use super::{
-    Ask, Consulted, Hit, Instead, Mode, bound::Binds, held::Held, http_mode::Asked, items::Items,
-    neighbours::Made, now_ms, shadow, tags, trace::Traced,
+    Ask, Consulted, Hit, Instead, Mode, bound::Binds, fill::Putting, held::Held, http_mode::Asked,
+    items::Items, neighbours::Made, now_ms, shadow, tags, trace::Traced,
 };
 use crate::{
     app::Parts,
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use tollgate_cache::{
     entry::Entry,
     key::{BodyDigest, CacheKey, Check, KeyParts, Line, Scope, Stem},
+    tiers::Plan,
 };
 use tollgate_core::dialect::{Framing, Operation};
 
@@ -71,6 +72,8 @@ pub(crate) struct Question {
     pub(super) items: Option<Box<Items>>,
     /// Its line in the key trace, where there is one.
     pub(super) traced: Option<Box<Traced>>,
+    /// Its answer is brought by an administrator.
+    pub(super) putting: Option<Arc<Putting>>,
 }
 
 #[derive(Debug)]
@@ -190,6 +193,7 @@ impl Asking<'_> {
             check_begun: None,
             items: None,
             traced: None,
+            putting: None,
             made: None,
         });
         if parts.snapshot.load().config.cache.explain_entries_max > 0 {
@@ -223,6 +227,15 @@ impl Question {
     pub(crate) fn flight_key(&self, parts: &Parts) -> CacheKey {
         let purges = parts.cache.tiers.stamp().local;
         self.key_of(&format!("\0flight {purges}")).0
+    }
+
+    /// Which tiers its answer goes to.
+    pub(super) fn plan(&self) -> &Plan {
+        match (&self.putting, self.mode) {
+            (Some(putting), _) => &putting.plan,
+            (None, Mode::Http) => &self.route.http.plan,
+            (None, Mode::Content | Mode::Off) => &self.route.plan,
+        }
     }
 
     /// The caller wants an answer that was begun after it asked.

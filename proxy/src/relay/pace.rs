@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::{self, Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// See the module.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Pace {
     due: Instant,
     /// Made when there is first something to wait for.
     timer: Option<Pin<Box<Sleep>>>,
+    /// From when on all of it is due at once.
+    hurry: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 /// Which part of a replay is due when.
@@ -83,7 +86,12 @@ impl Pace {
     /// The replay begins.
     pub(crate) fn new(score: Score) -> Self {
         let began = Instant::now();
-        Self { score, began, due: began, timer: None }
+        Self { score, began, due: began, timer: None, hurry: None }
+    }
+
+    /// Once `leave` is told, all of it is due at once: whoever goes down soon would cut it.
+    pub(super) fn hurry_at(&mut self, leave: &CancellationToken) {
+        self.hurry = Some(Box::pin(leave.clone().cancelled_owned()));
     }
 
     /// The part at `place` is next.
@@ -95,6 +103,9 @@ impl Pace {
     /// Whether the next part is due.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.due <= Instant::now() {
+            return Poll::Ready(());
+        }
+        if self.hurry.as_mut().is_some_and(|hurry| hurry.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(());
         }
         let due = self.due;

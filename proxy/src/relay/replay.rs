@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll, ready},
 };
+use tokio_util::sync::CancellationToken;
 use tollgate_cache::entry::Entry;
 use tollgate_core::{dialect::Framing, form::UsageFilter};
 
@@ -60,6 +61,11 @@ impl Replay {
         let len = self.ready.iter().map(Bytes::len).sum();
         pace.take(0, len);
         Self { pace: Some(Box::new(pace)), ..self }
+    }
+
+    /// Once `leave` is told, what is left of it is due at once.
+    pub(crate) fn hurry_at(&mut self, leave: &CancellationToken) {
+        self.pace.iter_mut().for_each(|pace| pace.hurry_at(leave));
     }
 
     /// The next frame, once it is due.

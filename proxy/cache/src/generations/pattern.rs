@@ -265,7 +265,9 @@ impl Patterns {
             gone = PATTERNS_MAX / 2;
             self.lost = self.lost.saturating_add(u64::try_from(gone).unwrap_or(u64::MAX));
         }
-        let mut since_ms = u64::MAX;
+        // Those that were forgotten before are meant, too.
+        let is_first = self.forgotten_softly.local == 0 && self.forgotten_softly.fleet == 0;
+        let mut since_ms = if is_first { u64::MAX } else { self.forgotten_softly.heard_ms };
         for live in self.live.drain(..gone) {
             if live.subject.is_soft() {
                 since_ms = since_ms.min(live.newest.heard_ms);
@@ -297,6 +299,12 @@ impl Patterns {
     #[cfg(test)]
     pub(super) fn age(&mut self, by_ms: u64) {
         self.live.iter_mut().for_each(|live| live.noted_ms -= by_ms);
+    }
+
+    /// As if the first that was forgotten had been heard then.
+    #[cfg(test)]
+    pub(super) fn set_forgotten_softly_ms(&mut self, heard_ms: u64) {
+        self.forgotten_softly.heard_ms = heard_ms;
     }
 
     /// Lets go of what a purge of everything stands for.

@@ -179,6 +179,25 @@ fn beyond_so_many_soft_patterns_what_began_before_is_past_its_time_and_not_void(
 }
 
 #[test]
+fn what_is_past_its_time_by_a_forgotten_pattern_stays_so_since_the_first_of_them() {
+    let generations = Generations::default();
+    let before = generations.stamp();
+    let since = |generations: &Generations| match standing(generations, before, &tags(&["other"])) {
+        Standing::Soft { since_ms } => since_ms,
+        other => panic!("{other:?}"),
+    };
+    for n in 0..=PATTERNS_MAX {
+        purge_here(&generations, &format!("p{n}:*"), true);
+    }
+    generations.write().patterns.set_forgotten_softly_ms(7);
+    assert_eq!(since(&generations), 7);
+    for n in 0..=PATTERNS_MAX {
+        purge_here(&generations, &format!("q{n}:*"), true);
+    }
+    assert_eq!(since(&generations), 7, "its stale time began anew");
+}
+
+#[test]
 fn what_has_no_tags_outlives_any_number_of_patterns() {
     let generations = Generations::default();
     let before = generations.stamp();

@@ -35,12 +35,15 @@ pub struct Plan {
     pub writes: Writes,
     /// What is found is copied to the tiers before it.
     pub promotes: bool,
+    /// Who stores waits for all tiers, however these are written.
+    pub awaited: bool,
 }
 
 impl Plan {
     /// Writes back, and promotes.
     pub fn new(uses: impl IntoIterator<Item = TierUse>) -> Self {
-        Self { uses: uses.into_iter().collect(), writes: Writes::default(), promotes: true }
+        let uses = uses.into_iter().collect();
+        Self { uses, writes: Writes::default(), promotes: true, awaited: false }
     }
 
     pub fn uses(&self) -> &[TierUse] {

@@ -18,6 +18,11 @@ impl Arrival {
         Self { arriving, timeout }
     }
 
+    /// As one that is waited for so long.
+    pub(super) fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
     /// Until it has come everywhere, and no longer than the slowest tier may take.
     pub(crate) fn wait(self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let Self { arriving, timeout } = self;

@@ -227,7 +227,7 @@ impl Keeping<'_> {
     }
 
     fn store(&self, kept: Vec<(CacheKey, Arc<Entry>)>) -> Kept {
-        let (tiers, plan) = (&self.parts.cache.tiers, &self.question.route.plan);
+        let (tiers, plan) = (&self.parts.cache.tiers, self.question.plan());
         let now_ms = crate::cache::now_ms();
         let last = kept.len().saturating_sub(1);
         let mut arriving = SmallVec::new();
@@ -235,6 +235,7 @@ impl Keeping<'_> {
         for (nth, (key, entry)) in kept.into_iter().enumerate() {
             // The fleet is told when the last of them is there: they are written in order.
             let lease = self.lease.as_ref().filter(|_| nth == last);
+            self.question.putting.iter().for_each(|putting| putting.makes_one(key, &entry));
             let stored = tiers.store_leased(key, entry, plan, now_ms, lease);
             is_kept |= stored.is_kept();
             if let Stored::Arriving(one) = stored {

@@ -4,10 +4,10 @@
 //! What it says is judged by the rules that an upstream's answer is judged by. It differs in one
 //! thing: it teaches nobody a version of the model, unless who brings it says which one it is of.
 
-use super::{Fill, Under, form_of, refusal};
+use super::{Fill, Placed, Putting, Under, form_of, refusal};
 use crate::{
     app::Parts,
-    cache::{Arrival, Ask, Consulted, VOTE, http_mode, wishes},
+    cache::{Ask, Consulted, VOTE, http_mode, wishes},
     identity::Caller,
     listener::Own,
     meter::Bill,
@@ -21,8 +21,8 @@ use std::{sync::Arc, time::Duration};
 use tollgate_cache::{
     entry::Form,
     flight::Recording,
-    generations::Target,
     key::CacheKey,
+    rfc9111::store::dropped,
     versions::{Observed, Said},
 };
 use tollgate_core::{
@@ -30,6 +30,9 @@ use tollgate_core::{
     form,
     usage::{AnswerReader, Verdict},
 };
+
+/// Of an answer that says who may not have it: a time of its own changes nothing about that.
+const FORBIDDEN: [&str; 3] = ["no-store", "private", "must-understand"];
 
 /// Says a time to this cache alone (RFC 9213).
 const OWN_CONTROL: HeaderName = HeaderName::from_static("tollgate-cache-control");
@@ -44,16 +47,6 @@ pub(crate) struct Brought {
     pub(crate) tags: Vec<Box<str>>,
     /// Which version of the model it is of; `None`: the one that answers now.
     pub(crate) version: Option<Arc<str>>,
-}
-
-/// Where it lies.
-#[derive(Debug)]
-pub(crate) struct Placed {
-    /// Of the whole answer.
-    pub(crate) key: CacheKey,
-    /// Into so many answers it was taken apart, each under its own key; 0: it was not.
-    pub(crate) items: usize,
-    pub(crate) arrival: Option<Arrival>,
 }
 
 /// Why it does not.
@@ -133,19 +126,27 @@ impl Fill {
             self.observe(&under.version)?;
         }
         let own = Arc::new(Own::default());
-        let key = under.key;
+        let (parts, key) = (self.parts.clone(), under.key);
         // What is there gives way, in the memory of other instances too, and in tiers that are
         // written around.
-        self.parts.cache.tiers.purge(Target::Key(key)).await;
-        self.stamp = self.parts.cache.tiers.stamp();
-        let items = self.items().map_or(0, |items| items.len());
+        let purged = parts.cache.tiers.purge_keys(&self.keys(&under)).await;
+        self.stamp = parts.cache.tiers.stamp();
+        let putting = Putting::new(self.question.plan());
+        self.question.putting = Some(putting.clone());
         self.under = Some(Box::new(under));
         let recording = Recording { body: BytesMut::from(&*body), ends: Vec::new() };
         let arrival = self.telling(Some(&own)).store(recording, &bill, Duration::ZERO);
         if !own.is_kept() {
             return Err(NotPut::NotKept("a rule about what answers say, or a ttl of zero"));
         }
-        Ok(Placed { key, items, arrival })
+        Ok(putting.placed(&parts, key, arrival, purged.pending).await)
+    }
+
+    /// Where it, or what it is made of, is to lie.
+    fn keys(&self, under: &Under) -> Vec<CacheKey> {
+        let items = self.items().into_iter().flat_map(|items| &items.unique);
+        let items = items.map(|item| self.question.item_key(&item.digest, &under.version).0);
+        [under.key].into_iter().chain(items).collect()
     }
 
     /// The version whose answer this is.
@@ -215,16 +216,25 @@ impl Fill {
     }
 
     fn of_url(&self, answer: &mut response::Parts, ttl: Option<Duration>) -> Result<Under, NotPut> {
-        answer.headers.remove(&OWN_CONTROL);
+        let mut rules = self.question.route.http.rules.clone();
+        let mut left = vec![OWN_CONTROL];
         if let Some(ttl) = ttl {
+            // It stands in for how long the answer is good, and for no word on who may have it.
+            match http_mode::storable(&self.question, answer) {
+                Err(why) if FORBIDDEN.contains(&why) => return Err(NotPut::NotKept(why)),
+                Ok(_) | Err(_) => {}
+            }
+            left.extend(dropped(&answer.headers, &rules));
             let control = HeaderValue::try_from(format!("max-age={}", ttl.as_secs()));
             control.into_iter().for_each(|control| {
                 answer.headers.insert(OWN_CONTROL, control);
             });
+            // Whichever fields the route obeys.
+            rules.targeted.insert(0, OWN_CONTROL);
         }
-        let kept = http_mode::storable(&self.question, answer).map_err(NotPut::NotKept)?;
-        let mut under = self.kept(kept, answer);
-        under.headers.retain(|(name, _)| *name != OWN_CONTROL.as_str());
+        let kept = http_mode::storable_by(&rules, &self.question, answer);
+        let mut under = self.kept(kept.map_err(NotPut::NotKept)?, answer);
+        under.headers.retain(|(name, _)| !left.iter().any(|left| *name == left.as_str()));
         Ok(under)
     }
 

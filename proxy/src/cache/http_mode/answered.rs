@@ -12,7 +12,7 @@ use tollgate_cache::{
     rfc9111::{
         conditional, date,
         reuse::{Failure, on_error},
-        store::{Stored, Times, Verdict, judge, judge_posted},
+        store::{Rules, Stored, Times, Verdict, judge, judge_posted},
         update::{self, Freshens},
     },
 };
@@ -51,9 +51,17 @@ pub(crate) fn storable(
     question: &Question,
     answer: &response::Parts,
 ) -> Result<Kept, &'static str> {
+    storable_by(&question.route.http.rules, question, answer)
+}
+
+/// The same, by other rules than the route's.
+pub(crate) fn storable_by(
+    rules: &Rules,
+    question: &Question,
+    answer: &response::Parts,
+) -> Result<Kept, &'static str> {
     let asked = question.http.as_deref().ok_or("mode")?;
     let times = Times { request_ms: question.asked_ms, response_ms: now_ms() };
-    let rules = &question.route.http.rules;
     let (request, status, headers) = (&asked.request, answer.status, &answer.headers);
     let verdict = match &asked.posted_to {
         None => judge(request, status, headers, times, rules),

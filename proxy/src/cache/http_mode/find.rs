@@ -56,7 +56,7 @@ pub(super) struct Found {
 
 impl Held {
     /// `None`: it is not an answer of HTTP caching.
-    fn of(found: InTier, key: CacheKey) -> Option<Self> {
+    pub(super) fn of(found: InTier, key: CacheKey) -> Option<Self> {
         let InTier { entry, tier, soft_since_ms } = found;
         let Rule::Http(rule) = &entry.rule else { return None };
         let mut stored = rule.stored;
