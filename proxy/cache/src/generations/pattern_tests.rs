@@ -184,7 +184,7 @@ fn what_is_past_its_time_by_a_forgotten_pattern_stays_so_since_the_first_of_them
     let before = generations.stamp();
     let since = |generations: &Generations| match standing(generations, before, &tags(&["other"])) {
         Standing::Soft { since_ms } => since_ms,
-        other => panic!("{other:?}"),
+        other @ (Standing::Valid | Standing::Void) => panic!("{other:?}"),
     };
     for n in 0..=PATTERNS_MAX {
         purge_here(&generations, &format!("p{n}:*"), true);
