@@ -50,6 +50,7 @@ mod cache_purge_kept;
 mod redis_sets;
 mod cache_redis;
 mod cache_redis_modes;
+mod cache_redis_refused;
 mod cache_renewal;
 mod cache_rules;
 mod cache_said;

@@ -223,6 +223,14 @@ impl Versions {
         std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Puts back what nobody takes at present, without a call to try again.
+    pub(crate) fn keep_news(&self, mut untold: VecDeque<News>) {
+        let mut queue = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        untold.append(&mut queue);
+        untold.truncate(NEWS_MAX);
+        *queue = untold;
+    }
+
     pub(crate) fn tell(&self, news: News) {
         let mut queue = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.len() < NEWS_MAX {

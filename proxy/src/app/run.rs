@@ -406,7 +406,11 @@ fn report(parts: &Arc<Parts>) {
         let Some(parts) = stores.upgrade() else { return Vec::new() };
         let outer = parts.cache.tiers.all_outer().iter();
         outer
-            .map(|outer| StoreReading { store: outer.name().as_str(), up: outer.is_up() })
+            .map(|outer| StoreReading {
+                store: outer.name().as_str(),
+                up: outer.is_up(),
+                purges_pending: outer.purges_pending(),
+            })
             .collect()
     });
 }

@@ -144,6 +144,8 @@ families! {
     // The process.
     STORE_UP = Gauge, "tollgate_store_up", ["store"],
         "1 if the store answered last, 0 if not.";
+    PURGES_PENDING = Gauge, "tollgate_store_purges_pending", ["store"],
+        "Purges of this instance that the store has not taken yet: in force here, and the others have not heard of them.";
     RELOADS = Counter, "tollgate_config_reloads_total", ["outcome"],
         "Times the configuration was read again, by whether it was taken over.";
     CPU_SECONDS = Counter, "process_cpu_seconds_total", [],

@@ -104,11 +104,14 @@ pub struct TraceReading {
     pub dropped: u64,
 }
 
-/// Whether a store answered last.
+/// How a store is.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreReading {
     pub store: &'static str,
+    /// It answered last.
     pub up: bool,
+    /// Purges that it has not taken yet.
+    pub purges_pending: usize,
 }
 
 type Read<T> = Arc<dyn Fn() -> T + Send + Sync>;
@@ -316,10 +319,19 @@ pub(super) fn trace(reading: TraceReading) -> MetricFamily {
     family(&names::CACHE_TRACE, &[(&["dropped"], dropped as f64), (&["written"], written as f64)])
 }
 
-/// `tollgate_store_up`; absent where no store is configured.
-pub(super) fn stores(readings: &[StoreReading]) -> Option<MetricFamily> {
-    let labels: Vec<_> = readings.iter().map(|store| ([store.store], u8::from(store.up))).collect();
-    let samples: Vec<Sample<'_>> =
-        labels.iter().map(|(labels, up)| (&labels[..], f64::from(*up))).collect();
-    (!samples.is_empty()).then(|| family(&names::STORE_UP, &samples))
+/// The stores' families; none where no store is configured.
+pub(super) fn stores(readings: &[StoreReading]) -> Vec<MetricFamily> {
+    if readings.is_empty() {
+        return Vec::new();
+    }
+    let of = |value: fn(&StoreReading) -> f64, name| {
+        let values: Vec<_> = readings.iter().map(|store| ([store.store], value(store))).collect();
+        let samples: Vec<Sample<'_>> =
+            values.iter().map(|(labels, value)| (&labels[..], *value)).collect();
+        family(name, &samples)
+    };
+    vec![
+        of(|store| store.purges_pending as f64, &names::PURGES_PENDING),
+        of(|store| f64::from(u8::from(store.up)), &names::STORE_UP),
+    ]
 }

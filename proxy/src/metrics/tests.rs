@@ -138,7 +138,9 @@ fn busy() -> Stage {
         wal_bytes: 576,
         dropped: 0,
     });
-    stage.metrics.set_store_source(|| vec![StoreReading { store: "redis", up: true }]);
+    stage
+        .metrics
+        .set_store_source(|| vec![StoreReading { store: "redis", up: true, purges_pending: 2 }]);
     stage.metrics.looked_up(TierLabel::Redis, Duration::from_millis(3));
     stage.metrics.reloaded(true);
     stage

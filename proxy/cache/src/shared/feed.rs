@@ -21,7 +21,7 @@ use super::{
     site::{Clients, RedisMode},
 };
 use redis::{
-    Cmd, ConnectionInfo, FromRedisValue, RedisError, Value,
+    Cmd, ConnectionInfo, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value,
     aio::{MultiplexedConnection, SendError},
 };
 use std::{
@@ -113,6 +113,12 @@ enum FeedError {
     Redis(#[from] RedisError),
     #[error(transparent)]
     Find(#[from] FindError),
+    #[error("the user of redis may not listen there; add to its ACL: {needs}")]
+    Denied {
+        needs: String,
+        #[source]
+        said: RedisError,
+    },
     #[error("redis did not answer in time")]
     Timeout,
     #[error("the connection to redis was lost")]
@@ -140,8 +146,24 @@ if known then
   ms, sequence, own_ms, own = tonumber(ms), tonumber(sequence), tonumber(own_ms), tonumber(own)
   if ms and (ms > own_ms or (ms == own_ms and sequence >= own)) and ARGV[3] ~= '1' then return 0 end
 end
+redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1";
+
+impl FeedError {
+    /// Says what is to be granted where that is all there is to do.
+    fn of(self, of: &FeedOf) -> Self {
+        let Self::Redis(said) = self else { return self };
+        if said.kind() != ErrorKind::Server(ServerErrorKind::NoPerm) {
+            return Self::Redis(said);
+        }
+        let needs = match of {
+            FeedOf::Channel(channel) => format!("+subscribe &{channel}"),
+            FeedOf::Stream(stream) => format!("+exists ~{stream} +xinfo|stream +xrange +xread"),
+        };
+        Self::Denied { needs, said }
+    }
+}
 
 impl Place {
     /// As `1700000000000-0`.
@@ -172,6 +194,7 @@ impl Feed {
                 Ok(Some(said)) => return said,
                 Ok(None) => {}
                 Err(error) => {
+                    let error = error.of(&self.of);
                     self.line = None;
                     // What a channel says until it is heard is gone, also before the first time.
                     self.was_up = true;
@@ -357,7 +380,13 @@ async fn ask<T: FromRedisValue>(
 
 fn keep(names: &Names, name: &str, place: Place, back: bool) -> Cmd {
     let mut command = redis::cmd("EVAL");
-    command.arg(KEEP).arg(1).arg(names.events()).arg(name).arg(place.to_string());
+    command
+        .arg(KEEP)
+        .arg(2)
+        .arg(names.events())
+        .arg(names.nothing())
+        .arg(name)
+        .arg(place.to_string());
     command.arg(i32::from(back));
     command
 }

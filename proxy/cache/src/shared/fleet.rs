@@ -4,6 +4,7 @@
 //!   tollgate:{NS}:purges    hash   "epoch" → 16 hex, "sequence" → n, SUBJECT (16 bytes) → n
 //!   tollgate:{NS}:versions  hash   MODEL (16 bytes) → "oldest\n…newest\n"
 //!   tollgate:{NS}:events    hash   FEED → the place up to which a stream's entries were acted upon
+//!   tollgate:{NS}:nothing   never there
 //!   tollgate:{NS}:news      channel
 //!   tollgate:NS:e:KEY       an entry, with its time to live
 //!   tollgate:l{tollgate:NS:e:KEY}   the lease of who fills it ([`super::lease`])
@@ -16,6 +17,11 @@
 //! Epoch, sequence and purges are one hash on purpose: a Redis that evicts keys evicts all of it or
 //! nothing, and a missing epoch is noticed. Each change is one script, so the number a purge gets,
 //! the table and the message cannot disagree. Messages may be lost; the sequence shows it.
+//!
+//! A full Redis refuses what takes memory, but not in a script whose first write takes none (Redis'
+//! manual, of all versions; a script that says `flags=allow-oom` is no script to Redis 6). So what a
+//! fleet must hear of begins with a DEL, of nothing where there is nothing to delete: it is bounded,
+//! and what it takes is less than a purge may free.
 //!
 //! **Invariant:** neither content nor a credential is in a key, a field or a message; subjects and
 //! models are digests. (But for the pieces of patterns that were purged, which an administrator wrote.)
@@ -32,6 +38,7 @@ use std::sync::Arc;
 
 /// Gives a purge its number, notes it and tells everybody. → {epoch, sequence, subject}
 const PURGE: &str = "
+redis.call('DEL', KEYS[2])
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
 if not epoch then
   epoch = ARGV[1]
@@ -79,6 +86,7 @@ end
 kept[#kept + 1] = ARGV[2]
 while #kept > tonumber(ARGV[4]) do table.remove(kept, 1) end
 list = table.concat(kept, '\\n') .. '\\n'
+redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[1], ARGV[1], list)
 redis.call('PUBLISH', ARGV[6], 'v' .. ARGV[1] .. list)
 return list";
@@ -89,6 +97,7 @@ pub(super) struct Names {
     purges: String,
     versions: String,
     events: String,
+    nothing: String,
     pub(super) channel: String,
     entries: String,
 }
@@ -108,6 +117,7 @@ impl Names {
             purges: format!("tollgate:{{{namespace}}}:purges"),
             versions: format!("tollgate:{{{namespace}}}:versions"),
             events: format!("tollgate:{{{namespace}}}:events"),
+            nothing: format!("tollgate:{{{namespace}}}:nothing"),
             channel: format!("tollgate:{{{namespace}}}:news"),
             entries: format!("tollgate:{namespace}:e:"),
         }
@@ -116,6 +126,11 @@ impl Names {
     /// Where the places of feeds are kept.
     pub(super) fn events(&self) -> &str {
         &self.events
+    }
+
+    /// In the slot of all that is the fleet's; for a script to begin with its DEL.
+    pub(super) fn nothing(&self) -> &str {
+        &self.nothing
     }
 
     /// The key that decides which node of a cluster is home.
@@ -136,8 +151,9 @@ impl Names {
         let mut command = redis::cmd("EVAL");
         command
             .arg(PURGE)
-            .arg(1)
+            .arg(2)
             .arg(&self.purges)
+            .arg(&self.nothing)
             .arg(new_epoch())
             .arg(subject.as_bytes())
             .arg(Subject::ALL.as_bytes())
@@ -171,8 +187,9 @@ impl Names {
         let mut command = redis::cmd("EVAL");
         command
             .arg(OBSERVE)
-            .arg(1)
+            .arg(2)
             .arg(&self.versions)
+            .arg(&self.nothing)
             .arg(&news.model.0)
             .arg(&*news.version)
             .arg(i32::from(news.again))

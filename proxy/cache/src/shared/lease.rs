@@ -59,15 +59,12 @@ if held == '-' then return {2, 0} end
 if #held == tonumber(ARGV[3]) then redis.call('APPEND', KEYS[1], 'w') end
 return {0, redis.call('PTTL', KEYS[1])}";
 
-/// → whether it was still ours
+/// Deleted first: a full Redis lets go on what begins so. → whether it was still ours
 const RELEASE: &str = "
 local held = redis.call('GET', KEYS[1])
 if not held or string.sub(held, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
-if ARGV[2] == '0' then
-  redis.call('DEL', KEYS[1])
-else
-  redis.call('SET', KEYS[1], '-', 'PX', ARGV[2])
-end
+redis.call('DEL', KEYS[1])
+if ARGV[2] ~= '0' then redis.call('SET', KEYS[1], '-', 'PX', ARGV[2]) end
 if #held > #ARGV[1] then redis.call('PUBLISH', ARGV[3], ARGV[4]) end
 return 1";
 

@@ -19,16 +19,25 @@ use super::{
     waiters::Waiters,
 };
 use crate::{
+    clock::unix_ms,
     counters::LeaseCounters,
     generations::Generations,
     outer::{LinkState, Values, unnumbered::Unnumbered},
     versions::Versions,
 };
+use redis::RedisError;
 use std::sync::{
     Arc, PoisonError, RwLock,
     atomic::{AtomicU64, Ordering},
 };
 use tokio::sync::{Notify, watch};
+
+/// Codes by which a server says that it takes nothing that is new, for as long as something is so:
+/// it is full, cannot write to its disk, or has too few replicas. What it has it gives.
+const REFUSALS: [&str; 3] = ["OOM", "MISCONF", "NOREPLICAS"];
+/// Of a Redis that refuses is told again after ten minutes: often enough for whoever looks at an
+/// hour of a log, and no flood where it is full now and then.
+const TOLD_AGAIN_MS: u64 = 10 * 60 * 1000;
 
 #[derive(Debug)]
 pub(super) struct Link {
@@ -45,6 +54,8 @@ pub(super) struct Link {
     sessions: AtomicU64,
     tickets: AtomicU64,
     turns: AtomicU64,
+    /// When it was last told that Redis takes nothing, Unix time.
+    told_refusal_ms: AtomicU64,
     state: watch::Sender<LinkState>,
     map_doubted: Notify,
 }
@@ -70,6 +81,7 @@ impl Link {
             sessions: AtomicU64::new(0),
             tickets: AtomicU64::new(0),
             turns: AtomicU64::new(0),
+            told_refusal_ms: AtomicU64::new(0),
             state: watch::Sender::new(LinkState::Down),
             map_doubted: Notify::new(),
         })
@@ -152,8 +164,64 @@ impl Link {
         self.state.send_replace(LinkState::Down);
     }
 
+    /// Whether Redis answers, and takes nothing at present: it stays up, to be read. Tells it, now
+    /// and then.
+    pub(super) fn takes_nothing(&self, error: &RedisError) -> bool {
+        if !is_refusal(error) {
+            return false;
+        }
+        let (now_ms, told_ms) = (unix_ms(), self.told_refusal_ms.load(Ordering::Relaxed));
+        let order = Ordering::Relaxed;
+        if now_ms.saturating_sub(told_ms) >= TOLD_AGAIN_MS
+            && self.told_refusal_ms.compare_exchange(told_ms, now_ms, order, order).is_ok()
+        {
+            tracing::warn!(
+                %error,
+                purges_pending = self.unnumbered.len(),
+                "redis takes nothing new, what it has is given; see its maxmemory, disk and replicas"
+            );
+        }
+        true
+    }
+
     /// How often the breaker was closed.
     pub(super) fn sessions(&self) -> u64 {
         self.sessions.load(Ordering::Relaxed)
+    }
+}
+
+fn is_refusal(error: &RedisError) -> bool {
+    if error.code().is_some_and(|code| REFUSALS.contains(&code)) {
+        return true;
+    }
+    // Before Redis 7 a script's error has what it ran into in its text.
+    let text = error.detail().unwrap_or_default();
+    REFUSALS.iter().any(|code| text.contains(&format!("-{code} ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, expected: bool) {
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes());
+        let error = value.and_then(redis::Value::extract_error).unwrap_err();
+        assert_eq!(is_refusal(&error), expected, "{line}");
+    }
+
+    #[test]
+    fn a_server_that_takes_nothing_is_told_from_one_that_is_wrong() {
+        check("OOM command not allowed when used memory > 'maxmemory'.", true);
+        check("MISCONF Redis is configured to save RDB snapshots, but it cannot", true);
+        check("NOREPLICAS Not enough good replicas to write.", true);
+        check(
+            "ERR Error running script (call to f_1): @user_script:2: @user_script: 2: -OOM command \
+             not allowed when used memory > 'maxmemory'.",
+            true,
+        );
+        check("READONLY You can't write against a read only replica.", false);
+        check("WRONGTYPE Operation against a key holding the wrong kind of value", false);
+        check("NOPERM this user has no permissions to run the 'hset' command", false);
     }
 }

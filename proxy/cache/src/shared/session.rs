@@ -4,7 +4,9 @@
 //! only one that closes the breaker.
 //!
 //! **Invariant:** the tier is up only if every purge up to a number of this epoch was heard:
-//! first our own pending ones are pushed, then the table is read, then the tier is used.
+//! first our own pending ones are pushed, then the table is read, then the tier is used. Where
+//! Redis answers and takes none ([`Link::takes_nothing`]), they stay in force here, as
+//! [`crate::outer::unnumbered`] has it, and are pushed again with every probe.
 
 use super::{
     finder::{FindError, Finder},
@@ -205,14 +207,8 @@ impl<'a> Session<'a> {
                     Some(Push::Message(payload)) => self.hear(&payload),
                     Some(Push::Lost) | None => return Err(LinkError::Lost),
                 },
-                _ = probes.tick() => self.probe().await?,
-                () = self.home.tripped() => {
-                    if !(self.probe().await? && self.push_pending().await?) {
-                        self.catch_up().await?;
-                    }
-                    self.link.open(&self.nodes, &self.connections);
-                    true
-                }
+                _ = probes.tick() => self.probe().await? && self.push_again().await?,
+                () = self.home.tripped() => self.open_again().await?,
                 () = self.link.map_doubted(), if !doubted => {
                     doubted = true;
                     true
@@ -233,6 +229,15 @@ impl<'a> Session<'a> {
                 self.catch_up().await?;
             }
         }
+    }
+
+    /// After a read that failed or took too long. Everything was heard then.
+    async fn open_again(&mut self) -> Result<bool, LinkError> {
+        if !(self.probe().await? && self.push_pending().await?) {
+            self.catch_up().await?;
+        }
+        self.link.open(&self.nodes, &self.connections);
+        Ok(true)
     }
 
     /// Takes note of a message. Whether nothing before it is missing.
@@ -315,12 +320,25 @@ impl<'a> Session<'a> {
         fleet::read_table(&fields).ok_or(LinkError::ForeignTable)
     }
 
-    /// Has our own purges numbered, oldest first. Whether none of others was missed meanwhile.
+    /// Pushes what Redis refused before, if anything. Whether no purge of others was missed.
+    async fn push_again(&mut self) -> Result<bool, LinkError> {
+        let complete = self.push_pending().await?;
+        self.push_news().await?;
+        Ok(complete)
+    }
+
+    /// Has our own purges numbered, oldest first, until Redis takes none. Whether none of others was
+    /// missed meanwhile.
     async fn push_pending(&mut self) -> Result<bool, LinkError> {
         let mut complete = true;
         while let Some(subject) = self.link.unnumbered.oldest() {
             let command = self.link.names.purge(subject);
-            let (epoch, sequence, meant): (Vec<u8>, u64, Vec<u8>) = self.ask(&command).await?;
+            let answer = self.ask::<(Vec<u8>, u64, Vec<u8>)>(&command).await;
+            let (epoch, sequence, meant) = match answer {
+                Ok(numbered) => numbered,
+                Err(LinkError::Redis(error)) if self.link.takes_nothing(&error) => break,
+                Err(error) => return Err(error),
+            };
             let epoch = fleet::epoch_of(&epoch).ok_or(LinkError::ForeignTable)?;
             // Redis may have made it a purge of everything, there being too many subjects.
             let meant = meant.try_into().map_err(|_| LinkError::ForeignTable)?;
@@ -334,6 +352,13 @@ impl<'a> Session<'a> {
         let mut news = self.link.versions.take_news();
         while let Some(first) = news.pop_front() {
             if let Err(error) = self.push_version(&first).await {
+                if let LinkError::Redis(error) = &error
+                    && self.link.takes_nothing(error)
+                {
+                    news.push_front(first);
+                    self.link.versions.keep_news(news);
+                    return Ok(());
+                }
                 // What was not said is found missing when the tables are compared.
                 tracing::debug!(%error, "a model's version was not told to the fleet yet");
                 return Err(error);

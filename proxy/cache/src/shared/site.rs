@@ -9,7 +9,7 @@
 //!   +get +append +exists +pttl +pexpire
 //! ```
 //!
-//! For the channels and streams of `cache.events` also `&CHANNEL`, and `~STREAM +exists +xinfo|stream +xrange +xread`.
+//! For the channels and streams of `cache.events` also `&CHANNEL`, and `~STREAM +xinfo|stream +xrange +xread`.
 //!
 //! A user of the sentinels needs `-@all +hello +sentinel|get-master-addr-by-name +sentinel|master`.
 

@@ -74,6 +74,7 @@ async fn send(link: Arc<Link>, node: Arc<Node>, values: Vec<Leaving>) {
             if error.is_unrecoverable_error() {
                 link.trip(&line);
             }
+            link.takes_nothing(&error);
             tracing::debug!(%error, "redis refused a write");
             return;
         }
@@ -99,6 +100,7 @@ async fn send(link: Arc<Link>, node: Arc<Node>, values: Vec<Leaving>) {
             // It was a master. The session finds out who is.
             link.trip(&line);
         }
+        link.takes_nothing(&error);
         tracing::debug!(%error, "redis refused a write");
     }
 }
