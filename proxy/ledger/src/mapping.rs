@@ -44,6 +44,11 @@ const CLOSED: usize = usize::MAX / 2;
 
 const PAGE_BYTES: usize = 4096;
 
+/// How far ahead of the tasks the writer's thread faults pages in, so that no task's store is a
+/// page's first: some two hundred entries for the time between two syncs. Not the whole segment
+/// at the start: an instance that is hardly asked does not hold two megabytes for it.
+const AHEAD_BYTES: usize = 64 * 1024;
+
 /// Tries before a task gives up on finding the segment in use (each costs another
 /// task a whole lap in between).
 const TRIES_MAX: usize = 8;
@@ -88,6 +93,8 @@ pub(crate) struct Drain {
     epoch_next: u64,
     /// At the last two syncs.
     synced: [Mark; 2],
+    /// Up to where the pages of each segment have been faulted in.
+    faulted_to: [usize; 2],
 }
 
 /// How far tasks have reserved: the lap and the bytes used, of each segment.
@@ -126,13 +133,15 @@ impl Mapping {
             drained_to: AtomicUsize::new(HEADER_BYTES),
             wake,
         });
-        let drain = Drain {
+        let mut drain = Drain {
             mapping: Arc::clone(&mapping),
             index: 0,
             offset: HEADER_BYTES,
             epoch_next: epoch + 2,
             synced: [Mark::default(); 2],
+            faulted_to: [0; 2],
         };
+        drain.fault_ahead();
         Ok((mapping, drain))
     }
 
@@ -203,27 +212,22 @@ impl Segment {
             (&file).write_all(page).map_err(LedgerError::io("fill", path))?;
         }
         file.sync_all().map_err(LedgerError::io("sync", path))?;
-        let map = MmapOptions::new()
-            .len(bytes)
-            .populate()
-            .map_raw(&file)
-            .map_err(LedgerError::io("map", path))?;
-        // No read-ahead either, should the kernel ever drop a page.
+        let map =
+            MmapOptions::new().len(bytes).map_raw(&file).map_err(LedgerError::io("map", path))?;
+        // A fault brings its page and no others.
         map.advise(Advice::Random).map_err(LedgerError::io("map", path))?;
-        let segment = Self {
+        Ok(Self {
             map,
             bytes,
             cursor: AtomicUsize::new(CLOSED),
             epoch: AtomicU64::new(epoch),
             free: AtomicBool::new(true),
-        };
-        segment.fault_in();
-        Ok(segment)
+        })
     }
 
-    /// Stores to every page, so that no task's store is a page's first.
-    fn fault_in(&self) {
-        for offset in (0..self.bytes).step_by(PAGE_BYTES) {
+    /// Stores to every page that begins in `from..to`. (Nothing is changed, whoever writes there.)
+    fn fault_in(&self, from: usize, to: usize) {
+        for offset in (from.next_multiple_of(PAGE_BYTES)..to.min(self.bytes)).step_by(PAGE_BYTES) {
             self.word(offset).fetch_or(0, Ordering::Relaxed);
         }
     }
@@ -385,6 +389,71 @@ impl Drain {
             }
         }
         self.synced = [mark, last];
+        self.fault_ahead();
         Ok(())
+    }
+
+    /// Faults in what tasks will soon store to, here and, near the end, in the other segment.
+    fn fault_ahead(&mut self) {
+        let active = self.mapping.active.load(Ordering::Acquire);
+        let here = self.mapping.segment(active);
+        let wanted = HEADER_BYTES + here.bytes_used() + AHEAD_BYTES;
+        let beyond = wanted.saturating_sub(here.bytes);
+        let places = if active == 0 { [wanted, beyond] } else { [beyond, wanted] };
+        let segments = [&self.mapping.first, &self.mapping.second];
+        for ((segment, to), done) in segments.into_iter().zip(places).zip(&mut self.faulted_to) {
+            segment.fault_in(*done, to);
+            *done = to.max(*done);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEGMENT_BYTES: usize = 1024 * 1024;
+
+    /// Bytes of the two files that this process holds in memory.
+    fn resident_bytes(folder: &Path) -> usize {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let folder = folder.to_str().unwrap();
+        let mut is_ours = false;
+        let mut sum = 0;
+        for line in smaps.lines() {
+            if let Some(size) = line.strip_prefix("Rss:") {
+                let kib: usize = size.trim().trim_end_matches(" kB").parse().unwrap();
+                sum += if is_ours { kib * 1024 } else { 0 };
+            } else if line.contains('-') && !line.contains("kB") {
+                is_ours = line.contains(folder);
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn pages_are_faulted_in_ahead_of_the_tasks_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = ["a", "b"].map(|name| folder.path().join(name));
+        let (mapping, mut drain) =
+            Mapping::create([&first, &second], SEGMENT_BYTES, 1, Arc::default()).unwrap();
+        // The kernel may map neighbours along with a page.
+        let ahead = AHEAD_BYTES..=4 * AHEAD_BYTES;
+        assert!(ahead.contains(&resident_bytes(folder.path())));
+        let entry = Payload::end();
+        while mapping.first.bytes_used() < SEGMENT_BYTES / 2 {
+            assert!(mapping.append(&entry));
+        }
+        drain.sync().unwrap();
+        let used = SEGMENT_BYTES / 2;
+        let ahead = used + AHEAD_BYTES..=used + 4 * AHEAD_BYTES;
+        assert!(ahead.contains(&resident_bytes(folder.path())));
+        while mapping.first.bytes_used() < SEGMENT_BYTES - AHEAD_BYTES {
+            assert!(mapping.append(&entry));
+        }
+        drain.sync().unwrap();
+        drain.sync().unwrap();
+        assert!(SEGMENT_BYTES <= resident_bytes(folder.path()));
+        assert!(0 < drain.faulted_to[1], "the other segment is next");
     }
 }
