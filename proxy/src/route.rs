@@ -10,7 +10,7 @@ mod key_rule;
 mod offer;
 
 pub(crate) use self::{
-    conditions::{Conditions, Fitting, Life, Unmet, whole_form},
+    conditions::{Conditions, Fitting, Life, Unkept, Unmet, whole_form},
     freshness::Freshness,
     key_rule::{KeyRule, Said, decoded},
     offer::Offer,

@@ -41,6 +41,7 @@ fn cases(text: &str) -> Vec<Case> {
     let generate = json!({ "model": "llama3.2", "prompt": text, "options": { "num_predict": 3 } });
     let cohere = json!({ "model": "command-a-03-2025", "messages": messages });
     let inputs = json!({ "inputs": text, "parameters": { "details": true } });
+    let completion = json!({ "model": "gpt-4o", "prompt": text });
     let unstreamed = |body: &Value| set(body.clone(), "stream", json!(false));
     let streamed = |body: &Value| set(body.clone(), "stream", json!(true));
     let case = |dialect, converts_both_ways, forms| Case { dialect, forms, converts_both_ways };
@@ -49,6 +50,14 @@ fn cases(text: &str) -> Vec<Case> {
             None,
             true,
             vec![("/v1/responses", response.clone()), ("/v1/responses", streamed(&response))],
+        ),
+        case(
+            None,
+            true,
+            vec![
+                ("/v1/completions", completion.clone()),
+                ("/v1/completions", streamed(&completion)),
+            ],
         ),
         case(
             None,

@@ -215,6 +215,7 @@ impl Operation {
     pub fn has_converter(self) -> bool {
         match self {
             Self::OpenAiChat
+            | Self::OpenAiCompletions
             | Self::OpenAiResponses
             | Self::AnthropicMessages
             | Self::GeminiGenerate
@@ -224,8 +225,7 @@ impl Operation {
             | Self::CohereChatV1
             | Self::TgiGenerate
             | Self::TgiRoot => true,
-            Self::OpenAiCompletions
-            | Self::OpenAiEmbeddings
+            Self::OpenAiEmbeddings
             | Self::OpenAiModerations
             | Self::OpenAiRerank
             | Self::AnthropicCountTokens
@@ -242,16 +242,16 @@ impl Operation {
     /// key where a converter between the forms exists.
     pub fn form_members(self) -> &'static [&'static str] {
         match self {
-            Self::OpenAiChat | Self::OpenAiResponses | Self::AnthropicMessages => {
-                &["stream", "stream_options"]
-            }
+            Self::OpenAiChat
+            | Self::OpenAiCompletions
+            | Self::OpenAiResponses
+            | Self::AnthropicMessages => &["stream", "stream_options"],
             Self::OllamaChat
             | Self::OllamaGenerate
             | Self::CohereChat
             | Self::CohereChatV1
             | Self::TgiRoot => &["stream"],
-            Self::OpenAiCompletions
-            | Self::OpenAiEmbeddings
+            Self::OpenAiEmbeddings
             | Self::OpenAiModerations
             | Self::OpenAiRerank
             | Self::AnthropicCountTokens

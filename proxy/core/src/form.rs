@@ -14,6 +14,7 @@ mod raw;
 mod sse;
 mod carried;
 mod openai;
+mod completions;
 mod anthropic;
 mod responses;
 mod gemini;
@@ -49,7 +50,8 @@ use crate::dialect::{Dialect, Framing, Operation};
 /// converter does not know.
 pub fn stream_to_whole(operation: Operation, frames: &[u8]) -> Option<Vec<u8>> {
     match operation {
-        Operation::OpenAiChat => openai::stream_to_whole(frames),
+        Operation::OpenAiChat => openai::stream_to_whole(frames, true),
+        Operation::OpenAiCompletions => completions::stream_to_whole(frames, true),
         Operation::OpenAiResponses => responses::stream_to_whole(frames),
         Operation::AnthropicMessages => anthropic::stream_to_whole(frames),
         Operation::GeminiGenerate => gemini::stream_to_whole(frames),
@@ -59,8 +61,7 @@ pub fn stream_to_whole(operation: Operation, frames: &[u8]) -> Option<Vec<u8>> {
         Operation::CohereChatV1 => cohere_v1::stream_to_whole(frames),
         Operation::TgiGenerate => tgi::stream_to_whole(frames, false),
         Operation::TgiRoot => tgi::stream_to_whole(frames, true),
-        Operation::OpenAiCompletions
-        | Operation::OpenAiEmbeddings
+        Operation::OpenAiEmbeddings
         | Operation::OpenAiModerations
         | Operation::OpenAiRerank
         | Operation::AnthropicCountTokens
@@ -73,6 +74,18 @@ pub fn stream_to_whole(operation: Operation, frames: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// What a complete, recorded stream says, to be read and given to nobody: as
+/// [`stream_to_whole`], also where it says no usage.
+pub fn stream_to_read(operation: Operation, frames: &[u8]) -> Option<Vec<u8>> {
+    if operation == Operation::OpenAiChat {
+        openai::stream_to_whole(frames, false)
+    } else if operation == Operation::OpenAiCompletions {
+        completions::stream_to_whole(frames, false)
+    } else {
+        stream_to_whole(operation, frames)
+    }
+}
+
 /// The stream, one element per event or line, that the provider would have sent
 /// instead of the whole answer `body`. An OpenAI stream has its usage chunk; for a
 /// caller that did not ask for it, send the frames through a [`UsageFilter`]. Where a
@@ -82,6 +95,7 @@ pub fn stream_to_whole(operation: Operation, frames: &[u8]) -> Option<Vec<u8>> {
 pub fn whole_to_stream(operation: Operation, body: &[u8]) -> Option<Vec<Vec<u8>>> {
     match operation {
         Operation::OpenAiChat => openai::whole_to_stream(body),
+        Operation::OpenAiCompletions => completions::whole_to_stream(body),
         Operation::OpenAiResponses => responses::whole_to_stream(body),
         Operation::AnthropicMessages => anthropic::whole_to_stream(body),
         Operation::GeminiGenerate => gemini::whole_to_stream(body),
@@ -89,8 +103,7 @@ pub fn whole_to_stream(operation: Operation, body: &[u8]) -> Option<Vec<Vec<u8>>
         Operation::OllamaGenerate => ollama::whole_to_stream(false, body),
         Operation::CohereChat => cohere::whole_to_stream(body),
         Operation::CohereChatV1 => cohere_v1::whole_to_stream(body),
-        Operation::OpenAiCompletions
-        | Operation::OpenAiEmbeddings
+        Operation::OpenAiEmbeddings
         | Operation::OpenAiModerations
         | Operation::OpenAiRerank
         | Operation::AnthropicCountTokens
@@ -142,6 +155,7 @@ pub fn assert_forms_agree(answer: &[u8]) {
     let parsed = |body: &[u8]| serde_json::from_slice::<serde_json::Value>(body).ok();
     for operation in [
         Operation::OpenAiChat,
+        Operation::OpenAiCompletions,
         Operation::OpenAiResponses,
         Operation::AnthropicMessages,
         Operation::GeminiGenerate,

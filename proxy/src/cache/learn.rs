@@ -5,7 +5,11 @@ use super::{
     alike::{Said, say_the_same},
     now_ms,
 };
-use crate::{app::Parts, route::Life};
+use crate::{
+    app::Parts,
+    metrics::NotKept,
+    route::{Life, Unkept},
+};
 use tollgate_cache::{
     entry::{Entry, Form, Rule, subjects},
     freshness::Change,
@@ -60,6 +64,10 @@ pub(super) fn times(
         }
         (None, None) => base_ms,
     };
-    let fresh_ms = conditions.of_body(life, question.operation, answer, key, adapted)?;
+    let fresh_ms = conditions.of_body(life, question.operation, answer, key, adapted);
+    if fresh_ms == Err(Unkept::Unread) {
+        question.route.lane.metrics.not_kept(NotKept::Unread);
+    }
+    let fresh_ms = fresh_ms.ok()?;
     Some(freshness.of_entry(fresh_ms, life.cap_ms, learned_ms))
 }

@@ -135,6 +135,8 @@ closed! {
         NoStore = "no_store",
         /// It has a `content-encoding` that was not asked for.
         Encoded = "encoded",
+        /// A rule would have to read it, and nobody can.
+        Unread = "unread",
     }
 }
 

@@ -101,7 +101,7 @@ families! {
     CACHE_PREFETCH_OVER_BUDGET = Counter, "tollgate_cache_prefetch_over_budget_total", ["route", "budget"],
         "Answers that were likely to be wanted and not asked for ahead because the budget was spent: calls (of the minute), money (of the hour).";
     CACHE_NOT_KEPT = Counter, "tollgate_cache_not_kept_total", ["route", "reason"],
-        "Answers to model calls that were not kept for what their head says: vary (of a field that no key has), no_store, encoded.";
+        "Answers to model calls that were not kept: for what their head says, vary (of a field that no key has), no_store, encoded; or unread (a stream that a rule would have to read and that has no whole form).";
     CACHE_EVENTS = Counter, "tollgate_cache_events_total", ["source", "outcome"],
         "Events of cache.events: that purged, were about nothing, unclear, beyond the rate, may have been lost, or were unnamed (about more than can be named; treated as lost).";
     CACHE_TRACE = Counter, "tollgate_cache_trace_lines_total", ["outcome"],

@@ -266,8 +266,11 @@ impl Conditions {
         self.body_bytes_max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX)
     }
 
-    /// Whether the whole answer may be kept, and for how many milliseconds; never zero. `adapted` is
-    /// told what its rule says, and says what was learned instead.
+    /// For how many milliseconds the whole answer may be kept; never zero. `adapted` is told what
+    /// its rule says, and says what was learned instead.
+    ///
+    /// # Errors
+    /// It may not be kept.
     pub(crate) fn of_body(
         &self,
         life: Life,
@@ -275,9 +278,9 @@ impl Conditions {
         (form, body): (Form, &[u8]),
         key: &CacheKey,
         adapted: impl FnOnce(u64) -> u64,
-    ) -> Option<u64> {
+    ) -> Result<u64, Unkept> {
         if body.len() > self.body_bytes_max() {
-            return None;
+            return Err(Unkept::Said);
         }
         let wants_reason = self.finish_reasons.as_ref().filter(|_| writes_text(operation));
         let reads = wants_reason.is_some()
@@ -285,20 +288,34 @@ impl Conditions {
             || self.fitting(life.fitting).any(|(_, rule)| !rule.answer.is_empty());
         let answer = reads.then(|| whole_form(operation, form, body, &Omit::default())).flatten();
         let said = answer.as_deref();
+        let no = if reads && said.is_none() { Unkept::Unread } else { Unkept::Said };
         if wants_reason.is_some_and(|words| !said.is_some_and(|said| ended_for(said, words))) {
-            return None;
+            return Err(no);
         }
         // Of an answer that cannot be read nothing holds, not even that something is not there.
         let holds = |test: &Test| said.is_some_and(|said| test.holds(said));
         if !self.answer.iter().all(holds) {
-            return None;
+            return Err(no);
         }
-        let mut left = self.fitting(life.fitting);
-        let rule = left.find(|(_, rule)| rule.answer.iter().all(holds));
-        let ttl_ms = rule.map_or(self.ttl_ms, |(_, rule)| rule.ttl_ms);
+        let mut left = self.fitting(life.fitting).map(|(_, rule)| rule);
+        let ttl_ms = if no == Unkept::Unread {
+            // Any that would look at it may be the one that is meant, up to the first that need
+            // not: the shortest is safe.
+            let mut least_ms = u64::MAX;
+            loop {
+                let Some(rule) = left.next() else { break least_ms.min(self.ttl_ms) };
+                least_ms = least_ms.min(rule.ttl_ms);
+                if rule.answer.is_empty() {
+                    break least_ms;
+                }
+            }
+        } else {
+            let rule = left.find(|rule| rule.answer.iter().all(holds));
+            rule.map_or(self.ttl_ms, |rule| rule.ttl_ms)
+        };
         let ttl_ms = if ttl_ms == 0 { 0 } else { adapted(ttl_ms) };
         let ttl_ms = ttl_ms.min(life.cap_ms.unwrap_or(u64::MAX));
-        Some(self.shortened(ttl_ms, key)).filter(|ttl_ms| *ttl_ms > 0)
+        Some(self.shortened(ttl_ms, key)).filter(|ttl_ms| *ttl_ms > 0).ok_or(no)
     }
 
     /// By the same for one key every time, and by others for others.
@@ -419,9 +436,18 @@ pub(crate) fn whole_form(
 ) -> Option<Vec<u8>> {
     let whole = match form {
         Form::Whole => Cow::Borrowed(body),
-        Form::Stream => Cow::Owned(form::stream_to_whole(operation, body)?),
+        Form::Stream => Cow::Owned(form::stream_to_read(operation, body)?),
     };
     canonicalise_without(&whole, omit, Bounds::default()).ok()
+}
+
+/// Why a whole answer is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unkept {
+    /// For what it says, is or is long.
+    Said,
+    /// A condition or a rule would have to read it, and nobody can: a stream that has no whole form.
+    Unread,
 }
 
 /// Whether a rule looks at something that two callers of one entry may say differently.

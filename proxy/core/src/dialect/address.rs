@@ -57,7 +57,7 @@ impl Operation {
         let streams = if self == Self::TgiGenerate {
             last == STREAM_PATH
         } else {
-            stream && (self.has_converter() || self == Self::OpenAiCompletions)
+            stream && self.has_converter()
         };
         match (streams, self.dialect()) {
             (false, _) => Framing::Whole,

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{UsageFilter, stream_to_whole, whole_to_stream};
 use crate::dialect::Operation::{
-    self, AnthropicMessages, OpenAiChat, OpenAiCompletions, OpenAiResponses,
+    self, AnthropicMessages, OpenAiChat, OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses,
 };
 
 const OPENAI_STREAM: &str = r#"data: {"id":"chatcmpl-A1","object":"chat.completion.chunk","created":1760000000,"model":"gpt-4o-mini-2024-07-18","service_tier":"default","system_fingerprint":"fp_1","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"xY"}
@@ -402,7 +402,7 @@ fn a_whole_message_that_holds_something_unknown_is_refused() {
 
 #[test]
 fn only_operations_with_a_converter_are_converted() {
-    for operation in [OpenAiCompletions, OpenAiResponses, AnthropicMessages] {
+    for operation in [OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses, AnthropicMessages] {
         assert_eq!(whole(operation, OPENAI_STREAM), None);
         assert_eq!(stream(operation, OPENAI_WHOLE), None);
     }

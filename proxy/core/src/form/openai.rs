@@ -51,7 +51,8 @@ const CALL: Known = &[("id", Rule::Text), ("type", Rule::Is("function"))];
 /// Members of a call's function, beside its arguments.
 const FUNCTION: Known = &[("name", Rule::Text)];
 
-pub(super) fn stream_to_whole(frames: &[u8]) -> Option<Vec<u8>> {
+/// `needs_usage`: as for [`super::stream_to_whole`].
+pub(super) fn stream_to_whole(frames: &[u8], needs_usage: bool) -> Option<Vec<u8>> {
     let mut answer = Answer::new();
     let mut done = false;
     for event in sse::events(frames)? {
@@ -64,10 +65,10 @@ pub(super) fn stream_to_whole(frames: &[u8]) -> Option<Vec<u8>> {
             answer.take_chunk(Raw::parse(event.data.as_bytes())?)?;
         }
     }
-    if !done {
+    if !done || !answer.is_finished() || (needs_usage && answer.usage.is_none()) {
         return None;
     }
-    answer.whole().map(String::into_bytes)
+    Some(answer.whole().into_bytes())
 }
 
 pub(super) fn whole_to_stream(body: &[u8]) -> Option<Vec<Vec<u8>>> {
@@ -210,17 +211,14 @@ impl Answer {
         }
     }
 
-    /// The usage of an answer that a caller of either form can be given: it came to
-    /// its end, and nothing is missing that a caller counts on.
-    fn usage_if_finished(&self) -> Option<&str> {
-        let is_finished = self.envelope.says_all(&["id", "created", "model"])
+    /// It came to its end, and nothing is missing that a caller counts on.
+    fn is_finished(&self) -> bool {
+        self.envelope.says_all(&["id", "created", "model"])
             && self.finish.says("finish_reason")
-            && self.calls.are_whole();
-        self.usage.as_deref().filter(|_| is_finished)
+            && self.calls.are_whole()
     }
 
-    fn whole(&self) -> Option<String> {
-        let usage = self.usage_if_finished()?;
+    fn whole(&self) -> String {
         let mut message = Object::new();
         message.string("role", "assistant");
         for (name, text) in TEXTS.iter().zip(&self.texts) {
@@ -244,12 +242,14 @@ impl Answer {
         body.string("object", "chat.completion");
         self.envelope.write(&mut body);
         body.raw("choices", &format!("[{}]", choice.end()));
-        body.raw("usage", usage);
-        Some(body.end())
+        if let Some(usage) = &self.usage {
+            body.raw("usage", usage);
+        }
+        body.end()
     }
 
     fn stream(&self) -> Option<Vec<Vec<u8>>> {
-        let usage = self.usage_if_finished()?;
+        let usage = self.usage.as_deref().filter(|_| self.is_finished())?;
         let mut frames = vec![self.delta_frame(self.first_delta())];
         for (name, text) in TEXTS.iter().zip(&self.texts) {
             if let Some(text) = text.text.as_ref().filter(|text| !text.is_empty()) {

@@ -203,6 +203,7 @@ impl Fill {
             Some(metrics::NotKept::Encoded) => return Err(NotPut::NotKept("content-encoding")),
             Some(metrics::NotKept::NoStore) => return Err(NotPut::NotKept("no-store")),
             Some(metrics::NotKept::Vary) => return Err(NotPut::NotKept("vary")),
+            Some(metrics::NotKept::Unread) => return Err(NotPut::NotKept("it cannot be read")),
         }
         let times = (question.asked_ms, crate::cache::now_ms());
         let life = question.route.conditions.of_answer(question.fitting, times, answer);

@@ -29,7 +29,9 @@ fn kept(conditions: &Conditions, request: &str, form: Form, answer: &str) -> Opt
     let fitting = asked(conditions, operation, request).ok()?;
     let fitting = conditions.of_head(fitting, &HeaderMap::new()).unwrap_or_default();
     let life = Life { fitting, cap_ms: None, said_ms: None };
-    conditions.of_body(life, operation, (form, answer.as_bytes()), &key(0), |ttl_ms| ttl_ms)
+    let kept =
+        conditions.of_body(life, operation, (form, answer.as_bytes()), &key(0), |ttl_ms| ttl_ms);
+    kept.ok()
 }
 
 fn key(n: u8) -> CacheKey {
@@ -105,15 +107,42 @@ fn the_first_rule_that_fits_says_how_long() {
     assert_eq!(live.map_err(|unmet| unmet.reason()), Err("ttl-zero"));
 }
 
+const DONE: &str = "data: [DONE]\n\n";
+
+fn chunk(delta: &str, end: &str) -> String {
+    format!(
+        "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\
+         \"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{end}}}]}}\n\n"
+    )
+}
+
+#[test]
+fn a_stream_that_says_no_usage_is_judged_too_and_one_that_nobody_can_read_is_kept_least_long() {
+    const HOUR: u64 = 3_600_000;
+    let rules = conditions(
+        "ttl: 1h, ttl_rules: [{ answer: { /model: m }, ttl: 5m }, { answer: { /model: n }, ttl: 2m },
+           { request: { /a: 1 }, ttl: 7d }]",
+    );
+    let silent = chunk("{\"role\":\"assistant\",\"content\":\"x\"}", "\"stop\"") + DONE;
+    let of = |request: &str, answer: &str| kept(&rules, request, Form::Stream, answer);
+    assert_eq!(of("{}", &silent), Some(HOUR / 12));
+    assert_eq!(of("{}", "data: what no converter knows\n\n"), Some(HOUR / 30));
+    let plain = conditions(
+        "ttl: 1h, ttl_rules: [{ request: { /a: 1 }, ttl: 7d }, { answer: { /model: n }, ttl: 2m }]",
+    );
+    let of = |request: &str, answer: &str| kept(&plain, request, Form::Stream, answer);
+    // Whatever it says, the first rule is about it.
+    assert_eq!(of(r#"{"a":1}"#, "data: ?\n\n"), Some(7 * 24 * HOUR));
+    assert_eq!(of("{}", "data: ?\n\n"), Some(HOUR / 30));
+    let never = conditions("ttl: 1h, ttl_rules: [{ answer: { /model: n }, ttl: 0s }]");
+    assert_eq!(kept(&never, "{}", Form::Stream, "data: ?\n\n"), None);
+    let ended = conditions("when: { finish_reasons: [stop] }");
+    assert!(kept(&ended, "{}", Form::Stream, &silent).is_some());
+}
+
 #[test]
 fn a_stream_is_judged_by_the_answer_it_comes_to() {
     let conditions = conditions("when: { finish_reasons: [stop] }");
-    let chunk = |delta: &str, end: &str| {
-        format!(
-            "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\
-             \"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{end}}}]}}\n\n"
-        )
-    };
     let usage = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\
         \"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\ndata: [DONE]\n\n";
     let stream = |end: &str| {
@@ -136,7 +165,10 @@ fn the_upstream_may_shorten_and_forbid() {
         }
         let (head, _) = response.body(Bytes::new()).unwrap().into_parts();
         let life = conditions.of_answer(Fitting::default(), (7_000, 7_000), &head)?;
-        conditions.of_body(life, Operation::Other, (Form::Whole, b"x"), &key(0), |ttl_ms| ttl_ms)
+        let kept =
+            conditions
+                .of_body(life, Operation::Other, (Form::Whole, b"x"), &key(0), |ttl_ms| ttl_ms);
+        kept.ok()
     };
     assert_eq!(said(&[]), Some(3_600_000));
     assert_eq!(said(&[("cache-control", "max-age=60")]), Some(60_000));
