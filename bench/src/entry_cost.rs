@@ -5,7 +5,7 @@
 use std::{io, sync::Arc};
 use tollgate_cache::{
     delivery::Delivery,
-    entry::{Entry, Form, Hits, Rule, subjects},
+    entry::{Entry, Form, Hits, Rule, storable_headers, subjects},
     generations::{CheckedAt, Stamp},
     key::{CacheKey, Check},
     memory::{MemoryTier, Policy},
@@ -45,7 +45,7 @@ pub(crate) fn run(policy: Policy, body: usize) -> io::Result<()> {
 fn content_of(entry: &Entry) -> u64 {
     let headers: usize = entry.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     let tags: usize = entry.tags.iter().map(|tag| tag.len()).sum();
-    let names = [&entry.model, &entry.model_version, &entry.tenant, &entry.route];
+    let names = [&*entry.model, &entry.model_version, &entry.tenant, &entry.route];
     let names: usize = names.map(|name| name.len()).iter().sum();
     let all = 32 + headers + tags + names + entry.note.len() + entry.body.len();
     len(all)
@@ -57,15 +57,15 @@ fn len(n: usize) -> u64 {
 
 fn entry(key: CacheKey, body: usize) -> Entry {
     let tags: Vec<Box<str>> = vec!["kb:7".into()];
-    let header = |name: &[u8], value: &[u8]| {
-        (bytes::Bytes::copy_from_slice(name), bytes::Bytes::copy_from_slice(value))
-    };
     Entry {
         status: 200,
-        headers: vec![
-            header(b"content-type", b"application/json"),
-            header(b"date", b"Sat, 21 Nov 2026 07:12:55 GMT"),
-        ],
+        headers: storable_headers(
+            [
+                ("content-type", b"application/json".as_slice()),
+                ("date", b"Sat, 21 Nov 2026 07:12:55 GMT"),
+            ],
+            &[],
+        ),
         // As a recording leaves it: grown, then frozen.
         body: bytes::BytesMut::from(&vec![7; body][..]).freeze(),
         frame_ends: Box::default(),

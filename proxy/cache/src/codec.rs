@@ -20,6 +20,7 @@ use crate::{
     key::{CacheKey, Check},
 };
 use bytes::{Buf, Bytes};
+use std::sync::Arc;
 
 /// The last byte is the format's version: bump it with any change of the layout.
 const MAGIC: &[u8; 4] = b"TGE\x03";
@@ -54,7 +55,7 @@ pub fn encode(key: CacheKey, entry: &Entry) -> Vec<u8> {
         out.extend_from_slice(&number.to_le_bytes());
     }
     rule::put(&mut out, &entry.rule);
-    for name in [&entry.model, &entry.model_version, &entry.tenant, &entry.route] {
+    for name in [&*entry.model, &entry.model_version, &entry.tenant, &entry.route] {
         put(&mut out, name.as_bytes());
     }
     put_count(&mut out, entry.tags.len());
@@ -102,8 +103,8 @@ pub fn decode(key: CacheKey, value: &Bytes) -> Result<Entry, Foreign> {
     let (stored_at_ms, ttl_ms, worth) = (input.u64()?, input.u64()?, input.u64()?);
     let fleet = FleetStamp { epoch: input.u64()?, sequence: input.u64()? };
     let rule = rule::take(&mut input)?;
-    let (model, model_version) = (input.text()?, input.text()?);
-    let (tenant, route) = (input.text()?, input.text()?);
+    let (model, model_version): (Arc<str>, Arc<str>) = (input.text()?, input.text()?);
+    let (tenant, route): (Box<str>, Arc<str>) = (input.text()?, input.text()?);
     let tags = input.list(4, Input::text)?;
     let headers = input.list(8, |input| Ok((input.field()?, input.field()?)))?;
     let frame_ends = input.list(4, Input::u32)?;
@@ -187,9 +188,9 @@ impl Input {
         Ok(self.0.split_to(len))
     }
 
-    fn text(&mut self) -> Result<Box<str>, Foreign> {
+    fn text<T: for<'a> From<&'a str>>(&mut self) -> Result<T, Foreign> {
         let field = self.field()?;
-        std::str::from_utf8(&field).map(Box::from).map_err(|_| Foreign)
+        std::str::from_utf8(&field).map(T::from).map_err(|_| Foreign)
     }
 
     /// As many as the count says, which must fit into what is left at `len_min` bytes each: a
@@ -224,6 +225,9 @@ mod tests {
         (names, numbers, check, payload, 0..3_u8, rule).prop_map(
             |(names, numbers, check, payload, stream, rule)| {
                 let (model, model_version, tenant, route, tags) = names;
+                let (model, model_version): (Arc<str>, Arc<str>) =
+                    (model.into(), model_version.into());
+                let route: Arc<str> = route.into();
                 let (status, stored_at_ms, ttl_ms, epoch, sequence) = numbers;
                 let (headers, frame_ends, note, body) = payload;
                 let gaps_ms = (stream > 1).then(|| frame_ends.iter().map(|end| end / 3).collect());

@@ -13,7 +13,11 @@ use crate::{
 };
 use bytes::Bytes;
 use http::HeaderName;
-use std::sync::atomic::{AtomicU32, Ordering};
+use smallvec::SmallVec;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 /// Which of the two forms of an answer was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +73,11 @@ pub struct Entry {
     /// How long it can be of use. Whether it may be given is for `rule` to say.
     pub ttl_ms: u64,
     pub rule: Rule,
-    pub model: Box<str>,
-    pub model_version: Box<str>,
+    /// Shared with whoever else speaks of the same: thousands of entries name a few models.
+    pub model: Arc<str>,
+    pub model_version: Arc<str>,
     pub tenant: Box<str>,
-    pub route: Box<str>,
+    pub route: Arc<str>,
     pub tags: Vec<Box<str>>,
     /// From [`subjects`]; what a purge may be aimed at.
     pub subjects: Box<[Subject]>,
@@ -118,7 +123,7 @@ impl Hits {
 
 /// What an entry costs beside its bytes: the structures, the map's slot, the allocator's share.
 /// Measured, see `tollgate-bench entry-cost`.
-const OVERHEAD: usize = 624;
+const OVERHEAD: usize = 752;
 /// And every separately allocated or shared piece.
 pub(crate) const PIECE_OVERHEAD: usize = 48;
 
@@ -227,14 +232,20 @@ pub fn storable_headers<'a>(
     headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     also: &[&str],
 ) -> Vec<(Bytes, Bytes)> {
-    headers
-        .into_iter()
-        .filter(|(name, _)| is_storable(name, also))
-        .map(|(name, value)| {
-            let name = name.to_ascii_lowercase();
-            (Bytes::from(name.into_bytes()), Bytes::copy_from_slice(value))
-        })
-        .collect()
+    let headers = headers.into_iter().filter(|(name, _)| is_storable(name, also));
+    let headers: SmallVec<[(&str, &[u8]); 8]> = headers.collect();
+    // All values lie in one piece of memory, and names that are known in none.
+    let values: Vec<u8> = headers.iter().flat_map(|(_, value)| *value).copied().collect();
+    let mut values = Bytes::from(values);
+    let stored = headers.into_iter().map(|(name, value)| {
+        let known = STORABLE.iter().find(|known| known.eq_ignore_ascii_case(name));
+        let name = known.map_or_else(
+            || Bytes::from(name.to_ascii_lowercase().into_bytes()),
+            |known| Bytes::from_static(known.as_bytes()),
+        );
+        (name, values.split_to(value.len()))
+    });
+    stored.collect()
 }
 
 /// Whether a header describes the answer itself: kept with it, and told to callers who

@@ -396,7 +396,7 @@ impl Under {
         let mut tags = std::mem::take(&mut question.tags);
         tags.extend(self.tags);
         let about = if question.mode == Mode::Http { question.key } else { self.key };
-        let (tenant, route) = (question.tenant.as_str(), &*question.route.name);
+        let (tenant, route) = (question.tenant.as_str(), &question.route.name);
         Entry {
             status: self.status,
             headers: self.headers,
@@ -407,10 +407,10 @@ impl Under {
             stored_at_ms: self.made_at_ms.unwrap_or(now_ms),
             ttl_ms,
             rule,
-            model: (&*question.model).into(),
-            model_version: (&*self.version).into(),
+            model: question.model.clone(),
+            model_version: self.version,
             tenant: tenant.into(),
-            route: route.into(),
+            route: route.clone(),
             subjects: subjects(about, route, &question.model, tenant, &tags),
             tags,
             note: Bytes::new(),
