@@ -154,8 +154,14 @@ async fn listen(parts: Weak<Parts>, source: Arc<Source>, mut feed: Feed) {
 /// Does what was said. The place that is done with, if there is one.
 async fn act(parts: &Parts, source: &Source, said: Said) -> Option<Place> {
     let (payload, place) = match said {
-        Said::Lost => {
-            tracing::warn!(events = source.rule.name, "events may have been lost");
+        Said::Lost(messages) => {
+            let purges = source.rule.lost.is_some();
+            tracing::warn!(
+                events = source.rule.name,
+                messages,
+                purges,
+                "events may have been lost"
+            );
             lost(parts, source, EventOutcome::Lost).await;
             return None;
         }

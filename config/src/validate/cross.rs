@@ -85,6 +85,10 @@ fn stores(review: &mut Review<'_>, config: &Config) {
         let message = "has no effect: no route's cache.tiers has a tier behind memory";
         review.advise("cache.warm.restore_hot", message);
     }
+    // Decision 0032; nobody listens to Memcached.
+    let keeper = [Tier::Redis, Tier::Postgres]
+        .into_iter()
+        .find(|keeper| stores.iter().any(|(tier, is_there, _)| tier == keeper && *is_there));
     for (tier, is_there, entries) in stores {
         let name = tier.name();
         if !is_there && *entries != CacheStore::default() {
@@ -95,6 +99,14 @@ fn stores(review: &mut Review<'_>, config: &Config) {
         let is_used = config.routes.iter().any(|route| uses(&route.cache.tiers, tier));
         if is_there && !is_used && !is_heard {
             let message = format!("no route's cache.tiers names {name}");
+            review.advise(format!("stores.{name}"), message);
+        }
+        if is_there && !is_used && is_heard && (keeper == Some(tier) || tier == Tier::Postgres) {
+            let keeps = if keeper == Some(tier) { ", and keeps the fleet's purges" } else { "" };
+            let needs = if tier == Tier::Postgres { ", for which it needs its tables" } else { "" };
+            let message = format!(
+                "no route's cache.tiers names {name}; it is listened to all the same{keeps}{needs}"
+            );
             review.advise(format!("stores.{name}"), message);
         }
     }

@@ -37,6 +37,37 @@ fn a_source_says_where_events_come_from_and_what_they_void() {
     assert_eq!(valid(&shown).cache.events, config.cache.events, "shown as it was written");
 }
 
+/// Goal: nobody learns from a log that there are tables to be made.
+#[test]
+fn a_store_that_is_there_for_events_alone_is_said_to_keep_the_purges() {
+    let of = |stores: &str, source: &str| {
+        let text = format!(
+            "{SMALLEST}\nstores: {{ {stores} }}\ncache: {{ namespace: a, events: [{{ name: a, {source}, purge: [{{ all: true }}] }}] }}"
+        );
+        let (_, warnings) = load(&text, &Table::default()).unwrap();
+        lines(&warnings)
+    };
+    let postgres = "postgres: { url: 'postgres://localhost/d' }";
+    let listens = "postgres: { channel: c }";
+    let keeps = of(postgres, listens);
+    assert!(
+        keeps.contains("and keeps the fleet's purges, for which it needs its tables"),
+        "{keeps}"
+    );
+    let redis = "redis: { urls: ['redis://localhost'] }";
+    let beside = of(&format!("{redis}, {postgres}"), listens);
+    assert!(beside.contains("names postgres; it is listened to all the same, for"), "{beside}");
+    let used = SMALLEST.replace(
+        "upstream: model",
+        "upstream: model, cache: { mode: content, tiers: [memory, postgres] }",
+    );
+    let text = format!(
+        "{used}\nstores: {{ {postgres} }}\ncache: {{ namespace: a, events: [{{ name: a, {listens}, purge: [{{ all: true }}] }}] }}"
+    );
+    let (_, warnings) = load(&text, &Table::default()).unwrap();
+    assert!(!lines(&warnings).contains("stores.postgres"), "{}", lines(&warnings));
+}
+
 #[test]
 fn mistakes_in_sources_are_told_apart() {
     let sources = "[{ name: a b, purge: [{ tag: x }] },

@@ -12,6 +12,7 @@
 
 pub(crate) mod gate;
 pub(crate) mod lateness;
+pub(crate) mod losses;
 pub(crate) mod queue;
 pub(crate) mod unnumbered;
 

@@ -8,15 +8,12 @@
 use super::{
     Store,
     connect::{SessionError, connect, within},
-    outages::{SLOWER_MAX, cause},
+    outages::Outages,
 };
-use crate::shared::Said;
-use std::{
-    error::Error as _,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use crate::{outer::losses::Losses, shared::Said};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 use tokio::{
     sync::mpsc,
@@ -38,18 +35,15 @@ pub struct Feed {
     name: String,
     channel: String,
     line: Option<Line>,
-    /// It was connected once.
-    was_up: bool,
-    /// The first failure of an outage is told, the attempts after it are not.
-    is_told: bool,
-    /// How many times the first interval the next attempt waits.
-    slower: u32,
+    losses: Losses,
+    outages: Outages,
+    /// How often it was connected.
+    sessions: u64,
 }
 
 #[derive(Debug)]
 struct Line {
     messages: mpsc::Receiver<String>,
-    missed: Arc<AtomicBool>,
     client: Client,
     /// Ends with the connection, and ends it when this is dropped.
     driver: JoinSet<()>,
@@ -58,8 +52,8 @@ struct Line {
 
 impl Feed {
     pub(super) fn new(store: Arc<Store>, name: String, channel: String) -> Self {
-        let (was_up, is_told) = (false, false);
-        Self { store, name, channel, line: None, was_up, is_told, slower: 1 }
+        let (losses, outages) = (Losses::default(), Outages::default());
+        Self { store, name, channel, line: None, losses, outages, sessions: 0 }
     }
 
     /// Whatever comes next. Waits for as long as nothing does.
@@ -75,41 +69,33 @@ impl Feed {
     async fn pause(&mut self, error: &SessionError) {
         self.line = None;
         // What is said until it is heard is gone, also before the first time.
-        self.was_up = true;
-        if !self.is_told {
-            let cause = error.source().map(cause);
-            tracing::warn!(%error, cause, events = self.name, "no events are heard");
-            self.is_told = true;
-        }
-        time::sleep(self.store.limits.reconnect_interval * self.slower).await;
-        self.slower = (self.slower * 2).min(SLOWER_MAX);
+        self.losses.was_away();
+        let events = &*self.name;
+        let slower = self.outages.failed(self.sessions, error, |cause| {
+            tracing::warn!(%error, cause, events, "no events are heard");
+        });
+        time::sleep(self.store.limits.reconnect_interval * slower).await;
     }
 
     async fn try_next(&mut self) -> Result<Said, SessionError> {
         let timeout = self.store.limits.probe_timeout;
-        let line = match &mut self.line {
-            Some(line) => line,
-            none => {
-                let line = Line::connect(&self.store, &self.channel).await?;
-                let line = none.insert(line);
-                tracing::info!(events = self.name, "events are heard");
-                (self.is_told, self.slower) = (false, 1);
-                // At the start nobody can say; the others of the fleet have listened.
-                if std::mem::replace(&mut self.was_up, true) {
-                    return Ok(Said::Lost);
-                }
-                line
-            }
-        };
+        if self.line.is_none() {
+            let missed = self.losses.counter();
+            self.line = Some(Line::connect(&self.store, &self.channel, missed).await?);
+            self.sessions += 1;
+            tracing::info!(events = self.name, "events are heard");
+        }
+        let Some(line) = &mut self.line else { return Err(SessionError::Lost) };
         loop {
-            if line.missed.swap(false, Ordering::Relaxed) {
-                return Ok(Said::Lost);
+            if let Some(messages) = self.losses.take() {
+                return Ok(Said::Lost(messages));
             }
             tokio::select! {
                 message = line.messages.recv() => {
                     let message = message.ok_or(SessionError::Lost)?;
                     return Ok(Said::Message(message.into_bytes()));
                 }
+                () = self.losses.due() => {}
                 _ = line.driver.join_next() => return Err(SessionError::Lost),
                 // A connection that died without a word would be waited for until the end.
                 _ = line.probes.tick() => within(timeout, line.client.batch_execute("")).await?,
@@ -119,13 +105,16 @@ impl Feed {
 }
 
 impl Line {
-    async fn connect(store: &Store, channel: &str) -> Result<Self, SessionError> {
+    /// What finds no room is counted in `missed`.
+    async fn connect(
+        store: &Store,
+        channel: &str,
+        missed: Arc<AtomicU64>,
+    ) -> Result<Self, SessionError> {
         let (said, messages) = mpsc::channel(MESSAGES_MAX);
-        let missed = Arc::<AtomicBool>::default();
-        let push_missed = missed.clone();
         let hear = move |note: Notification| {
             if said.try_send(note.payload().to_owned()).is_err() {
-                push_missed.store(true, Ordering::Relaxed);
+                missed.fetch_add(1, Ordering::Relaxed);
             }
         };
         let mut driver = JoinSet::new();
@@ -139,7 +128,7 @@ impl Line {
         }
         let mut probes = time::interval(store.limits.probe_interval);
         probes.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-        Ok(Self { messages, missed, client, driver, probes })
+        Ok(Self { messages, client, driver, probes })
     }
 }
 

@@ -17,8 +17,9 @@ pub(super) const SLOWER_MAX: u32 = 16;
 /// Kinds told of in one outage; a server may invent reasons.
 const KINDS_MAX: usize = 16;
 
-/// What failed and, where the server has said it, why.
-type Kind = (Discriminant<SessionError>, Option<SqlState>);
+/// What failed and why: where the server has said it, by its code; else (no connection, no TLS, a
+/// standby) in the words of who tried.
+type Kind = (Discriminant<SessionError>, Option<SqlState>, Option<Box<str>>);
 
 /// The outage that goes on, if one does.
 #[derive(Debug, Default)]
@@ -30,12 +31,16 @@ pub(super) struct Outages {
 }
 
 impl Outages {
-    /// Tells of a failure after `sessions` that succeeded. How many times the first interval it is
-    /// until the next attempt.
-    pub(super) fn failed(&mut self, sessions: u64, error: &SessionError) -> u32 {
+    /// Has a failure after `sessions` that succeeded told, with its cause, if it is news. How many
+    /// times the first interval it is until the next attempt.
+    pub(super) fn failed(
+        &mut self,
+        sessions: u64,
+        error: &SessionError,
+        tell: impl FnOnce(Option<String>),
+    ) -> u32 {
         if self.is_news(sessions, error) {
-            let cause = error.source().map(cause);
-            tracing::warn!(%error, cause, "the postgresql tier is skipped until it is back");
+            tell(error.source().map(cause));
         }
         self.slower
     }
@@ -55,14 +60,17 @@ impl Outages {
 }
 
 fn kind(error: &SessionError) -> Kind {
-    let state = match error {
-        SessionError::Postgres(source) | SessionError::NoTables { source, .. } => source.code(),
+    let (state, words) = match error {
+        SessionError::Postgres(source) | SessionError::NoTables { source, .. } => {
+            let words = || cause(source).into_boxed_str();
+            (source.code().cloned(), source.code().is_none().then(words))
+        }
         SessionError::Timeout(_)
         | SessionError::Lost
         | SessionError::Refused
-        | SessionError::ForeignTable => None,
+        | SessionError::ForeignTable => (None, None),
     };
-    (discriminant(error), state.cloned())
+    (discriminant(error), state, words)
 }
 
 /// The crate's errors say what was done, and what went wrong only one further down.
@@ -74,6 +82,27 @@ pub(super) fn cause(error: &(dyn Error + 'static)) -> String {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    /// Of who connects; no server has said anything.
+    async fn failure(config: &str) -> SessionError {
+        let connected = tokio_postgres::connect(config, tokio_postgres::NoTls).await;
+        connected.err().map(SessionError::from).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_fails_on_this_side_is_told_apart() {
+        let nobody = tempfile::tempdir().unwrap();
+        let missing = format!("host={} user=u", nobody.path().display());
+        let missing = failure(&missing).await;
+        let bad = failure("host=a,b port=1,2,3 user=u").await;
+        let mut outages = Outages::default();
+        let mut told = Vec::new();
+        for error in [&missing, &missing, &bad, &bad, &missing] {
+            outages.failed(0, error, |cause| told.extend(cause));
+        }
+        let causes = [&missing, &bad].map(|error| cause(error.source().unwrap()));
+        assert_eq!(told, causes);
+    }
 
     #[test]
     fn each_kind_of_failure_is_told_once_in_an_outage() {

@@ -72,7 +72,9 @@ pub(super) async fn keep(store: Arc<Store>, over: CancellationToken) {
                 Err(error) => error,
             };
             store.gate.shut();
-            let slower = outages.failed(store.gate.sessions(), &error);
+            let slower = outages.failed(store.gate.sessions(), &error, |cause| {
+                tracing::warn!(%error, cause, "the postgresql tier is skipped until it is back");
+            });
             time::sleep(store.limits.reconnect_interval * slower).await;
         };
         tokio::select! {

@@ -20,6 +20,7 @@ use super::{
     session::{Push, read_push},
     site::{Clients, RedisMode},
 };
+use crate::outer::losses::Losses;
 use redis::{
     Cmd, ConnectionInfo, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value,
     aio::{MultiplexedConnection, SendError},
@@ -29,7 +30,7 @@ use std::{
     error::Error,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -41,6 +42,8 @@ const ENTRIES_MAX: usize = 32;
 const MESSAGES_MAX: usize = 1024;
 /// One read waits so long for an entry: a connection that died is noticed by then.
 const BLOCK: Duration = Duration::from_secs(1);
+/// Told of in one outage.
+const REASONS_MAX: usize = 16;
 /// Before the first entry of a stream.
 const START: Place = Place { ms: 0, sequence: 0 };
 
@@ -63,8 +66,8 @@ pub enum Said {
         place: Place,
         fields: Fields,
     },
-    /// Something may have been said that was not heard.
-    Lost,
+    /// Something may have been said that was not heard: so many messages; 0: nobody knows.
+    Lost(u64),
 }
 
 /// An entry's place in its stream, which is its name there.
@@ -87,17 +90,17 @@ pub struct Feed {
     entries: VecDeque<(Place, Fields)>,
     /// The last read brought as much as it may: this is behind, and what it has not read may be cut.
     is_behind: bool,
+    losses: Losses,
     /// It was connected once.
     was_up: bool,
-    /// The first failure of an outage is told, the attempts after it are not.
-    is_told: bool,
+    /// Why it is not, as far as that was told in this outage.
+    told: Vec<String>,
 }
 
 #[derive(Debug)]
 enum Line {
     Channel {
         pushes: mpsc::Receiver<Push>,
-        missed: Arc<AtomicBool>,
         /// The subscription ends when this is dropped.
         _subscription: MultiplexedConnection,
     },
@@ -183,8 +186,8 @@ impl Feed {
     /// `name`: under which a stream's place is kept.
     pub(super) fn new(link: Arc<Link>, name: String, of: FeedOf) -> Self {
         let entries = VecDeque::new();
-        let (is_behind, was_up, is_told) = (false, false, false);
-        Self { link, name, of, line: None, read: None, entries, is_behind, was_up, is_told }
+        let (losses, told, is_behind, was_up) = (Losses::default(), Vec::new(), false, false);
+        Self { link, name, of, line: None, read: None, entries, is_behind, losses, was_up, told }
     }
 
     /// Whatever comes next. Waits for as long as nothing does.
@@ -198,14 +201,20 @@ impl Feed {
                     self.line = None;
                     // What a channel says until it is heard is gone, also before the first time.
                     self.was_up = true;
-                    if !self.is_told {
-                        let cause = error.source().map(ToString::to_string);
-                        tracing::warn!(%error, cause, events = self.name, "no events are heard");
-                        self.is_told = true;
-                    }
+                    self.tell(&error);
                     time::sleep(self.link.settings.reconnect_interval).await;
                 }
             }
+        }
+    }
+
+    /// Tells why nothing is heard, each reason once in an outage.
+    fn tell(&mut self, error: &FeedError) {
+        let cause = error.source().map(ToString::to_string);
+        let why = format!("{error}: {}", cause.as_deref().unwrap_or_default());
+        if self.told.len() < REASONS_MAX && !self.told.contains(&why) {
+            tracing::warn!(%error, cause, events = self.name, "no events are heard");
+            self.told.push(why);
         }
     }
 
@@ -224,29 +233,37 @@ impl Feed {
     }
 
     async fn try_next(&mut self) -> Result<Option<Said>, FeedError> {
+        if let Some(messages) = self.losses.take() {
+            return Ok(Some(Said::Lost(messages)));
+        }
         if let Some((place, fields)) = self.entries.pop_front() {
             return Ok(Some(Said::Entry { place, fields }));
         }
         if self.line.is_none() {
             let is_lost = self.connect().await?;
             tracing::info!(events = self.name, "events are heard");
-            (self.was_up, self.is_told) = (true, false);
+            self.was_up = true;
+            self.told.clear();
             if is_lost {
-                return Ok(Some(Said::Lost));
+                self.losses.was_away();
+                return Ok(None);
             }
         }
         match &mut self.line {
             None => Ok(None),
-            Some(Line::Channel { pushes, missed, .. }) => {
-                if missed.swap(false, Ordering::Relaxed) {
-                    return Ok(Some(Said::Lost));
-                }
-                match pushes.recv().await {
+            Some(Line::Channel { pushes, .. }) => tokio::select! {
+                pushed = pushes.recv() => match pushed {
                     Some(Push::Message(payload)) => Ok(Some(Said::Message(payload))),
                     Some(Push::Lost) | None => Err(FeedError::Lost),
+                },
+                () = self.losses.due() => Ok(None),
+            },
+            Some(Line::Stream { .. }) => {
+                if self.read_on().await? {
+                    self.losses.was_away();
                 }
+                Ok(None)
             }
-            Some(Line::Stream { .. }) => Ok(self.read_on().await?.then_some(Said::Lost)),
         }
     }
 
@@ -256,7 +273,8 @@ impl Feed {
         let found = Finder::new(&link).find().await?;
         match self.of.clone() {
             FeedOf::Channel(channel) => {
-                self.line = Some(subscribe(&link, &found.home, &channel).await?);
+                let missed = self.losses.counter();
+                self.line = Some(subscribe(&link, &found.home, &channel, missed).await?);
                 // At the start nobody can say; the others of the fleet have listened.
                 Ok(self.was_up)
             }
@@ -341,20 +359,24 @@ impl Feed {
     }
 }
 
-async fn subscribe(link: &Link, home: &ConnectionInfo, channel: &str) -> Result<Line, FeedError> {
+/// What finds no room is counted in `missed`.
+async fn subscribe(
+    link: &Link,
+    home: &ConnectionInfo,
+    channel: &str,
+    missed: Arc<AtomicU64>,
+) -> Result<Line, FeedError> {
     let (pushed, pushes) = mpsc::channel(MESSAGES_MAX);
-    let missed = Arc::new(AtomicBool::new(false));
-    let push_missed = missed.clone();
     let config = node::config(link).set_push_sender(move |push| {
         if read_push(push).is_some_and(|push| pushed.try_send(push).is_err()) {
-            push_missed.store(true, Ordering::Relaxed);
+            missed.fetch_add(1, Ordering::Relaxed);
         }
         Ok::<(), SendError>(())
     });
     let messages = Clients::of(home)?.messages;
     let mut subscription = messages.get_multiplexed_async_connection_with_config(&config).await?;
     subscription.subscribe(channel).await?;
-    Ok(Line::Channel { pushes, missed, _subscription: subscription })
+    Ok(Line::Channel { pushes, _subscription: subscription })
 }
 
 async fn open(
