@@ -58,6 +58,7 @@ use crate::{
     exchange::Fetch,
     identity::{Caller, Tenant},
     inspect::{self, AskBody},
+    listener::Peer,
     meter::unix_ms,
     metrics::TierLabel,
     route::{Fitting, Route},
@@ -99,14 +100,21 @@ pub(crate) struct Ask {
     agreed: Agreed,
     /// At which a stored stream is given; `None`: at once.
     pacing: Option<Pacing>,
+    /// By a call of our own: what it finds, nobody has asked for.
+    is_own: bool,
 }
 
 impl Ask {
+    /// As who asks it.
+    pub(crate) fn of(self, peer: &Peer) -> Self {
+        Self { is_own: peer.own.is_some(), ..self }
+    }
+
     /// The same question in another body.
     pub(crate) fn with_body(&self, body: AskBody) -> Self {
         let (path, known) = (self.path.clone(), self.known.clone());
-        let Self { operation, mode, agreed, pacing, .. } = *self;
-        Self { operation, path, body, known, mode, agreed, pacing }
+        let Self { operation, mode, agreed, pacing, is_own, .. } = *self;
+        Self { operation, path, body, known, mode, agreed, pacing, is_own }
     }
 
     pub(crate) fn model(&self) -> Option<&Arc<str>> {
@@ -211,7 +219,7 @@ pub(crate) fn ask(
     };
     let agreed = Agreed::with(route, &head.headers);
     let pacing = route.config.cache.pacing;
-    Ask { operation, path: path.clone(), body, known, mode, agreed, pacing }
+    Ask { operation, path: path.clone(), body, known, mode, agreed, pacing, is_own: false }
 }
 
 /// Asks the tiers.
@@ -282,7 +290,7 @@ async fn content(
         let looking = looking(route, (ask, fitting), &wish);
         match look_up(parts, looking, &route.plan, &key, &check).await {
             Use::Given(hit) => {
-                heat::given(parts, route, &key, &hit);
+                heat::given(parts, (route, ask), &key, &hit);
                 if !shadow::draws(route, &hit) {
                     return Consulted::Hit(hit);
                 }
@@ -290,7 +298,7 @@ async fn content(
                 return question.beside(hit, Question::checks);
             }
             Use::Renewed(hit) => {
-                heat::given(parts, route, &key, &hit);
+                heat::given(parts, (route, ask), &key, &hit);
                 let question = asking.question(parts, keyed, version, caller);
                 return question.beside(hit, Question::renews);
             }

@@ -180,7 +180,7 @@ async fn run(
     } else {
         inspect::unread(body, &limits).map_err(failed)?
     };
-    let ask = cache::ask(parts, route, operation, &path, &head, body);
+    let ask = cache::ask(parts, route, operation, &path, &head, body).of(peer);
     call.asks(ask.model(), ask.bytes_in(), has_tokens(operation));
 
     let mut debug = Debug::of(&head.headers);
@@ -325,7 +325,9 @@ async fn fly(
     let parts = fetch.parts.clone();
     call.cache(CacheOutcome::Miss, TierLabel::None);
     parts.cache.neighbours.missed(&fetch, call.id(), &question);
-    question.trace(&parts);
+    if fetch.peer.own.is_none() {
+        question.trace(&parts);
+    }
     if !question.is_shared() {
         // The answer may turn out to be this caller's only.
         let lead = parts.flights.alone(question.key, fetch.class);

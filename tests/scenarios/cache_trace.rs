@@ -6,6 +6,7 @@ use crate::cache_stage::{
     Asked, CHAT, Told as _, answered, assert_bypass, assert_hit, assert_miss, by_url, chat,
     come_so_far, content, purge, send,
 };
+use http::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{fs, path::Path};
@@ -265,4 +266,24 @@ async fn without_a_trace_it_is_said_how_to_get_one() {
     assert_eq!(done.status.code(), Some(1));
     let said = String::from_utf8(done.stderr).unwrap();
     assert!(said.contains("none/trace: no key trace; set cache.trace"), "{said}");
+}
+
+/// Goal: what is told of other settings is about callers, and not about our own warming up.
+#[tokio::test]
+async fn what_we_ask_by_ourselves_is_nobodys_demand() {
+    let world = traced(content(json!({}))).set("cache.warm.rate", json!("10000/s")).start().await;
+    let admin = Client::new(world.app.addresses().admin.unwrap());
+    let line = |text: &str| json!({ "path": CHAT, "body": chat(text) }).to_string() + "\n";
+    let kind = [("content-type", "application/x-ndjson")];
+    assert_miss(&world.client.post(CHAT, &chat("known")).await);
+    for hits in [1.0, 4.0] {
+        let list = line("known") + &line("a") + &line("b");
+        let told = admin.send(Method::POST, "/api/cache/warm", &kind, list).await;
+        assert_eq!(told.status, 202, "{told:?}");
+        let own = "tollgate_cache_own_calls_total{purpose=\"warm\",outcome=\"hit\"}";
+        world.metric_when(own, hits).await;
+    }
+    assert_hit(&world.client.post(CHAT, &chat("a")).await);
+    let recording = trace_of(&world).await;
+    assert_eq!(outcomes(&recording), [Outcome::Missed, Outcome::Memory]);
 }

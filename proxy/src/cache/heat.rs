@@ -1,7 +1,7 @@
 //! Tells where else an entry lies that it is hot, where a route looks after what is asked for often;
 //! and the key trace that it was given.
 
-use super::{Mode, answer::Hit, now_ms};
+use super::{Ask, Mode, answer::Hit, now_ms};
 use crate::{app::Parts, route::Route};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -12,9 +12,16 @@ use tollgate_cache::key::CacheKey;
 static TOLD: Semaphore = Semaphore::const_new(64);
 
 /// It was given. Neither waits nor locks; allocates once in an entry's life.
-pub(super) fn given(parts: &Arc<Parts>, route: &Arc<Route>, key: &CacheKey, hit: &Hit) {
+pub(super) fn given(
+    parts: &Arc<Parts>,
+    (route, ask): (&Arc<Route>, &Ask),
+    key: &CacheKey,
+    hit: &Hit,
+) {
     let entry = hit.entry();
-    parts.cache.traces.given(route, Mode::Content, key, hit);
+    if !ask.is_own {
+        parts.cache.traces.given(route, Mode::Content, key, hit);
+    }
     if !entry.becomes_hot(route.freshness.terms.hot) || !route.plan.leaves_memory() {
         return;
     }

@@ -142,7 +142,7 @@ async fn consulted(
     let given = |how| {
         let held = held?;
         let given = Given::coded(of, held, &request, (now_ms, how));
-        Some(given.telling(told.as_deref(), held, now_ms))
+        Some(given.telling(told.as_deref(), held, now_ms).traced_unless(ask.is_own))
     };
     let given = match verdict {
         Reuse::Fresh { .. } => given(How::Hit),

@@ -230,7 +230,9 @@ pub(super) async fn consult(
     let looking = super::looking(asking.route, (asking.ask, question.fitting), wish);
     let hit = Box::pin(look_everywhere(parts, question, looking)).await;
     if hit.is_some() {
-        question.found_all(parts);
+        if !asking.ask.is_own {
+            question.found_all(parts);
+        }
     } else if let Some(items) = &mut question.items {
         items.old = items.take_old(looking);
     }

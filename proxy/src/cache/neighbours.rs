@@ -172,7 +172,9 @@ impl Neighbours {
 
     /// A call goes to the upstream, and the cache has nothing to do with it.
     pub(crate) fn passed(&self, fetch: &Fetch, record: Uuid, why: &'static str) {
-        fetch.parts.cache.traces.passed(fetch, record, why);
+        if fetch.peer.own.is_none() {
+            fetch.parts.cache.traces.passed(fetch, record, why);
+        }
         self.note(fetch, record, (true, why), None);
     }
 

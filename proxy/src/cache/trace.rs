@@ -1,6 +1,6 @@
 //! Tells the key trace what calls came to, where one is written (`cache.trace`).
 //!
-//! **Invariant:** a call that asked the cache leaves one line, whatever happens: [`Traced`] is a debt
+//! **Invariant:** a caller's call that asked the cache leaves one line, whatever happens: [`Traced`] is a debt
 //! that pays on drop. Of a call about many things each leaves one. A hit needs no [`Traced`], and
 //! where no trace is written nothing is made.
 

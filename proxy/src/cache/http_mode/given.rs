@@ -81,6 +81,11 @@ impl Given {
         Self { traced: parts.cache.traces.note(route, Mode::Http, held.key, fact), ..self }
     }
 
+    /// Without that line for a call of our own: nobody has asked for it.
+    pub(super) fn traced_unless(self, is_own: bool) -> Self {
+        Self { traced: self.traced.filter(|_| !is_own), ..self }
+    }
+
     /// As [`Self::of`], traced, in the coding that its caller prefers, if it is the whole answer.
     pub(super) fn coded(
         (parts, route, agreed): (&Arc<Parts>, &Route, Agreed),
