@@ -86,6 +86,8 @@ pub(crate) struct CacheParts {
     pub(crate) votes: crate::cache::Votes,
     /// Calls that wait to be asked with others.
     pub(crate) joins: Arc<crate::exchange::Joins>,
+    /// Which answers were begun to be renewed of late.
+    pub(crate) pauses: crate::exchange::Pauses,
     /// What questions of late were made of, where the operator wants it known.
     pub(crate) neighbours: crate::cache::Neighbours,
     /// Which calls asked for what, where the operator wants it written down.

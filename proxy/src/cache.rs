@@ -307,17 +307,16 @@ async fn content(
         }
     }
     let mut question = asking.question(parts, keyed, version, caller);
-    if let Some(hit) = items::consult(parts, &asking, &mut question, &wish).await {
-        return Consulted::Hit(hit);
-    }
+    let used = items::consult(parts, &asking, &mut question, &wish).await;
+    let (mut question, old) = match items::told(used, route, question) {
+        Ok(told) => return told,
+        Err(left) => left,
+    };
     if wish.only_if_cached {
         return Consulted::NotCached;
     }
-    let held = held.or_else(|| question.items.as_mut()?.old.take());
-    question.held = held.map(|found| {
-        let (route, wanted) = (route.clone(), Wanted::of(ask));
-        Arc::new(Held { route, fitting, found, wanted, wish })
-    });
+    let wanted = Wanted::of(ask);
+    question.held = held.or(old).map(|found| Held::new(found, route, (fitting, wanted, wish)));
     Consulted::Miss(question.after_vote(voided))
 }
 
@@ -424,7 +423,7 @@ pub(crate) fn consult_now(
 pub(crate) fn turn<'a>(fetch: &'a Fetch, question: &Question) -> Option<Turn<'a>> {
     let plan = &fetch.route.plan;
     let shares = plan.uses().iter().any(|used| used.tier == TierName::Redis);
-    if question.mode != Mode::Content || question.fresh || !shares {
+    if question.mode != Mode::Content || !shares {
         return None;
     }
     fetch.parts.cache.tiers.redis()?.turn(question.key, fetch.deadline)

@@ -13,6 +13,7 @@ mod lease;
 mod mark;
 mod own;
 mod partial;
+mod pause;
 mod refresh;
 mod served;
 mod unread;
@@ -23,6 +24,7 @@ pub(crate) use self::{
     joined::{Joins, Together},
     mark::{Marks, say_scheme},
     own::{Outcome, ask_for, ask_ourselves},
+    pause::Pauses,
     served::Served,
     unread::refuse_unread,
 };

@@ -10,8 +10,9 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tollgate_ledger::CacheOutcome;
 use tollgate_tests::{
-    Scripted, World,
+    Client, Scripted, World,
     standin::{Fault, Gate, Options},
+    until,
 };
 
 const EMBED: &str = "/v1/embeddings";
@@ -272,4 +273,60 @@ async fn an_answer_that_is_no_200_is_paid_for_and_given_to_nobody() {
     let records = world.records_when(2).await;
     let tokens: u32 = records.iter().map(|view| view.record.tokens.input).sum();
     assert_eq!(tokens, 18, "{records:?}");
+}
+
+/// Goal: nothing is asked, and nobody billed, for who has left before anything was sent.
+///
+/// What ends the moment is that no more fits, which those who left still count for.
+#[tokio::test]
+async fn nothing_is_asked_for_those_who_left_before_it_was_sent() {
+    let world = world(4).await;
+    let [one, two, stays] =
+        ["a", "b", "cccc"].map(|text| send(&world.client, EMBED, &[], &embed(json!(text))));
+    world.metric_when(JOINED, 2.0).await;
+    [&one, &two].iter().for_each(|call| call.abort());
+    fills(&world, 1).await;
+    let last = send(&world.client, EMBED, &[], &embed(json!("dddd")));
+    for call in [stays, last] {
+        assert_miss(&answered(call).await);
+    }
+    assert_eq!((world.standin.counts().calls, asked(&world)), (1, texts_of(&["cccc", "dddd"])));
+    let records = world.records_when(4).await;
+    let of = |status| records.iter().filter(move |view| view.record.status == status);
+    let tokens = |status| of(status).map(|view| view.record.tokens.input).collect::<Vec<_>>();
+    assert_eq!((tokens(200), tokens(499)), (vec![1, 1], vec![0, 0]), "{records:?}");
+    assert!(of(499).all(|view| cost_pico(view) == 0 && view.record.saved_pico == 0), "{records:?}");
+    assert!(is_unknown(&world, "a").await && is_unknown(&world, "b").await);
+}
+
+/// Waits until so many fills are under way: of who has left there is none.
+async fn fills(world: &World, n: u64) {
+    let admin = Client::new(world.app.addresses().admin.unwrap());
+    let look = async || admin.get("/api/cache/stats").await.json()["flights"].clone();
+    until("the fills under way", look, |flights| *flights == json!(n)).await;
+}
+
+fn texts_of(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
+}
+
+async fn is_unknown(world: &World, text: &str) -> bool {
+    let only = [("cache-control", "only-if-cached")];
+    world.client.post_with(EMBED, &only, &embed(json!(text))).await.status == 504
+}
+
+#[tokio::test]
+async fn when_all_have_left_before_it_was_sent_nothing_is() {
+    let world = world(3).await;
+    let calls = ["a", "b"].map(|text| send(&world.client, EMBED, &[], &embed(json!(text))));
+    world.metric_when(JOINED, 1.0).await;
+    calls.iter().for_each(|call| call.abort());
+    fills(&world, 0).await;
+    // It ends their moment, and does not fit into it.
+    let alone = send(&world.client, EMBED, &[], &embed(json!(["c", "d", "e"])));
+    assert_miss(&answered(alone).await);
+    assert_eq!((world.standin.counts().calls, asked(&world)), (1, texts_of(&["c", "d", "e"])));
+    let records = world.records_when(3).await;
+    let left = records.iter().filter(|view| view.record.status == 499);
+    assert!(left.clone().count() == 2 && left.clone().all(|view| cost_pico(view) == 0));
 }

@@ -284,23 +284,83 @@ async fn an_answer_that_is_not_to_be_shared_lets_everybody_go_at_once() {
     assert_eq!(fleet.provider.counts().calls, 4);
 }
 
+/// Goal: who wants no stored answer asks, and nobody else asks because of that.
 #[tokio::test]
-async fn who_wants_no_cache_neither_waits_nor_is_waited_for() {
+async fn who_wants_no_cache_waits_for_nobody_and_others_are_given_its_answer() {
     let fleet = Fleet::new().await;
     let (a, b) = (fleet.member().await, fleet.member().await);
-    let mut asked = vec![send(&a.client, CHAT, &[("cache-control", "no-cache")], &chat("a"))];
+    let anew = [("cache-control", "no-cache")];
+    let first = send(&a.client, CHAT, &anew, &chat("a"));
     fleet.in_flight(1).await;
-    asked.push(send(&b.client, CHAT, &[], &chat("a")));
-    fleet.in_flight(2).await;
-    for wish in ["no-cache", "no-store"] {
-        asked.push(send(&a.client, CHAT, &[("cache-control", wish)], &chat("a")));
-    }
-    fleet.in_flight(4).await;
+    let waits = send(&b.client, CHAT, &[], &chat("a"));
+    fleet.somebody_waits().await;
+    // Each of them was begun later than what there is.
+    let others = [
+        send(&a.client, CHAT, &[("cache-control", "no-store")], &chat("a")),
+        send(&b.client, CHAT, &anew, &chat("a")),
+    ];
+    fleet.in_flight(3).await;
+    fleet.gate.release(1);
+    let first = answered(first).await;
+    assert_eq!(answered(waits).await.body, first.body);
     fleet.gate.open();
-    for asked in asked {
-        assert_eq!(answered(asked).await.status, 200);
+    for asked in others {
+        assert_ne!(answered(asked).await.body, first.body);
     }
-    assert!(is(leases(&a, "taken"), 0.0) && is(leases(&b, "taken"), 1.0));
+    assert_eq!(fleet.provider.counts().calls, 3);
+    assert!(is(leases(&a, "taken"), 1.0) && is(leases(&b, "taken"), 0.0));
+}
+
+/// Goal: the call that was under way when another wanted no stored answer still answers the fleet.
+#[tokio::test]
+async fn a_call_that_wants_no_cache_beside_equal_calls_makes_one_more_and_not_two() {
+    let fleet = Fleet::new().await;
+    let (a, b) = (fleet.member().await, fleet.member().await);
+    let leads = send(&a.client, CHAT, &[], &chat("a"));
+    fleet.in_flight(1).await;
+    let waits = send(&b.client, CHAT, &[], &chat("a"));
+    fleet.somebody_waits().await;
+    let anew = send(&a.client, CHAT, &[("cache-control", "no-cache")], &chat("a"));
+    fleet.in_flight(2).await;
+    fleet.gate.release(1);
+    let led = answered(leads).await;
+    assert_eq!(answered(waits).await.body, led.body);
+    fleet.gate.open();
+    assert_ne!(answered(anew).await.body, led.body);
+    assert_eq!(fleet.provider.counts().calls, 2);
+}
+
+/// Goal: of two answers the one that was begun later stays, whichever instance it came to.
+#[tokio::test]
+async fn an_older_answer_is_not_stored_over_what_another_instance_asked_for_anew() {
+    let fleet = Fleet::new().await;
+    let (a, b, c) = (fleet.member().await, fleet.member().await, fleet.member().await);
+    // So that all have the same key for it.
+    fleet.gate.release(1);
+    a.client.post(CHAT, &chat("before")).await;
+    for world in [&b, &c] {
+        cached_is(&world.client, &chat("before"), true).await;
+    }
+    let older = send(&a.client, CHAT, &[], &chat("a"));
+    fleet.in_flight(1).await;
+    let waits = send(&c.client, CHAT, &[], &chat("a"));
+    fleet.somebody_waits().await;
+    let other = Gate::heads();
+    fleet.provider.set_gate(Some(other.clone()));
+    let newer = send(&b.client, CHAT, &[("cache-control", "no-cache")], &chat("a"));
+    fleet.in_flight(2).await;
+    other.open();
+    let newer = answered(newer).await;
+    assert_eq!(answered(waits).await.body, newer.body, "nobody waits for the older one any more");
+    fleet.gate.open();
+    assert_ne!(answered(older).await.body, newer.body);
+    let fenced = || async { leases(&a, "fenced") };
+    until("the older one's refusal", fenced, |fenced| is(*fenced, 1.0)).await;
+    let fresh = fleet.member().await;
+    cached_is(&fresh.client, &chat("before"), true).await;
+    cached_is(&fresh.client, &chat("a"), true).await;
+    assert_eq!(fresh.client.post(CHAT, &chat("a")).await.body, newer.body);
+    assert_eq!(fleet.provider.counts().calls, 3);
 }
 
 /// Goal: who comes late, with a lease that another has had since, writes over nothing.

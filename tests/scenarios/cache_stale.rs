@@ -285,3 +285,28 @@ async fn of_what_lies_in_two_tiers_one_renewal_a_second_is_tried() {
     let tried = fleet.provider.counts().calls - 1;
     assert!((1..=2 + began.elapsed().as_secs()).contains(&tried), "{tried} in {began:?}");
 }
+
+/// Goal: a provider that fails is not asked by everybody who is given what is old. Method: where nothing
+/// lies in memory, which would know when it was asked last; or what there is was kept before its
+/// route gave anything old.
+#[tokio::test]
+async fn a_renewal_that_fails_is_tried_once_a_second_wherever_the_answer_lies() {
+    let fleet = Fleet::new().await;
+    fleet.gate.open();
+    let policy = json!({ "tiers": ["redis"], "stale": { "while_revalidate": "1h" } });
+    let world = fleet.member_by(policy).await;
+    let ask = || async { world.client.post(CHAT, &chat("a")).await };
+    assert_miss(&ask().await);
+    until("the answer in redis", ask, |reply| reply.is_hit()).await;
+    purge(&world, json!({ "route": "all", "soft": true })).await;
+    fleet.provider.fault_next(Fault::Reset, 1_000_000);
+    let (began, calls) = (Instant::now(), fleet.provider.counts().calls);
+    let look = || async {
+        for _ in 0..20 {
+            assert_eq!(ask().await.status, 200);
+        }
+        fleet.provider.counts().calls - calls
+    };
+    let tried = until("two tries", look, |tried| *tried >= 2).await;
+    assert!(tried <= began.elapsed().as_secs() + 1, "{tried} in {:?}", began.elapsed());
+}

@@ -39,6 +39,7 @@ mod cache_join;
 mod cache_keys;
 mod cache_lease;
 mod cache_lease_cluster;
+mod cache_list_times;
 mod cache_lists;
 mod cache_memcached;
 mod cache_pacing;

@@ -17,6 +17,7 @@
 //! **Invariant:** a listener that waits has its waker registered, and every change
 //! of the flight wakes all that are registered but the one that made it.
 
+mod order;
 mod show;
 mod state;
 mod wakers;
@@ -174,9 +175,14 @@ impl<S: Source> Flights<S> {
     /// who may not be given what was begun before it asked. Later callers join this one.
     pub fn lead(&self, key: CacheKey, rank: ClassId) -> Lead<S> {
         let flight = Flight::new(key, rank, self.table.clone());
-        if let Some(older) = self.table.insert(key, flight.clone()) {
-            // Ending last, it would be stored over the newer answer.
-            older.lock().recording = None;
+        match self.table.entry(key) {
+            Entry::Vacant(vacant) => drop(vacant.insert(flight.clone())),
+            Entry::Occupied(mut occupied) => {
+                // Ending last, the older would be stored over the newer answer.
+                let order = occupied.get().lock().order.get_or_insert_default().next();
+                flight.lock().order = Some(order);
+                occupied.insert(flight.clone());
+            }
         }
         Lead::of(flight)
     }
@@ -238,6 +244,7 @@ impl<S: Source> Flight<S> {
             recording: Some(Recording::default()),
             recorded_bytes_max: usize::MAX,
             cursors: vec![Some(0)],
+            order: None,
         };
         let queued = Arc::default();
         Arc::new(Self { key, rank, queued, table, state: Mutex::new(state), wakers, waker })
@@ -250,6 +257,8 @@ impl<S: Source> Flight<S> {
     /// Nobody finds this flight any more. (Not called with the state locked: `join`
     /// locks the table first and the state second.)
     fn unlist(&self) {
+        let order = self.lock().order.clone();
+        order.iter().for_each(|order| drop(order.ends()));
         self.table.remove_if(&self.key, |_, listed| std::ptr::eq(Arc::as_ptr(listed), self));
     }
 

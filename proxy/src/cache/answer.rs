@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tollgate_cache::{
     coding::Coding,
     entry::{Entry, Form},
-    freshness::Left,
+    freshness::{Left, RENEWAL_PAUSE_MS},
     tiers::{Found, TierName},
 };
 use tollgate_config::Pacing;
@@ -190,6 +190,12 @@ impl Hit {
     /// When the answer was stored, if its time is not over.
     pub(super) fn fresh_since_ms(&self) -> Option<u64> {
         (self.how == How::Hit).then_some(self.entry.stored_at_ms)
+    }
+
+    /// How long until the next try where its renewal fails, in milliseconds: more often as its end
+    /// comes nearer.
+    pub(super) fn renewal_pause_ms(&self) -> u64 {
+        RENEWAL_PAUSE_MS.max(u64::try_from(self.left_ms).unwrap_or(0) / 4)
     }
 
     /// It stands in for what every caller of the same would have got, and not for its own caller's

@@ -304,7 +304,10 @@ impl Fill {
         let change = under
             .life
             .and_then(|_| learn::change(&parts, &question, came, &under.key, &under.check));
-        if question.ends_check(came) && !change.is_some_and(Change::teaches) {
+        // Of items, each teaches for itself.
+        let teaches = |change: Change| question.items.is_some() || change.teaches();
+        let teaches = change.is_some_and(teaches);
+        if question.ends_check(came) && !teaches {
             return None;
         }
         // Of items, each has its own times.
@@ -333,7 +336,8 @@ impl Fill {
                     own.filter(|_| stored.is_kept).inspect(|own| own.keep());
                     return stored.arrival;
                 }
-                Err(items::NotApart { is_whole }) if is_whole && has_times => {}
+                // What is renewed or checked is not what was asked as a whole.
+                Err(items::NotApart { is_whole }) if is_whole && has_times && !question.renews => {}
                 Err(items::NotApart { .. }) => return None,
             }
         }

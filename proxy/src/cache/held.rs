@@ -117,6 +117,14 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    pub(super) fn new(
+        found: Found,
+        route: &Arc<Route>,
+        (fitting, wanted, wish): (Fitting, Wanted, RequestControl),
+    ) -> Arc<Self> {
+        Arc::new(Self { route: route.clone(), fitting, found, wanted, wish })
+    }
+
     /// What is given in place of this status of the upstream, or of no answer.
     pub(crate) fn instead(&self, trouble: Trouble, status: Option<StatusCode>) -> Option<Hit> {
         let now_ms = super::now_ms();

@@ -13,12 +13,21 @@
 
 mod old;
 mod peek;
+mod renew;
 mod together;
 
-pub(super) use self::{peek::known, together::together};
+use self::renew::Renewal;
+pub(super) use self::{peek::known, renew::told, together::together};
 use super::{
-    Hit, Question, answer::Served, coded::Agreed, decode_bill, encode_bill, held::Looking,
-    http_mode::How, known, question::Asking, trace::Traced,
+    Hit, Question,
+    answer::Served,
+    coded::Agreed,
+    decode_bill, encode_bill,
+    held::{Looking, Use},
+    http_mode::How,
+    known,
+    question::Asking,
+    trace::Traced,
 };
 use crate::{
     app::Parts,
@@ -69,8 +78,6 @@ pub(crate) struct Items {
     pub(super) unique: Vec<Item>,
     /// Which of them each item is.
     pub(super) places: Vec<usize>,
-    /// The answer to all of them, where some of it is past its time and nothing is missing.
-    pub(super) old: Option<Found>,
     /// The items that the upstream is asked about, as places in the call.
     pub(super) sent: Vec<usize>,
     /// The body with a list, where it came without.
@@ -89,6 +96,8 @@ pub(super) struct Item {
     pub(super) found: Option<Hit>,
     /// Past its time, and better than nothing.
     old: Option<Found>,
+    /// That it is to be renewed, where its list is given as it is.
+    renewal: Option<Renewal>,
     /// Its line in the key trace, where there is one.
     pub(super) traced: Option<Box<Traced>>,
 }
@@ -216,27 +225,23 @@ impl AsRef<[u8]> for OnItsWay {
 }
 
 /// Reads the items of a call for which nothing was found as it is, and looks each of them up. What
-/// is missing stays with the question.
+/// is missing stays with the question, or what is to be renewed.
 pub(super) async fn consult(
-    parts: &Parts,
+    parts: &Arc<Parts>,
     asking: &Asking<'_>,
     question: &mut Question,
     wish: &RequestControl,
-) -> Option<Hit> {
+) -> Use {
     question.items = read(asking).map(Box::new);
     if wish.no_cache || question.items.is_none() {
-        return None;
+        return Use::Nothing;
     }
     let looking = super::looking(asking.route, (asking.ask, question.fitting), wish);
-    let hit = Box::pin(look_everywhere(parts, question, looking)).await;
-    if hit.is_some() {
-        if !asking.ask.is_own {
-            question.found_all(parts);
-        }
-    } else if let Some(items) = &mut question.items {
-        items.old = items.take_old(looking);
+    let is_own = asking.ask.is_own;
+    match Box::pin(look_everywhere(parts, question, looking)).await {
+        Some(hit) => renew::all_new(parts, (question, is_own), hit),
+        None => renew::some_old(parts, (question, is_own), looking),
     }
-    hit
 }
 
 /// Looks in memory, once more, for what is missing.
@@ -265,7 +270,9 @@ pub(super) async fn look_everywhere(
     if question.route.plan.begins_in_memory() {
         find_in_memory(parts, question, &mut items, looking);
     }
-    if question.route.plan.goes_on() {
+    // What is past its time and given is renewed beside, and nobody waits for a look elsewhere.
+    let is_at_hand = !looking.only_new && items.are_at_hand(looking);
+    if question.route.plan.goes_on() && !is_at_hand {
         let missing = items.unique.iter_mut().filter(|item| item.found.is_none());
         let (question, route) = (&*question, &question.route);
         let looks = missing.map(|item| async move {
@@ -303,7 +310,12 @@ impl Item {
     /// What is of its time is used: what is past it is asked about with the rest, and so renewed.
     fn sees(&mut self, found: Option<Found>, looking: Looking<'_>) {
         let Some(found) = found else { return };
-        self.found = plain(found.clone(), looking);
+        let known_ms = self.renewal.filter(|_| looking.only_new);
+        let after_ms = known_ms.map(|known| known.stored_at_ms).max(looking.after_ms);
+        self.found = plain(found.clone(), Looking { after_ms, ..looking });
+        if self.found.is_some() && !looking.only_new {
+            self.renewal = Renewal::ahead(&found, looking);
+        }
         if let (Some(traced), Some(hit)) = (&self.traced, &self.found) {
             traced.finds(looking.route, hit);
         }
@@ -312,6 +324,7 @@ impl Item {
         let has_windows = looking.route.freshness.windows.longest_ms() > 0;
         // Who looks again has what it holds.
         if self.found.is_none() && is_plain && has_windows && !looking.only_new {
+            self.renewal = Some(Renewal::of_old(&found));
             self.old = Some(found);
         }
     }
@@ -355,7 +368,6 @@ fn read(asking: &Asking<'_>) -> Option<Items> {
         places: Vec::with_capacity(asked.len()),
         sent: (0..asked.len()).collect(),
         layout: layout.clone(),
-        old: None,
         asked,
         held: held.beside(),
         listed: listed.clone(),
@@ -373,8 +385,8 @@ fn read(asking: &Asking<'_>) -> Option<Items> {
         let own = *seen.entry(digest).or_insert(next);
         if own == next {
             let weight = crate::body::len_u64(items.asked.item(bytes, place).len());
-            let (found, old, traced) = (None, None, None);
-            items.unique.push(Item { place, digest, weight, found, old, traced });
+            let (found, old, renewal, traced) = (None, None, None, None);
+            items.unique.push(Item { place, digest, weight, found, old, renewal, traced });
         }
         items.places.push(own);
     }

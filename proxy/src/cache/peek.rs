@@ -188,7 +188,10 @@ async fn content(
         _ if wish.no_cache => miss("no-cache"),
         (Some("given"), _) => ("hit", "found"),
         (Some(given), _) => ("stale", given),
-        _ if items.is_some_and(|(known, all)| known == all) => ("hit", "item-by-item"),
+        _ if items.is_some_and(|items| items.new == items.all) => ("hit", "item-by-item"),
+        _ if items.is_some_and(|items| items.new + items.old == items.all) => {
+            ("stale", "item-by-item")
+        }
         _ if items.is_some() => miss("item-by-item"),
         (None, Some(verdict)) => miss(verdict),
         (None, None) => match would.story.as_ref().and_then(|story| story.was.as_ref()) {
@@ -196,6 +199,7 @@ async fn content(
             None => miss("not-there"),
         },
     };
+    let items = items.map(|items| (items.new, items.all));
     Would { outcome, why, tiers, items, ..would }
 }
 

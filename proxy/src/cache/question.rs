@@ -12,9 +12,10 @@ use crate::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 use smallvec::SmallVec;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tollgate_cache::{
     entry::Entry,
+    freshness::RENEWAL_PAUSE_MS,
     key::{BodyDigest, CacheKey, Check, KeyParts, Line, Scope, Stem},
     tiers::Plan,
 };
@@ -64,6 +65,8 @@ pub(crate) struct Question {
     pub(super) after_ms: Option<u64>,
     /// When that which is to be renewed was stored.
     pub(super) known_ms: Option<u64>,
+    /// A renewal that fails is not tried again for so long.
+    pub(super) pause_ms: u64,
     /// Its answer is compared with this one, and is for nobody.
     pub(super) checked: Option<Arc<Entry>>,
     /// That this was begun.
@@ -189,6 +192,7 @@ impl Asking<'_> {
             renews: false,
             after_ms: None,
             known_ms: None,
+            pause_ms: RENEWAL_PAUSE_MS,
             checked: None,
             check_begun: None,
             items: None,
@@ -214,6 +218,12 @@ impl Question {
     pub(super) fn renews(&mut self, hit: &Hit) {
         (self.renews, self.after_ms) = (true, hit.fresh_since_ms());
         self.known_ms = Some(hit.entry().stored_at_ms);
+        self.pause_ms = hit.renewal_pause_ms();
+    }
+
+    /// When that which is to be renewed was stored, and how long until the next may try.
+    pub(crate) fn renewal(&self) -> (Option<u64>, Duration) {
+        (self.known_ms, Duration::from_millis(self.pause_ms))
     }
 
     /// Callers who ask the same at the same time share one upstream call.

@@ -234,6 +234,8 @@ impl Question {
         for item in &mut items.unique {
             let (key, _) = self.item_key(&item.digest, &version);
             match &item.found {
+                // It was noted when it was given.
+                Some(_) if self.renews => {}
                 Some(hit) => traces.given(&self.route, self.mode, &key, hit),
                 None => item.traced = Some(Box::new(Traced::new(trace.clone(), self, key))),
             }

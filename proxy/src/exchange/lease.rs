@@ -21,6 +21,10 @@ pub(super) async fn turn(fetch: &Fetch, mut question: Box<Question>) -> Turn {
     let Some(mut turn) = cache::turn(fetch, &question) else {
         return Turn::Lead(question, None);
     };
+    if question.is_fresh() {
+        // It waits for nobody, and those who may be given its answer need not ask as well.
+        return Turn::Lead(question, turn.leads_anew().await);
+    }
     loop {
         let (version, lease) = match turn.next().await {
             Step::Lead(lease) => return Turn::Lead(question, lease),

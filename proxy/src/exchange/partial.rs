@@ -36,7 +36,7 @@ pub(super) fn fetching(fetch: Box<Fetch>, call: Call, marks: Marks) -> Fetching<
 }
 
 /// Names one request, body and all, to a service that must not do it twice.
-static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Whether others may be asked with this call. Not where something is held for it in case of a
 /// failure, nor for our own calls, for which nobody waits; nor where the version of a model is said

@@ -2,10 +2,11 @@
 //! meanwhile (RFC 5861 §3), in a fleet by one instance, in the least important class, with a record
 //! of its own. A check of an answer goes the same way, and renews nothing.
 
-use super::{Answer, Fetch, Marks, lease};
+use super::{Answer, Fetch, Marks, lease, partial::IDEMPOTENCY_KEY};
 use crate::{
     admission::QueuedFlag,
     cache::{self, Fill, Question},
+    inspect::AskBody,
     meter::Call,
     metrics::{CacheOutcome, TierLabel},
 };
@@ -25,14 +26,18 @@ pub(super) fn begin(mut fetch: Box<Fetch>, mut question: Box<Question>, marks: &
     if question.is_check() && !has_room(&fetch) {
         return;
     }
-    question.trace(&fetch.parts);
     let places = if question.is_check() { &CHECKS } else { &RENEWALS };
     let Ok(place) = places.try_acquire() else { return };
+    if question.is_shared() && !question.is_check() && !takes_turn(&mut fetch, &mut question) {
+        return;
+    }
+    question.trace(&fetch.parts);
     let parts = fetch.parts.clone();
     fetch.class = fetch.route.lane.class_last();
     fetch.upgrade = None;
     let flight = match (question.is_check(), question.is_shared()) {
         (true, _) => question.check_key(),
+        (false, true) if question.has_items() => question.renewal_key(),
         (false, true) => question.flight_key(&parts),
         (false, false) => question.key,
     };
@@ -47,6 +52,27 @@ pub(super) fn begin(mut fetch: Box<Fetch>, mut question: Box<Question>, marks: &
         drop(place);
     };
     parts.connections.spawn(renewed);
+}
+
+/// Whether nobody has tried of late. Of a list, each of its items has its turn, and those that have
+/// are asked about alone from here on.
+fn takes_turn(fetch: &mut Fetch, question: &mut Question) -> bool {
+    let parts = fetch.parts.clone();
+    let pauses = &parts.cache.pauses;
+    if !question.has_items() {
+        let (known_ms, pause) = question.renewal();
+        return pauses.begins(question.key, known_ms, pause);
+    }
+    let AskBody::Whole(whole, held) = &fetch.ask.body else { return false };
+    let Some(body) = question.take_turns(whole, pauses) else { return false };
+    let mut held = held.beside();
+    if !held.grow(crate::body::len_u64(body.len())) {
+        return false;
+    }
+    fetch.ask = fetch.ask.with_body(AskBody::Whole(body, held));
+    // What the caller has named is the whole: this is another request.
+    fetch.head.headers.remove(&IDEMPOTENCY_KEY);
+    true
 }
 
 /// Whether the upstream would take one more call at once: a check waits for no turn, and takes

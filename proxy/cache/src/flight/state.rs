@@ -1,6 +1,6 @@
 //! What a flight has brought so far, and how far each listener has come.
 
-use super::{End, Fetching, Source};
+use super::{End, Fetching, Source, order::Order};
 use bytes::{Bytes, BytesMut};
 use std::{collections::VecDeque, mem};
 
@@ -30,6 +30,8 @@ pub(super) struct State<S: Source> {
     pub(super) recorded_bytes_max: usize,
     /// Each listener's cursor, by place.
     pub(super) cursors: Vec<Option<usize>>,
+    /// `None`: it neither took another flight's place nor lost its own to one.
+    pub(super) order: Option<Order>,
 }
 
 pub(super) enum Stage<S: Source> {
@@ -96,7 +98,10 @@ impl<S: Source> State<S> {
         let Stage::Streaming(head, source) = mem::replace(&mut self.stage, Stage::Gone) else {
             return;
         };
-        let recording = self.recording.take().filter(|_| end == End::Complete);
+        // Held until its answer is stored.
+        let ending = self.order.as_ref().map(Order::ends);
+        let is_late = ending.as_ref().is_some_and(|ending| ending.is_late);
+        let recording = self.recording.take().filter(|_| end == End::Complete && !is_late);
         let outcome = source.finish(end, recording);
         self.stage = Stage::Ended(head, end, outcome);
     }

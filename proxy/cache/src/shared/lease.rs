@@ -87,6 +87,17 @@ if ours then
 end
 return 1";
 
+/// Stores what was begun later than whatever the lease is held for, and ends that: who waits for it
+/// is told of this. → 1
+const STORE_NEWER: &str = "
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+local held = redis.call('GET', KEYS[1])
+if held and held ~= '-' then
+  redis.call('DEL', KEYS[1])
+  if #held > #ARGV[1] then redis.call('PUBLISH', ARGV[4], ARGV[5]) end
+end
+return 1";
+
 /// How long leases and those who wait for them last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseTimes {
@@ -106,8 +117,10 @@ pub(super) struct Token(Arc<str>);
 pub struct Lease {
     key: CacheKey,
     token: Token,
-    /// `None`: Redis has heard already.
+    /// `None`: Redis has heard already, or never did.
     end: Mutex<Option<News>>,
+    /// Another has the lease, and what comes under this one is newer.
+    is_newer: bool,
     errands: mpsc::Sender<Errand>,
 }
 
@@ -174,13 +187,17 @@ impl Lease {
 
     /// The command that stores an entry under the lease's own key, unless the lease was lost.
     pub(super) fn store(&self, names: &Names, value: &[u8], ttl_ms: u64, version: &str) -> Cmd {
-        let mut command = script(STORE, &[&names.lease(self.key), &names.entry(self.key)]);
+        let text = if self.is_newer { STORE_NEWER } else { STORE };
+        let mut command = script(text, &[&names.lease(self.key), &names.entry(self.key)]);
         let said = News::Stored(version.into()).payload(self.key);
         command.arg(&*self.token.0).arg(value).arg(ttl_ms).arg(&names.channel).arg(said);
         command
     }
 
     fn ends(&self, end: Option<News>) {
+        if self.is_newer {
+            return;
+        }
         *self.end.lock().unwrap_or_else(PoisonError::into_inner) = end;
     }
 }
@@ -244,6 +261,22 @@ impl RedisTier {
 }
 
 impl Turn<'_> {
+    /// For who may not be given what another brings: the right to fill the key, or, where another
+    /// has it, to store over what that brings and never under it. Waits for nobody.
+    pub async fn leads_anew(&self) -> Option<Lease> {
+        match self.claim().await {
+            Claim::Ours { lease, .. } => Some(lease),
+            Claim::Theirs { .. } => Some(Lease {
+                key: self.key,
+                token: Token::new(),
+                end: Mutex::new(None),
+                is_newer: true,
+                errands: self.tier.errands.clone(),
+            }),
+            Claim::Alone | Claim::NoAnswer => None,
+        }
+    }
+
     /// Waits, where another fills the key.
     pub async fn next(&mut self) -> Step {
         let counters = &self.tier.link.leases;
@@ -346,7 +379,7 @@ impl Turn<'_> {
                 let _full = errands.try_send(Errand::Taken { token: token.clone(), key: self.key });
                 link.leases.taken.add_one();
                 let end = Mutex::new(Some(News::Gone));
-                let lease = Lease { key: self.key, token, end, errands };
+                let lease = Lease { key: self.key, token, end, is_newer: false, errands };
                 Claim::Ours { lease, is_stored: stored == 1 }
             }
             Ok((0, left_ms)) => {
