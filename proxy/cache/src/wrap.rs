@@ -2,42 +2,30 @@
 //!
 //! ```text
 //! plain        the bytes of `codec`, as they are
-//! compressed   "TGV" version │ flags │ length 4 │ zstd frame
+//! compressed   "TGV" version │ flags │ length 4 │ zstd frame, which says what dictionary it needs
 //! sealed       "TGV" version │ flags │ key id 8 │ nonce 12 │ ciphertext of either's rest │ tag 16
 //! ```
 //!
 //! A store may hold both at one time: instances that compress and instances that do not read each
 //! other's values. (Sealed ones are apart, see `wrap/seal.rs`.) What was written is not trusted: the length that a value says it has is held
-//! against a bound before a byte is unpacked, and no more than that is ever unpacked.
-//!
-//! Level 1 of zstd, because on the way is a write that nobody waits for but every instance pays
-//! for; and only where it pays: a small answer gains nothing, a picture gains nothing.
+//! against a bound before a byte is unpacked, and no more than that is ever unpacked. What is
+//! compressed how is for `pack` to say.
 
+mod pack;
 mod seal;
 
 pub use seal::{CannotSeal, SealKey, Seals};
 
+use self::pack::{Packer, Packing};
 use crate::key::CacheKey;
 use bytes::Bytes;
-use std::cell::RefCell;
-use zstd::{bulk::Compressor, zstd_safe::DCtx};
 
 /// The last byte is the version: bump it with any change of the layout.
 const MAGIC: &[u8; 4] = b"TGV\x01";
-const COMPRESSED: u8 = 1;
+/// A flag; the others are `pack`'s.
 const SEALED: u8 = 2;
 /// Magic and flags.
 const HEADER_LEN: usize = MAGIC.len() + 1;
-const LEVEL: i32 = 1;
-/// Smaller values are not worth the time.
-const COMPRESS_BYTES_MIN: usize = 1024;
-/// What zstd says when there is more than it was given room for.
-const DOES_NOT_FIT: usize = 0_usize.wrapping_sub(70);
-
-thread_local! {
-    /// Its working memory is some hundreds of KiB: made once for each thread that reads.
-    static DECOMPRESSOR: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
-}
 
 /// How values are written, and how large they may be.
 #[derive(Clone, Debug)]
@@ -64,8 +52,7 @@ pub enum Unreadable {
 /// Wraps values, one after the other.
 pub struct Wrapper {
     wrapping: Wrapping,
-    /// Its working memory is some hundreds of KiB: made once, if at all.
-    compressor: Option<Compressor<'static>>,
+    packer: Packer,
 }
 
 impl std::fmt::Debug for Wrapper {
@@ -76,89 +63,53 @@ impl std::fmt::Debug for Wrapper {
 
 impl Wrapper {
     pub fn new(wrapping: Wrapping) -> Self {
-        Self { wrapping, compressor: None }
+        Self { wrapping, packer: Packer::default() }
     }
 
     /// `plain` as it is to be stored under `key`.
     pub fn wrap(&mut self, key: CacheKey, plain: Vec<u8>) -> Result<Vec<u8>, CannotSeal> {
-        let packed = self.compressed(&plain);
-        let compressed = if packed.is_some() { COMPRESSED } else { 0 };
+        let packed = if self.wrapping.compress { self.packer.pack(&plain) } else { None };
+        let packing = packed.as_ref().map_or(Packing::Not, |(packing, _)| *packing).flags();
         let header = |flags| [MAGIC.as_slice(), &[flags]].concat();
         match (&self.wrapping.seals, packed) {
             (None, None) => Ok(plain),
-            (None, Some(packed)) => Ok([header(COMPRESSED), packed].concat()),
+            (None, Some((_, packed))) => Ok([header(packing), packed].concat()),
             (Some(seals), packed) => {
-                let inner = packed.as_ref().unwrap_or(&plain);
-                seals.seal(key, &header(SEALED | compressed), inner).ok_or(CannotSeal)
+                let inner = packed.as_ref().map_or(&plain, |(_, packed)| packed);
+                seals.seal(key, &header(SEALED | packing), inner).ok_or(CannotSeal)
             }
         }
-    }
-
-    /// Length and frame, where it is at least a tenth smaller.
-    fn compressed(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
-        if !self.wrapping.compress || plain.len() < COMPRESS_BYTES_MIN {
-            return None;
-        }
-        if self.compressor.is_none() {
-            self.compressor = Compressor::new(LEVEL).ok();
-        }
-        // Were there no memory for it, the value would go as it is.
-        let frame = self.compressor.as_mut()?.compress(plain).ok()?;
-        let pays = frame.len() < plain.len() / 10 * 9;
-        pays.then(|| [length(plain).as_slice(), &frame].concat())
     }
 }
 
 impl Wrapping {
     /// What [`Wrapper::wrap`] was given.
     pub fn unwrap(&self, key: CacheKey, value: Bytes) -> Result<Bytes, Unreadable> {
-        let flags = value.strip_prefix(MAGIC).map(|rest| rest.first().copied());
-        let is_compressed = match (flags, &self.seals) {
+        let flags = match (value.strip_prefix(MAGIC), &self.seals) {
             (None, None) => return Ok(value),
-            (Some(Some(COMPRESSED)), None) => true,
-            (Some(Some(flags)), Some(_)) if flags & !COMPRESSED == SEALED => {
-                flags & COMPRESSED != 0
-            }
-            // In the clear though it must not be, or sealed for somebody else.
-            (None | Some(Some(COMPRESSED)), Some(_)) => return Err(Unreadable::Locked),
-            (Some(Some(flags)), None) if flags & !COMPRESSED == SEALED => {
-                return Err(Unreadable::Locked);
-            }
-            (Some(_), _) => return Err(Unreadable::Foreign),
+            (None, Some(_)) => return Err(Unreadable::Locked),
+            (Some(rest), _) => rest.first().copied().ok_or(Unreadable::Foreign)?,
         };
+        let packing = Packing::of_flags(flags & !SEALED).ok_or(Unreadable::Foreign)?;
+        let is_sealed = flags & SEALED != 0;
+        // What is neither has no header.
+        if packing == Packing::Not && !is_sealed {
+            return Err(Unreadable::Foreign);
+        }
         let (header, rest) = value.split_at_checked(HEADER_LEN).ok_or(Unreadable::Foreign)?;
-        let opened = match &self.seals {
-            None => None,
-            Some(seals) => Some(seals.open(key, header, rest)?),
+        let opened = match (&self.seals, is_sealed) {
+            (None, false) => None,
+            (Some(seals), true) => Some(seals.open(key, header, rest)?),
+            // In the clear though it must not be, or sealed for somebody else.
+            (None, true) | (Some(_), false) => return Err(Unreadable::Locked),
         };
-        match (is_compressed, opened) {
-            (true, opened) => self.decompressed(opened.as_deref().unwrap_or(rest)),
-            (false, Some(plain)) => Ok(plain.into()),
-            (false, None) => Err(Unreadable::Foreign),
+        match (packing, opened) {
+            (Packing::Not, Some(plain)) => Ok(plain.into()),
+            (packing, opened) => {
+                pack::unpack(packing, opened.as_deref().unwrap_or(rest), self.bytes_max)
+            }
         }
     }
-
-    fn decompressed(&self, packed: &[u8]) -> Result<Bytes, Unreadable> {
-        let (len, frame) = packed.split_first_chunk().ok_or(Unreadable::Foreign)?;
-        let len = usize::try_from(u32::from_le_bytes(*len)).unwrap_or(usize::MAX);
-        if len > self.bytes_max {
-            return Err(Unreadable::Oversized);
-        }
-        let mut plain = Vec::with_capacity(len);
-        let written = DECOMPRESSOR.with_borrow_mut(|own| {
-            own.get_or_insert_with(DCtx::default).decompress(&mut plain, frame)
-        });
-        match written {
-            Ok(written) if written == len => Ok(plain.into()),
-            Err(DOES_NOT_FIT) => Err(Unreadable::Oversized),
-            Ok(_) | Err(_) => Err(Unreadable::Foreign),
-        }
-    }
-}
-
-/// An entry beyond 4 GiB is never made (the tiers refuse it); were it, it would not be read.
-fn length(plain: &[u8]) -> [u8; 4] {
-    u32::try_from(plain.len()).unwrap_or(u32::MAX).to_le_bytes()
 }
 
 #[cfg(test)]

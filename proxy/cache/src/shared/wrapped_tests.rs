@@ -5,13 +5,16 @@ use crate::{
     entry::{Entry, subjects, tests::entry},
     generations::Target,
     shared::{LinkState, RedisSettings},
-    wrap::{SealKey, Seals},
+    wrap::{SealKey, Seals, Wrapping},
 };
 use bytes::Bytes;
 use std::time::Duration;
 
 /// 200 KiB that say little.
 const LONG: &[u8] = &[b'a'; 200 * 1024];
+
+/// What a provider answers.
+const CHAT: &[u8] = br#"{"id":"chatcmpl-9kQ2","object":"chat.completion","created":1790000000,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Zwei Boxkampfer jagen Viktor.","refusal":null,"annotations":[]},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12},"system_fingerprint":"fp_1"}"#;
 
 fn compressing(server: &Server) -> RedisSettings {
     RedisSettings { compress: true, ..settings(server.url()) }
@@ -44,6 +47,37 @@ async fn compressed_and_plain_values_are_read_by_everybody() {
     let len: usize = server.ask(&[b"STRLEN", &key]).await;
     assert!(len > LONG.len(), "{len}");
     assert_eq!(&*compresses.in_redis(&question).await.expect("it is there").entry.body, LONG);
+}
+
+/// Goal: who has the dictionary reads what was packed before there was one, and what needs another
+/// dictionary is no answer.
+#[tokio::test]
+async fn values_of_before_the_dictionary_are_read_and_of_another_one_are_counted_misses() {
+    let server = Server::start();
+    let (compresses, plain) = (up(compressing(&server)).await, Instance::up(server.url()).await);
+    let question = Question::new("question");
+    compresses.share(&question, CHAT).await;
+    let key = only_key(&server).await;
+    let packed: Vec<u8> = server.ask(&[b"GET", &key]).await;
+    assert!(packed.len() < CHAT.len() * 8 / 10, "{} of {} bytes", packed.len(), CHAT.len());
+    assert_eq!(&*plain.in_redis(&question).await.expect("it is there").entry.body, CHAT);
+
+    let wrapping = Wrapping { compress: false, seals: None, bytes_max: 1 << 20 };
+    let value = wrapping.unwrap(question.key, packed.clone().into()).expect("it is ours");
+    let frame = zstd::bulk::compress(&value, 1).expect("it is small");
+    let before = [&packed[..4], &[1], &packed[5..9], &frame].concat();
+    let _: String = server.ask(&[b"SET", &key, &before]).await;
+    assert_eq!(&*compresses.in_redis(&question).await.expect("it is there").entry.body, CHAT);
+    assert_eq!(compresses.redis().counters().foreign.value(), 0);
+
+    // Behind our header of nine bytes, the frame's magic and its descriptor.
+    let mut of_another = packed;
+    assert_eq!(of_another[14..16], 40001_u16.to_le_bytes());
+    of_another[14] += 1;
+    let _: String = server.ask(&[b"SET", &key, &of_another]).await;
+    assert!(compresses.in_redis(&question).await.is_none());
+    assert_eq!(compresses.redis().counters().foreign.value(), 1);
+    assert!(compresses.redis().is_up(), "one odd value is no outage");
 }
 
 #[tokio::test]

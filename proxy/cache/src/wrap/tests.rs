@@ -1,6 +1,9 @@
 //! What is written is read, whoever wrote it; what nobody wrote is a miss.
 
-use super::*;
+use super::{
+    pack::{COMPRESS_BYTES_MIN, DICTIONARY_FOR_BYTES_MAX},
+    *,
+};
 use crate::entry::tests::key;
 use proptest::{collection::vec, prelude::*};
 
@@ -142,8 +145,10 @@ proptest! {
     fn foreign_bytes_never_panic_nor_unpack_beyond_the_bound(
         tail in vec(any::<u8>(), 0..300), twist in 1..=255_u8, place in any::<prop::sample::Index>(),
     ) {
-        let foreign = [MAGIC.as_slice(), &[COMPRESSED], &tail].concat();
-        prop_assert!(wrapping(true).unwrap(key(1), foreign.into()).is_err());
+        for packing in [Packing::Zstd, Packing::WithDictionary] {
+            let foreign = [MAGIC.as_slice(), &[packing.flags()], &tail].concat();
+            prop_assert!(wrapping(true).unwrap(key(1), foreign.into()).is_err());
+        }
         let mut value = wrap(&tail.repeat(40));
         let place = place.index(value.len().max(1));
         if let Some(byte) = value.get_mut(place) {
@@ -168,4 +173,70 @@ proptest! {
             prop_assert!(seals(1, &[]).unwrap(key(1), sealed.slice(..place)).is_err());
         }
     }
+}
+
+/// What a provider answers, with a text that no dictionary has.
+fn answer(text: &str) -> Vec<u8> {
+    format!(
+        r#"{{"id":"chatcmpl-9","object":"chat.completion","created":1790000000,"model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}","refusal":null,"annotations":[]}},"logprobs":null,"finish_reason":"stop"}}],"usage":{{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}},"system_fingerprint":"fp_1"}}"#
+    )
+    .into_bytes()
+}
+
+#[test]
+fn a_small_answer_is_packed_with_the_dictionary_and_half_of_what_it_is_without() {
+    let plain = answer("Zwolf Boxkampfer jagen Viktor quer uber den Sylter Deich.");
+    let wrapped = wrap(&plain);
+    assert_eq!(wrapped[4], Packing::WithDictionary.flags());
+    let without = zstd::bulk::compress(&plain, 1).unwrap();
+    assert!(wrapped.len() < without.len() * 6 / 10, "{} {}", wrapped.len(), without.len());
+    assert_eq!(wrapping(false).unwrap(key(1), wrapped.into()).unwrap(), plain);
+    let sealed = seal(1, &plain);
+    assert!(sealed.len() < plain.len() * 6 / 10);
+    assert_eq!(seals(1, &[]).unwrap(key(1), sealed).unwrap(), plain);
+    // Values of before are read as ever.
+    let len = u32::try_from(plain.len()).unwrap().to_le_bytes();
+    let before = [&MAGIC[..], &[Packing::Zstd.flags()], &len, &without].concat();
+    assert_eq!(wrapping(true).unwrap(key(1), before.into()).unwrap(), plain);
+}
+
+#[test]
+fn one_wrapper_packs_long_ones_without_the_dictionary_and_small_ones_with_it_in_any_order() {
+    let mut wrapper = Wrapper::new(wrapping(true));
+    let small = answer("Zwolf Boxkampfer.");
+    let longest = [small.as_slice(), &[b' '; 4096]].concat();
+    let longest = &longest[..DICTIONARY_FOR_BYTES_MAX];
+    let long = answer(&"again and again ".repeat(4000));
+    for (plain, packing) in [
+        (small.as_slice(), Packing::WithDictionary),
+        (&long, Packing::Zstd),
+        (longest, Packing::WithDictionary),
+        (&long[..=DICTIONARY_FOR_BYTES_MAX], Packing::Zstd),
+        (&small, Packing::WithDictionary),
+    ] {
+        let wrapped = wrapper.wrap(key(1), plain.to_vec()).unwrap();
+        assert_eq!(wrapped[4], packing.flags(), "{}", plain.len());
+        assert_eq!(wrapped, wrap(plain), "as one that packs nothing else");
+        assert_eq!(wrapping(false).unwrap(key(1), wrapped.into()).unwrap(), plain);
+    }
+}
+
+#[test]
+fn a_value_of_another_dictionary_is_a_miss() {
+    let samples: Vec<Vec<u8>> = (0..300).map(|n| answer(&format!("of another {n}"))).collect();
+    let other = zstd::dict::from_samples(&samples, 2048).unwrap();
+    let plain = answer("unknown");
+    let mut packer = zstd::bulk::Compressor::with_dictionary(1, &other).unwrap();
+    let frame = packer.compress(&plain).unwrap();
+    let len = u32::try_from(plain.len()).unwrap().to_le_bytes();
+    let value = [&MAGIC[..], &[Packing::WithDictionary.flags()], &len, &frame].concat();
+    assert_eq!(wrapping(true).unwrap(key(1), value.into()), Err(Unreadable::Foreign));
+}
+
+#[test]
+fn a_small_bomb_is_refused_before_it_is_unpacked() {
+    let mut bomb = wrap(&[0; 4000]);
+    assert_eq!(bomb[4], Packing::WithDictionary.flags());
+    bomb[5..9].copy_from_slice(&100_u32.to_le_bytes());
+    assert_eq!(wrapping(true).unwrap(key(1), bomb.into()), Err(Unreadable::Oversized));
 }
