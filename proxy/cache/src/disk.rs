@@ -7,13 +7,14 @@
 //! ```
 //!
 //! A disk is a store like any other: it is waited for briefly, on threads of its own, and skipped
-//! while it hangs; writes wait in a bounded queue and nobody waits for them. Files are not synced:
+//! while it hangs; writes wait in a bounded queue and nobody waits for them, nor for removals, of which
+//! a few are under way at a time. Files are not synced:
 //! after a loss of power one may be torn, and is then no entry ([`crate::codec`]). What is there and
 //! how large it is stands in an index in memory, which also says what goes when there is no room;
 //! it is read from the directory at the start.
 //!
 //! **Invariant:** the files take at most `size_max`, counted in the blocks they occupy, beside the
-//! one that is being written.
+//! one that is being written and the few that are being removed.
 
 mod files;
 mod index;
@@ -54,6 +55,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Reads under way; more wait their turn, within their time. Each holds a thread while the disk is
 /// slow.
 const READS_MAX: usize = 32;
+/// Removals under way, each on a thread of its own. What finds no place stays in the index, and its
+/// room is counted, until somebody comes by again.
+const REMOVALS_MAX: usize = 8;
 
 /// Where entries lie, and what may be spent on them.
 #[derive(Clone, Debug)]
@@ -99,6 +103,7 @@ pub struct DiskTier {
     disk: Arc<Disk>,
     queue: Queue,
     reads: Arc<Semaphore>,
+    removals: Arc<Semaphore>,
 }
 
 /// What callers, the writer and the sweep share.
@@ -167,7 +172,8 @@ impl DiskTier {
             Wrapper::new(disk.wrapping.clone()),
             stop.clone(),
         ));
-        Ok(Self { disk, queue, reads: Arc::new(Semaphore::new(READS_MAX)) })
+        let places = |many| Arc::new(Semaphore::new(many));
+        Ok(Self { disk, queue, reads: places(READS_MAX), removals: places(REMOVALS_MAX) })
     }
 
     /// The entry under `key`, if it may be given. Waits for the read time-out at most.
@@ -183,7 +189,7 @@ impl DiskTier {
         };
         if until_ms <= now_ms {
             counters.expired.add_one();
-            counters.evicted_expired.add(self.disk.forget(key));
+            counters.evicted_expired.add(self.forget(key));
             return None;
         }
         let until = Instant::now() + self.disk.settings.read_timeout;
@@ -234,19 +240,19 @@ impl DiskTier {
                 };
                 count.add_one();
                 if !matches!(why, Unfound::Failed) {
-                    self.disk.forget(key);
+                    self.forget(key);
                 }
                 return None;
             }
         };
         if entry.fresh_for_ms(now_ms).is_none() {
             counters.expired.add_one();
-            counters.evicted_expired.add(self.disk.forget(key));
+            counters.evicted_expired.add(self.forget(key));
             return None;
         }
         let Some(stamp) = self.disk.generations.admit(entry.stamp.fleet, entry.about()) else {
             counters.purged.add_one();
-            counters.evicted_purged.add(self.disk.forget(key));
+            counters.evicted_purged.add(self.forget(key));
             return None;
         };
         if entry.check != *check {
@@ -270,10 +276,7 @@ impl DiskTier {
 
     /// Gives the room of an entry back that was purged.
     pub fn remove(&self, key: CacheKey) {
-        if self.disk.index.until_ms(&key).is_some() {
-            let disk = self.disk.clone();
-            task::spawn_blocking(move || disk.forget(key));
-        }
+        self.forget(key);
     }
 
     /// Gives all room back.
@@ -284,13 +287,34 @@ impl DiskTier {
     /// Gives the room of what is past its time back. For a task that runs now and then.
     pub fn sweep(&self, now_ms: u64) {
         let past = self.disk.index.past(now_ms);
-        if !past.is_empty() {
-            let disk = self.disk.clone();
-            task::spawn_blocking(move || {
-                let gone = past.into_iter().map(|key| disk.forget(key)).sum();
-                disk.counters.evicted_expired.add(gone);
-            });
+        if past.is_empty() {
+            return;
         }
+        let Ok(place) = self.removals.clone().try_acquire_owned() else { return };
+        let disk = self.disk.clone();
+        task::spawn_blocking(move || {
+            let gone = past.into_iter().map(|key| disk.forget(key)).sum();
+            disk.counters.evicted_expired.add(gone);
+            drop(place);
+        });
+    }
+
+    /// How many are gone. The file goes on another thread: a disk that hangs must hold none of those
+    /// that callers are served on.
+    fn forget(&self, key: CacheKey) -> u64 {
+        let Ok(place) = self.removals.clone().try_acquire_owned() else { return 0 };
+        if !self.disk.index.remove(&key) {
+            return 0;
+        }
+        let disk = self.disk.clone();
+        task::spawn_blocking(move || {
+            // It may have been written anew since.
+            if !disk.index.has(&key) {
+                disk.files.remove(key);
+            }
+            drop(place);
+        });
+        1
     }
 
     /// Whether it is asked at all.

@@ -55,6 +55,11 @@ impl Index {
         self.files.get(key).map(|slot| slot.until_ms)
     }
 
+    /// The same without asking for it.
+    pub(super) fn has(&self, key: &CacheKey) -> bool {
+        self.files.contains_key(key)
+    }
+
     /// Notes a file, perhaps in the place of an older one. Whose files have to go for it; perhaps
     /// its own.
     pub(super) fn put(&self, key: CacheKey, until_ms: u64, bytes: u64) -> Vec<CacheKey> {

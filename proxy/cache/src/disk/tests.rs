@@ -57,6 +57,12 @@ impl Run {
         self.tier.look_up(key(n), &check, NOW_MS).await
     }
 
+    /// Until what was let go of is off the disk.
+    async fn removed(&self) {
+        let all = self.tier.removals.acquire_many(u32::try_from(REMOVALS_MAX).unwrap());
+        drop(time::timeout(PATIENCE, all).await.unwrap().unwrap());
+    }
+
     /// As a process ends: what is queued is written.
     async fn end(self) {
         self.stop.cancel();
@@ -123,6 +129,7 @@ async fn a_purge_holds_over_a_restart_and_gives_the_room_back() {
     assert!(run.find(1).await.is_none());
     assert_eq!(run.tier.counters().purged.value(), 1);
     assert_eq!((run.tier.entries(), run.tier.bytes()), (0, 0));
+    run.removed().await;
     assert!(!file_of(&dir, 1).exists());
 }
 
@@ -155,6 +162,7 @@ async fn a_torn_twisted_or_moved_file_is_a_miss_and_leaves() {
         let run = Run::of(&dir).await;
         assert!(run.find(1).await.is_none());
         assert_eq!(run.tier.counters().foreign.value(), kept, "{} bytes", bytes.len());
+        run.removed().await;
         assert!(!file_of(&dir, 1).exists());
         run.end().await;
     }
@@ -272,4 +280,40 @@ async fn a_full_disk_is_given_an_eighth_of_the_files_back() {
     run.store(17, b"answer");
     run.end().await;
     assert!(file_of(&dir, 17).exists());
+}
+
+/// Method: the one thread that may wait for the disk is taken.
+#[test]
+fn a_disk_that_hangs_holds_no_caller_who_finds_what_is_past_its_time() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    let dir = TempDir::new().unwrap();
+    runtime.block_on(async {
+        let run = Run::of(&dir).await;
+        for n in 0..=u8::try_from(REMOVALS_MAX).unwrap() {
+            run.store(n, b"answer");
+        }
+        run.end().await;
+        let run = Run::of(&dir).await;
+        let (hang, hung) = std::sync::mpsc::channel::<()>();
+        let thread = task::spawn_blocking(move || hung.recv());
+        for n in 0..=u8::try_from(REMOVALS_MAX).unwrap() {
+            let check = entry(key(n), b"").check;
+            assert!(run.tier.look_up(key(n), &check, u64::MAX).await.is_none());
+            assert!(file_of(&dir, n).exists(), "whoever looked has waited for the disk");
+        }
+        assert_eq!(run.tier.entries(), 1, "no more wait than may; its room stays counted");
+        drop(hang);
+        thread.await.unwrap().unwrap_err();
+        run.removed().await;
+        assert!(!file_of(&dir, 0).exists());
+        let check = entry(key(0), b"").check;
+        let last = u8::try_from(REMOVALS_MAX).unwrap();
+        assert!(run.tier.look_up(key(last), &check, u64::MAX).await.is_none());
+        run.removed().await;
+        assert_eq!((run.tier.entries(), file_of(&dir, last).exists()), (0, false));
+    });
 }
