@@ -4,7 +4,7 @@
 use crate::cache_stage::{CHAT, Told as _, assert_hit, assert_miss, by_url, chat, purge};
 use http::Method;
 use serde_json::{Value, json};
-use tollgate_tests::{Reply, World, WorldBuilder};
+use tollgate_tests::{Reply, Scripted, World, WorldBuilder};
 
 const CONTROL: &str = "cdn-cache-control";
 const TAGS: &str = "surrogate-key";
@@ -133,4 +133,32 @@ async fn a_cdn_that_the_upstream_speaks_to_itself_is_told_the_tags_alone() {
     let spaced = "/static/a%20b?cache-control=max-age%3D600";
     let reply = get(&world, spaced, &[]).await;
     assert_eq!(reply.status, 200);
+}
+
+#[tokio::test]
+async fn an_answer_that_has_become_private_is_given_with_the_head_that_says_so() {
+    let upstream = Scripted::start(|mut line| async move {
+        while let Some(seen) = line.request().await {
+            let asks = !seen.fields("if-none-match").is_empty();
+            let answer = if asks {
+                "HTTP/1.1 304 Not Modified\r\ncache-control: private\r\netag: \"a\"\r\n\r\n"
+            } else {
+                "HTTP/1.1 200 OK\r\ncache-control: public, max-age=600\r\netag: \"a\"\r\n\
+                 content-length: 1\r\n\r\nx"
+            };
+            line.wire.send(answer).await;
+        }
+    })
+    .await;
+    let world = telling(json!({ "tags": TAGS })).upstream(upstream.url()).start().await;
+    let kept = get(&world, "/doc", &[]).await;
+    assert_eq!(
+        (kept.header("cache-control"), told(&kept)[0]),
+        ("public, max-age=600", Some("max-age=600"))
+    );
+    let anew = get(&world, "/doc", &[("cache-control", "no-cache")]).await;
+    assert!(anew.cache_status().contains("fwd-status=304"), "{anew:?}");
+    assert_eq!((anew.status.as_u16(), &anew.body[..]), (200, &b"x"[..]));
+    assert_eq!((anew.header("cache-control"), &told(&anew)[..2]), ("private", &[None, None][..]));
+    assert_miss(&get(&world, "/doc", &[]).await);
 }

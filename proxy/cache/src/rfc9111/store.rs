@@ -215,6 +215,14 @@ pub fn shared_lifetime_ms(answer: &HeaderMap, times: Times) -> Result<Option<u64
     Ok(lifetime_ms.map(|ms| ms.saturating_sub(initial_age_ms(answer, times))))
 }
 
+/// Whether a kept answer, told by its fields, was one to a request without a cookie: nobody had said
+/// for how long it is good, nor that it is asked about every time. Then a cookie of who asks whether
+/// it still holds changes nothing.
+pub(super) fn is_without_cookie(kept: &HeaderMap, times: Times, rules: &Rules) -> bool {
+    let said = said(kept, rules);
+    said.lifetime_s(kept, times).is_none() && !said.directives.no_cache.is_whole()
+}
+
 /// The fields that are not kept of this answer, nor taken over from a 304 (RFC 9111 §3.1, §3.2).
 pub fn dropped(answer: &HeaderMap, rules: &Rules) -> Vec<HeaderName> {
     let said = said(answer, rules).directives;

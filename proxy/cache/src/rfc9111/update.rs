@@ -6,7 +6,7 @@ use super::{
     etag::Tag,
     fields,
     request::{Kind, Request},
-    store::{Rules, Times, Verdict, dropped, judge},
+    store::{Rules, Times, Verdict, dropped, is_without_cookie, judge},
 };
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
@@ -76,6 +76,7 @@ pub fn renew(
     times: Times,
     rules: &Rules,
 ) -> Result<Verdict, Reason> {
+    let without_cookie = is_without_cookie(kept, times, rules);
     freshen(kept, newer, rules);
     let now_s = times.response_ms / 1_000;
     let told = newer.get(header::DATE).and_then(|told| date::parse(told.as_bytes(), now_s));
@@ -88,7 +89,8 @@ pub fn renew(
         judged.insert(header::AGE, age.clone());
     }
     // What HEAD was answered with is about GET's answer.
-    let request = Request { kind: Kind::Get, ..request.clone() };
+    let has_cookie = request.has_cookie && !without_cookie;
+    let request = Request { kind: Kind::Get, has_cookie, ..request.clone() };
     judge(&request, status, &judged, times, rules)
 }
 
@@ -202,6 +204,28 @@ mod tests {
         assert_eq!(renewed(&[("date", "Sun, 06 Nov 1994 08:49:07 GMT")]).0, Ok(30_000));
         let (age, kept) = renewed(&[("cache-control", "no-store"), ("x", "1")]);
         assert_eq!((age, kept.contains_key("x")), (Err("no-store"), true));
+    }
+
+    /// What a 304 for a request with a cookie leaves of an answer.
+    fn asked_with_a_cookie(kept: &[(&str, &str)], newer: &[(&str, &str)]) -> Result<(), Reason> {
+        let (mut kept, newer) = (headers(kept), headers(newer));
+        let request = get(&[("cookie", "a=b")]);
+        renew(&mut kept, StatusCode::OK, &newer, &request, TIMES, &Rules::default()).map(|_| ())
+    }
+
+    #[test]
+    fn a_cookie_voids_nothing_that_was_kept_without_one() {
+        let tag = ("etag", "\"a\"");
+        assert_eq!(asked_with_a_cookie(&[tag, CHANGED], &[tag]), Ok(()));
+        assert_eq!(asked_with_a_cookie(&[tag, CHANGED], &[("cache-control", "public")]), Ok(()));
+        // What may have been an answer to a cookie is not made everybody's by what one is told.
+        for kept in ["no-cache", "max-age=60"] {
+            let kept = [tag, CHANGED, ("cache-control", kept)];
+            let found = asked_with_a_cookie(&kept, &[("cache-control", "public")]);
+            assert_eq!(found, Err("cookie"), "{kept:?}");
+        }
+        let private = asked_with_a_cookie(&[tag, CHANGED], &[("cache-control", "private")]);
+        assert_eq!(private, Err("private"));
     }
 
     #[track_caller]

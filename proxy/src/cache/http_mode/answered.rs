@@ -201,12 +201,15 @@ impl Asked {
         let status = StatusCode::from_u16(held.entry.status).unwrap_or(StatusCode::OK);
         let newer = &answer.headers;
         let renewed = update::renew(&mut headers, status, newer, &self.request, times, rules);
-        let Ok(verdict) = renewed else {
-            // The newer fields say that it may no longer be kept: given this once.
-            return self.given(held, now_ms, How::Validated, Next::Goes(question.key));
-        };
         let mut entry = Entry::clone(&held.entry);
         entry.headers = kept_headers(&headers);
+        let Ok(verdict) = renewed else {
+            // The newer fields say that it may no longer be kept: given this once, as they say, and
+            // no CDN is told anything else of it.
+            let newer = Held { entry: Arc::new(entry), ..held.clone() };
+            let given = Given::of(&newer, &self.request, now_ms, How::Validated);
+            return Holds::Given(Box::new(given), Next::Goes(question.key));
+        };
         entry.stored_at_ms = verdict.stored.made_at_ms;
         entry.ttl_ms = useful_ms(&verdict.stored, question);
         entry.rule = Rule::Http(Box::new(HttpRule { stored: verdict.stored, url: question.key }));
