@@ -216,6 +216,28 @@ async fn a_reload_begins_a_trace_and_ends_it() {
 }
 
 #[tokio::test]
+async fn a_trace_that_cannot_begin_refuses_only_the_reload_that_asks_for_it() {
+    let mut world = traced(content(json!({}))).start().await;
+    let dir = world.data_dir().join("trace");
+    fs::rename(&dir, world.data_dir().join("away")).unwrap();
+    fs::write(&dir, "in the way").unwrap();
+    let reload = |world: &mut World, path: &'static str, value: Value| {
+        world.reload(|settings: &mut Settings| {
+            settings.set(path, value);
+        })
+    };
+    let refused = reload(&mut world, "cache.trace.size", json!("2MiB")).unwrap_err();
+    assert!(refused.contains("cache.trace: "), "{refused}");
+    // The rule is as it was before.
+    reload(&mut world, "cache.trace", json!({})).unwrap();
+    reload(&mut world, "routes.0.cache.ttl", json!("7s")).unwrap();
+    fs::remove_file(&dir).unwrap();
+    reload(&mut world, "routes.0.cache.ttl", json!("8s")).unwrap();
+    world.client.post(CHAT, &chat("a")).await;
+    assert_eq!(trace_of(&world).await.asked, 1, "it is tried again at each reload");
+}
+
+#[tokio::test]
 async fn a_killed_process_leaves_a_trace_that_can_be_replayed() {
     let world = World::new().await;
     let data_dir = world.dir().join("killed");

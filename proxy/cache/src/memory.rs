@@ -18,7 +18,7 @@ use crate::{
 };
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 use ranked::{Order, Ranked};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// A shard of the cache holds nothing larger than itself; few, large shards leave room for large
 /// answers.
@@ -45,6 +45,8 @@ pub struct MemoryTier {
     slots: Slots,
     counters: Arc<TierCounters>,
     weight_max: u64,
+    /// Held while room is taken beside an entry.
+    grows: Mutex<()>,
 }
 
 /// What is in memory under a key.
@@ -96,7 +98,7 @@ impl MemoryTier {
             Slots::Lfu(cache) => cache.shard_capacity(),
             Slots::Ranked(ranked) => ranked.shard_bytes_max(),
         };
-        Self { slots, counters: Arc::default(), weight_max }
+        Self { slots, counters: Arc::default(), weight_max, grows: Mutex::default() }
     }
 
     /// The entry under `key`, if it may be given at `now_ms`. Neither waits nor allocates.

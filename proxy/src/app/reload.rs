@@ -61,10 +61,16 @@ impl Parts {
             .map_err(|error| run::with_causes(&error))?;
         let traces = &self.cache.traces;
         let wanted = next.config.cache.trace.is_some();
+        let is_other = next.config.cache.trace != before.config.cache.trace;
         // One that could not begin is tried again, though its rule is the same.
-        if next.config.cache.trace != before.config.cache.trace || wanted != traces.is_written() {
-            let begun = traces.begin(&next.config, self.cache.tiers.memory());
-            begun.map_err(|error| format!("cache.trace: {error}; none is written now"))?;
+        if (is_other || wanted != traces.is_written())
+            && let Err(error) = traces.begin(&next.config, self.cache.tiers.memory())
+        {
+            if is_other {
+                return Err(format!("cache.trace: {error}; none is written now"));
+            }
+            // It was so before: nothing else has to wait until its disk is mended.
+            tracing::warn!(%error, "cache.trace: none is written; see that its directory can be");
         }
         self.meter.prices.store(Arc::new(prices));
         let next = Arc::new(next);

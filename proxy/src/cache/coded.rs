@@ -115,8 +115,9 @@ pub(super) fn form(
     }
     let memory = parts.cache.tiers.memory();
     if entry.body.len() <= AT_ONCE_BYTES_MAX {
-        // What no memory holds would be coded anew for each of its callers.
-        if !entry.delivery.begins(coding) || !memory.holds(key) {
+        // What no memory holds would be coded anew for each of its callers. Asked first: who begins
+        // and makes nothing leaves the entry without the form for good.
+        if !memory.holds(key) || !entry.delivery.begins(coding) {
             return None;
         }
         let form = Bytes::from(coding.encode(&entry.body)?);

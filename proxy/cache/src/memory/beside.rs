@@ -7,7 +7,10 @@ use super::{ByFrequency, MemoryTier, Slot, Slots};
 use crate::{coding::Coding, delivery::weight_added, entry::Entry, key::CacheKey};
 use bytes::Bytes;
 use quick_cache::sync::{EntryAction, EntryResult};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 impl MemoryTier {
     /// Keeps `form` beside `entry`, if that lies under `key` and there is room. What is pushed out
@@ -23,7 +26,12 @@ impl MemoryTier {
         if self.weight_of(entry).saturating_add(more) > self.weight_max {
             return false;
         }
-        let Some(pushed_out) = self.slots.grow(key, entry, more) else { return false };
+        // One at a time: two forms of one entry made at once would each miss it while the other has
+        // it out, and a form that found no room is not made again.
+        let one_at_a_time = self.grows.lock().unwrap_or_else(PoisonError::into_inner);
+        let grown = self.slots.grow(key, entry, more);
+        drop(one_at_a_time);
+        let Some(pushed_out) = grown else { return false };
         self.counters.evicted_for_room.add(pushed_out);
         entry.delivery.keep(coding, form);
         true
@@ -96,6 +104,25 @@ mod tests {
             assert!(Arc::ptr_eq(&found.unwrap().entry, &one), "{policy:?}");
             tier.remove(&key(1));
             assert_eq!(tier.bytes(), 0, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn forms_of_one_entry_that_are_made_at_once_are_all_kept() {
+        for _ in 0..500 {
+            let (tier, one) = &tier(Policy::Lfu);
+            let begin = &std::sync::Barrier::new(Coding::ALL.len());
+            std::thread::scope(|scope| {
+                for coding in Coding::ALL {
+                    scope.spawn(move || {
+                        begin.wait();
+                        tier.keep_beside(&key(1), one, coding, Bytes::from_static(b"form"));
+                    });
+                }
+            });
+            let made =
+                Coding::ALL.into_iter().filter(|coding| one.delivery.coded(*coding).is_some());
+            assert_eq!(made.count(), Coding::ALL.len());
         }
     }
 
