@@ -27,6 +27,7 @@ mod tags;
 mod trace;
 mod varies;
 mod version;
+mod voided;
 mod vote;
 
 pub(crate) use self::{

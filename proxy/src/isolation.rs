@@ -22,7 +22,7 @@ use crate::{
     explain::{self, Arrived, request},
     meter::Bill,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderName, Response, header, response};
 use oracle::{Identity, Sent};
 use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
@@ -243,7 +243,8 @@ impl Lab {
             instead.iter().for_each(|instead| self.judge(instead.body(), &sent));
         }
         let fill = fill.answered(&answer_head(&sent));
-        let recording = Recording { body: BytesMut::from(body.as_bytes()), ends: Vec::new() };
+        let recording =
+            Recording { body: Bytes::copy_from_slice(body.as_bytes()), ends: Vec::new() };
         let arrival =
             fill.and_then(|fill| fill.store(recording, &Bill::default(), Duration::from_millis(1)));
         if let Some(arrival) = arrival {

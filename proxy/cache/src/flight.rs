@@ -18,21 +18,22 @@
 //! of the flight wakes all that are registered but the one that made it.
 
 mod order;
+mod recording;
 mod show;
 mod state;
 mod wakers;
+mod window;
 
-pub use self::state::Recording;
+pub use self::recording::Recording;
 
 use self::{
-    state::{Stage, State},
+    state::{Seat, Stage, State},
     wakers::Wakers,
 };
 use crate::key::CacheKey;
 use bytes::Bytes;
 use dashmap::{DashMap, Entry};
 use std::{
-    collections::VecDeque,
     fmt,
     future::{Future, poll_fn},
     mem,
@@ -109,11 +110,7 @@ pub struct Lead<S: Source> {
 #[must_use]
 pub struct Listener<S: Source> {
     flight: Arc<Flight<S>>,
-    place: usize,
-    /// What came before this listener did.
-    so_far: Bytes,
-    /// The next piece to hand on, counted from the first.
-    cursor: usize,
+    seat: Seat,
 }
 
 /// Why a listener gets no head.
@@ -205,7 +202,7 @@ impl<S: Source> Flights<S> {
 
 impl<S: Source> Lead<S> {
     fn of(flight: Arc<Flight<S>>) -> Self {
-        Self { listener: Some(Listener::board(flight, 0)) }
+        Self { listener: Some(Listener { flight, seat: Seat::default() }) }
     }
 
     /// True while the leader waits for its turn; to be set by whoever makes it wait.
@@ -217,7 +214,7 @@ impl<S: Source> Lead<S> {
     pub fn start(mut self, fetching: Fetching<S>) -> Option<Listener<S>> {
         let listener = self.listener.take()?;
         listener.flight.lock().stage = Stage::Fetching(fetching);
-        listener.flight.wakers.wake_all_but(Some(listener.place));
+        listener.flight.wakers.wake_all_but(Some(listener.seat.place));
         Some(listener)
     }
 }
@@ -227,7 +224,7 @@ impl<S: Source> Drop for Lead<S> {
         if let Some(listener) = &self.listener {
             listener.flight.lock().stage = Stage::Gone;
             listener.flight.unlist();
-            listener.flight.wakers.wake_all_but(Some(listener.place));
+            listener.flight.wakers.wake_all_but(Some(listener.seat.place));
         }
     }
 }
@@ -236,18 +233,8 @@ impl<S: Source> Flight<S> {
     fn new(key: CacheKey, rank: ClassId, table: Arc<DashMap<CacheKey, Arc<Self>>>) -> Arc<Self> {
         let wakers = Arc::new(Wakers::default());
         let waker = Waker::from(wakers.clone());
-        let state = State {
-            stage: Stage::Boarding,
-            pieces: VecDeque::new(),
-            base: 0,
-            bytes: 0,
-            recording: Some(Recording::default()),
-            recorded_bytes_max: usize::MAX,
-            cursors: vec![Some(0)],
-            order: None,
-        };
-        let queued = Arc::default();
-        Arc::new(Self { key, rank, queued, table, state: Mutex::new(state), wakers, waker })
+        let (queued, state) = (Arc::default(), Mutex::new(State::new()));
+        Arc::new(Self { key, rank, queued, table, state, wakers, waker })
     }
 
     fn lock(&self) -> MutexGuard<'_, State<S>> {
@@ -265,45 +252,28 @@ impl<S: Source> Flight<S> {
     /// A place for one more listener, if it can still have the whole answer.
     fn admit(self: &Arc<Self>) -> Option<Listener<S>> {
         let mut state = self.lock();
-        if matches!(state.stage, Stage::Gone) {
+        if matches!(state.stage, Stage::Gone) || !state.records() {
             return None;
         }
-        let so_far = state.recording.as_ref()?.body.clone().freeze();
-        let cursor = state.base + state.pieces.len();
-        // The leader's place stays its own: who took it would hear the leader's failure.
-        let free = state.cursors.iter().skip(1).position(Option::is_none);
-        let place = match free {
-            Some(place) => place + 1,
-            None => {
-                state.cursors.push(None);
-                state.cursors.len() - 1
-            }
-        };
-        if let Some(own) = state.cursors.get_mut(place) {
-            *own = Some(cursor);
-        }
+        let seat = state.admit();
         drop(state);
-        Some(Listener { flight: self.clone(), place, so_far, cursor })
+        Some(Listener { flight: self.clone(), seat })
     }
 }
 
 impl<S: Source> Listener<S> {
-    fn board(flight: Arc<Flight<S>>, place: usize) -> Self {
-        Self { flight, place, so_far: Bytes::new(), cursor: 0 }
-    }
-
     /// The head of the answer; drives the fill while it waits.
     ///
     /// # Errors
     /// The leader's failure, or [`NoHead::Lead`] when this caller should ask itself.
     pub async fn head(&mut self) -> Result<S::Head, NoHead<S::Failure>> {
         let head = poll_fn(|cx| self.poll_head(cx)).await;
-        self.flight.wakers.forget(self.place);
+        self.flight.wakers.forget(self.seat.place);
         head
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<S::Head, NoHead<S::Failure>>> {
-        self.flight.wakers.register(self.place, cx.waker());
+        self.flight.wakers.register(self.seat.place, cx.waker());
         let mut state = self.flight.lock();
         let outcome = match &mut state.stage {
             Stage::Boarding => return Poll::Pending,
@@ -317,18 +287,18 @@ impl<S: Source> Listener<S> {
                 return Poll::Ready(Ok(head.clone()));
             }
             Stage::Failed(failure) => {
-                return Poll::Ready(Err(no_head::<S>(failure, self.place)));
+                return Poll::Ready(Err(no_head::<S>(failure, self.seat.place)));
             }
             Stage::Gone => return Poll::Ready(Err(NoHead::Lead)),
         };
         let (stage, answer, unlist) = match outcome {
             Ok((head, source)) => {
                 state.record(S::recorded_bytes_max(&head));
-                let unlist = state.recording.is_none();
+                let unlist = !state.records();
                 (Stage::Streaming(head.clone(), source), Ok(head), unlist)
             }
             Err(failure) => {
-                let answer = Err(no_head::<S>(&failure, self.place));
+                let answer = Err(no_head::<S>(&failure, self.seat.place));
                 (Stage::Failed(failure), answer, true)
             }
         };
@@ -338,45 +308,35 @@ impl<S: Source> Listener<S> {
         if unlist {
             self.flight.unlist();
         }
-        self.flight.wakers.wake_all_but(Some(self.place));
+        self.flight.wakers.wake_all_but(Some(self.seat.place));
         Poll::Ready(answer)
     }
 
     /// The next piece; `None` at the end, an error where the answer was cut.
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
-        if !self.so_far.is_empty() {
-            return Poll::Ready(Some(Ok(mem::take(&mut self.so_far))));
-        }
         let mut state = self.flight.lock();
         let mut stepped = false;
         loop {
-            if let Some(piece) = state.pieces.get(self.cursor.saturating_sub(state.base)).cloned() {
-                self.cursor += 1;
-                if let Some(cursor) = state.cursors.get_mut(self.place) {
-                    *cursor = Some(self.cursor);
-                }
-                let was_full = state.is_full();
-                state.trim();
+            let was_full = state.is_full();
+            if let Some(piece) = state.take(&mut self.seat) {
                 let changed = stepped || (was_full && !state.is_full());
                 let ended = matches!(state.stage, Stage::Ended(..));
                 drop(state);
                 self.tell(changed, stepped && ended);
                 return Poll::Ready(Some(Ok(piece)));
             }
-            let full = state.is_full();
+            let had_all = state.has_had_all(&self.seat);
             match &mut state.stage {
                 Stage::Ended(_, end, _) => {
-                    let answer = match end {
-                        End::Complete => None,
-                        End::Cut => Some(Err(Cut)),
-                    };
+                    let is_whole = had_all && *end == End::Complete;
+                    let answer = if is_whole { None } else { Some(Err(Cut)) };
                     drop(state);
                     self.tell(stepped, stepped);
                     return Poll::Ready(answer);
                 }
                 Stage::Streaming(_, source) => {
-                    self.flight.wakers.register(self.place, cx.waker());
-                    if full {
+                    self.flight.wakers.register(self.seat.place, cx.waker());
+                    if was_full {
                         return Poll::Pending;
                     }
                     match source.poll_next(&mut Context::from_waker(&self.flight.waker)) {
@@ -389,7 +349,7 @@ impl<S: Source> Listener<S> {
                         Poll::Ready(Next::End) => state.end(End::Complete),
                         Poll::Ready(Next::Cut) => state.end(End::Cut),
                     }
-                    self.flight.wakers.forget(self.place);
+                    self.flight.wakers.forget(self.seat.place);
                     stepped = true;
                 }
                 // A piece is asked for after the head only.
@@ -406,7 +366,7 @@ impl<S: Source> Listener<S> {
             self.flight.unlist();
         }
         if changed {
-            self.flight.wakers.wake_all_but(Some(self.place));
+            self.flight.wakers.wake_all_but(Some(self.seat.place));
         }
     }
 
@@ -424,9 +384,7 @@ impl<S: Source> Listener<S> {
     /// Everything has been handed on, and the answer is whole.
     pub fn is_over(&self) -> bool {
         let state = self.flight.lock();
-        matches!(state.stage, Stage::Ended(_, End::Complete, _))
-            && self.so_far.is_empty()
-            && self.cursor >= state.base + state.pieces.len()
+        matches!(state.stage, Stage::Ended(_, End::Complete, _)) && state.has_had_all(&self.seat)
     }
 
     /// What the whole came to; `None` before the end.
@@ -453,14 +411,11 @@ fn no_head<S: Source>(failure: &S::Failure, place: usize) -> NoHead<S::Failure> 
 
 impl<S: Source> Drop for Listener<S> {
     fn drop(&mut self) {
-        self.flight.wakers.forget(self.place);
+        self.flight.wakers.forget(self.seat.place);
         let mut state = self.flight.lock();
-        if let Some(cursor) = state.cursors.get_mut(self.place) {
-            *cursor = None;
-        }
         let was_full = state.is_full();
-        state.trim();
-        if state.cursors.iter().any(Option::is_some) {
+        state.leave(&self.seat);
+        if state.has_listeners() {
             let moved = was_full && !state.is_full();
             drop(state);
             self.tell(moved, false);

@@ -26,6 +26,7 @@ use super::{
     http_mode::{self, Kept},
     learn,
     version::{self, OfHead},
+    voided,
 };
 use crate::{app::Parts, exchange::framing_of, listener::Own, meter::Bill, route::Life};
 use bytes::Bytes;
@@ -38,7 +39,7 @@ use tollgate_cache::{
     entry::{Entry, FieldNames, Form, Hits, Rule, is_storable, storable_headers, subjects},
     flight::Recording,
     freshness::Change,
-    generations::{CheckedAt, Stamp, Target},
+    generations::{CheckedAt, Stamp},
     key::{CacheKey, Check},
     shared::Lease,
     tiers::Stored,
@@ -261,7 +262,7 @@ impl Fill {
         match next {
             Next::Stays => {}
             Next::Goes(key) => {
-                tiers.purge_beside(Target::Key(key)).await;
+                voided::void(&self.parts, &self.question, (key, self.question.check)).await;
             }
             Next::Renewed(key, newer) => {
                 let plan = &self.question.route.http.plan;
@@ -298,7 +299,7 @@ impl Fill {
             lease.unshared();
         }
         let mut under = *under?;
-        let body = recording.body.freeze();
+        let body = recording.body;
         under.learn_version(&parts, &question, &body)?;
         let came = Said { status: under.status, form: under.form, body: &body };
         let change = under

@@ -112,7 +112,7 @@ async fn rest(mut fetch: Box<Fetch>, call: Call, marks: Marks) -> Fetched {
     let Completed { body: whole, known, spared } = completed;
     metrics.items(ItemOutcome::Hit, known);
     metrics.items(ItemOutcome::Miss, all.saturating_sub(known));
-    let recording = Recording { body: body.into(), ..Recording::default() };
+    let recording = Recording { body, ..Recording::default() };
     let arrival = fill.and_then(|fill| fill.store(recording, &bill, took));
     let mut all_of_it = bill.clone();
     if known > 0 {

@@ -17,6 +17,6 @@ impl<S: Source> fmt::Debug for Lead<S> {
 
 impl<S: Source> fmt::Debug for Listener<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("cursor", &self.cursor).finish_non_exhaustive()
+        f.debug_struct("Listener").field("seat", &self.seat).finish_non_exhaustive()
     }
 }

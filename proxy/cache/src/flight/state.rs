@@ -1,35 +1,29 @@
 //! What a flight has brought so far, and how far each listener has come.
+//!
+//! A listener who keeps up takes pieces from the window. One who came late, or whom the window has
+//! passed, is *behind*: it reads what was recorded, and when it has had all of that it keeps up again.
+//! So a flight holds what is recorded, once, and a window, however many listen.
+//!
+//! **Invariant:** a piece in the window is left for each listener whose next piece out of it begins
+//! at it or before. For one that is behind that is what comes after the recorded.
 
-use super::{End, Fetching, Source, order::Order};
-use bytes::{Bytes, BytesMut};
-use std::{collections::VecDeque, mem};
-
-/// How far the fastest listener may be ahead of the slowest when the answer is not
-/// kept: enough to keep both busy, and a bound on what one slow caller makes us hold.
-const WINDOW_BYTES_MAX: usize = 256 * 1024;
-
-/// The whole answer so far, for storing and for late joiners. One buffer, because a
-/// stream's pieces are slices of read buffers: kept one by one, a few hundred bytes each
-/// would hold as many kilobytes.
-#[derive(Debug, Default)]
-pub struct Recording {
-    pub body: BytesMut,
-    /// Where each piece ended, as offsets into `body`.
-    pub ends: Vec<u32>,
-}
+use super::{End, Fetching, Source, order::Order, recording::Recorder, window::Window};
+use bytes::Bytes;
+use std::mem;
 
 pub(super) struct State<S: Source> {
     pub(super) stage: Stage<S>,
-    /// What some listener has not had yet.
-    pub(super) pieces: VecDeque<Bytes>,
-    /// How many pieces were dropped from the front of `pieces`.
-    pub(super) base: usize,
-    pub(super) bytes: usize,
-    /// `None`: the answer is not to be stored, or longer than may be.
-    pub(super) recording: Option<Recording>,
-    pub(super) recorded_bytes_max: usize,
-    /// Each listener's cursor, by place.
-    pub(super) cursors: Vec<Option<usize>>,
+    window: Window,
+    recorder: Recorder,
+    /// `false`: the answer is not to be stored, or longer than may be.
+    records: bool,
+    recorded_bytes_max: usize,
+    /// Places that were given out, and those of them that are free again.
+    places: usize,
+    free: Vec<usize>,
+    listeners: usize,
+    /// How many of them are behind.
+    behind: usize,
     /// `None`: it neither took another flight's place nor lost its own to one.
     pub(super) order: Option<Order>,
 }
@@ -43,54 +37,133 @@ pub(super) enum Stage<S: Source> {
     Gone,
 }
 
-impl Recording {
-    /// `false`: it would be longer than `bytes_max`.
-    fn add(&mut self, piece: &[u8], bytes_max: usize) -> bool {
-        let len = self.body.len().saturating_add(piece.len());
-        let Ok(end) = u32::try_from(len) else { return false };
-        if len > bytes_max {
-            return false;
-        }
-        self.body.extend_from_slice(piece);
-        self.ends.push(end);
-        true
-    }
+/// How far one listener has come.
+#[derive(Debug, Default)]
+pub(super) struct Seat {
+    /// Whose waker it is; the leader's is 0.
+    pub(super) place: usize,
+    /// How many bytes it has had.
+    pub(super) at: usize,
+    is_behind: bool,
 }
 
 impl<S: Source> State<S> {
+    /// With the leader at place 0.
+    pub(super) fn new() -> Self {
+        Self {
+            stage: Stage::Boarding,
+            window: Window::default(),
+            recorder: Recorder::default(),
+            records: true,
+            recorded_bytes_max: usize::MAX,
+            places: 1,
+            free: Vec::new(),
+            listeners: 1,
+            behind: 0,
+            order: None,
+        }
+    }
+
     /// The head has come: how much of the answer may be recorded.
     pub(super) fn record(&mut self, bytes_max: Option<usize>) {
         self.recorded_bytes_max = bytes_max.unwrap_or(0);
         if bytes_max.is_none() {
-            self.recording = None;
+            self.give_up();
+        }
+    }
+
+    /// Whether all of the answer is recorded so far: who comes now can have it.
+    pub(super) fn records(&self) -> bool {
+        self.records
+    }
+
+    /// It is not to be stored.
+    pub(super) fn give_up(&mut self) {
+        self.records = false;
+        self.recorder.give_up(self.behind > 0);
+    }
+
+    /// One more listener, who is to have the whole.
+    pub(super) fn admit(&mut self) -> Seat {
+        // The leader's place stays its own: who took it would hear the leader's failure.
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places += 1;
+            self.places - 1
+        });
+        self.listeners += 1;
+        let is_behind = self.window.from() > 0;
+        if is_behind {
+            self.behind += 1;
+        } else {
+            self.window.enter();
+        }
+        Seat { place, at: 0, is_behind }
+    }
+
+    pub(super) fn leave(&mut self, seat: &Seat) {
+        self.listeners = self.listeners.saturating_sub(1);
+        if seat.place != 0 {
+            self.free.push(seat.place);
+        }
+        if self.is_behind(seat) {
+            self.window.leave(self.recorder.len());
+            self.one_less_behind();
+        } else {
+            self.window.leave(seat.at);
+        }
+    }
+
+    pub(super) fn has_listeners(&self) -> bool {
+        self.listeners > 0
+    }
+
+    fn is_behind(&self, seat: &Seat) -> bool {
+        seat.is_behind || seat.at < self.window.from()
+    }
+
+    fn one_less_behind(&mut self) {
+        self.behind = self.behind.saturating_sub(1);
+        if self.behind == 0 && !self.records {
+            self.recorder.clear();
         }
     }
 
     pub(super) fn push(&mut self, piece: Bytes) {
-        let bytes_max = self.recorded_bytes_max;
-        if self.recording.as_mut().is_some_and(|recording| !recording.add(&piece, bytes_max)) {
-            self.recording = None;
+        if self.records && !self.recorder.add(&piece, self.recorded_bytes_max) {
+            self.give_up();
         }
-        self.bytes = self.bytes.saturating_add(piece.len());
-        self.pieces.push_back(piece);
-        self.trim();
+        if piece.is_empty() {
+            return;
+        }
+        // Who is behind reads what was recorded, and this, too, if it was.
+        let behind = if self.records { self.behind } else { 0 };
+        self.window.push(piece, self.listeners.saturating_sub(behind));
+        if self.records {
+            self.behind += self.window.shrink();
+        }
     }
 
-    /// Lets go of what every listener has had.
-    pub(super) fn trim(&mut self) {
-        let slowest = self.cursors.iter().flatten().min().copied().unwrap_or(usize::MAX);
-        while self.base < slowest
-            && let Some(piece) = self.pieces.pop_front()
-        {
-            self.base += 1;
-            self.bytes = self.bytes.saturating_sub(piece.len());
+    /// The next piece for a listener; `None`: it has had all there is.
+    pub(super) fn take(&mut self, seat: &mut Seat) -> Option<Bytes> {
+        seat.is_behind = self.is_behind(seat);
+        let piece =
+            if seat.is_behind { self.recorder.part(seat.at) } else { self.window.take(seat.at) }?;
+        seat.at = seat.at.saturating_add(piece.len());
+        if seat.is_behind && seat.at >= self.recorder.len() {
+            seat.is_behind = false;
+            self.one_less_behind();
         }
+        Some(piece)
+    }
+
+    pub(super) fn has_had_all(&self, seat: &Seat) -> bool {
+        seat.at >= self.window.end()
     }
 
     /// The fastest has to wait for the slowest. Not while the answer is recorded: that is
     /// bounded anyway, and storing it early serves everybody.
     pub(super) fn is_full(&self) -> bool {
-        self.recording.is_none() && self.bytes > WINDOW_BYTES_MAX
+        !self.records && self.window.is_full()
     }
 
     /// The answer has ended: pays, and stays for those who have not had all of it.
@@ -99,10 +172,21 @@ impl<S: Source> State<S> {
             return;
         };
         // Held until its answer is stored.
-        let ending = self.order.as_ref().map(Order::ends);
+        let order = self.order.clone();
+        let ending = order.as_ref().map(Order::ends);
         let is_late = ending.as_ref().is_some_and(|ending| ending.is_late);
-        let recording = self.recording.take().filter(|_| end == End::Complete && !is_late);
+        let is_whole = self.records && end == End::Complete && !is_late;
+        let recording = is_whole.then(|| self.recorder.finish(self.behind > 0));
+        if !is_whole {
+            self.give_up();
+        }
+        self.records = false;
         let outcome = source.finish(end, recording);
         self.stage = Stage::Ended(head, end, outcome);
+    }
+
+    #[cfg(test)]
+    pub(super) fn held_pieces(&self) -> usize {
+        self.window.pieces()
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::key::{BodyDigest, KeyParts, Scope};
+use proptest::prelude::*;
 use std::{sync::atomic::AtomicUsize, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet, time};
 
@@ -279,7 +280,7 @@ async fn an_answer_that_is_not_kept_is_joined_by_nobody_and_held_by_nobody() {
         feed.send(Next::Piece(Bytes::from(vec![0; 1000]))).await.unwrap();
         poll_fn(|cx| leader.poll_piece(cx)).await.unwrap().unwrap();
     }
-    assert_eq!(leader.flight.lock().pieces.len(), 0);
+    assert_eq!(leader.flight.lock().held_pieces(), 0);
 }
 
 #[tokio::test]
@@ -339,7 +340,7 @@ async fn a_slow_listener_holds_back_only_an_answer_that_is_not_kept() {
     fast.head().await.unwrap();
     slow.head().await.unwrap();
     // More than may be kept from here on.
-    fast.flight.lock().recording = None;
+    fast.flight.lock().give_up();
     let piece = Bytes::from(vec![0; 200 * 1024]);
     for _ in 0..3 {
         feed.send(Next::Piece(piece.clone())).await.unwrap();
@@ -374,5 +375,138 @@ async fn under_threads_nobody_sleeps_for_ever() {
         let answers = time::timeout(Duration::from_secs(20), readers.join_all()).await.unwrap();
         assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|all| all.len() == 50)));
         feeder.join_all().await;
+    }
+}
+
+/// A flight whose head has come, with its leader.
+async fn streaming(stage: &Scene, keep: Option<usize>) -> (Listener<Told>, mpsc::Sender<Next>) {
+    let (mut leader, feed) = stage.lead(keep, Duration::ZERO);
+    leader.head().await.unwrap();
+    (leader, feed)
+}
+
+async fn piece(listener: &mut Listener<Told>) -> Bytes {
+    poll_fn(|cx| listener.poll_piece(cx)).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn late_joiners_share_the_bytes_so_far_and_have_no_copies_of_their_own() {
+    let stage = Scene::new();
+    let (mut leader, feed) = streaming(&stage, Some(1 << 20)).await;
+    for _ in 0..2 {
+        feed.send(Next::Piece(Bytes::from(vec![7; 1000]))).await.unwrap();
+        piece(&mut leader).await;
+    }
+    let mut late = [stage.follow(), stage.follow(), stage.follow()];
+    let [one, other, _] = &mut late;
+    let (one, other) = (piece(one).await, piece(other).await);
+    assert_eq!((one.len(), other.len()), (2000, 2000));
+    assert_eq!(one.as_ptr(), other.as_ptr());
+    feed.send(Next::Last(Bytes::from(vec![8; 1000]))).await.unwrap();
+    piece(&mut leader).await;
+    let [one, other, last] = late;
+    assert_eq!(read(one).await.unwrap(), vec![8; 1000]);
+    assert_eq!(read(other).await.unwrap(), vec![8; 1000]);
+    let all = [vec![7; 2000], vec![8; 1000]].concat();
+    assert_eq!(read(last).await.as_deref(), Ok(all.as_slice()));
+    assert_eq!(stage.log.stored.lock().unwrap().as_deref(), Some(all.as_slice()));
+}
+
+#[tokio::test]
+async fn a_slow_listener_of_what_is_kept_has_a_window_held_for_it_and_reads_the_rest_later() {
+    let stage = Scene::new();
+    let (mut fast, feed) = streaming(&stage, Some(1 << 20)).await;
+    let (slow, leaves) = (stage.follow(), stage.follow());
+    let mut all = Vec::new();
+    for n in 0..2_000_u32 {
+        all.extend_from_slice(&n.to_le_bytes());
+        feed.send(Next::Piece(Bytes::copy_from_slice(&n.to_le_bytes()))).await.unwrap();
+        piece(&mut fast).await;
+        assert!(fast.flight.lock().held_pieces() <= 257);
+    }
+    drop(leaves);
+    feed.send(Next::End).await.unwrap();
+    assert!(poll_fn(|cx| fast.poll_piece(cx)).await.is_none());
+    assert_eq!(stage.log.stored.lock().unwrap().as_deref(), Some(all.as_slice()));
+    assert_eq!(read(slow).await.unwrap(), all);
+}
+
+/// What may happen at a flight.
+#[derive(Clone, Debug)]
+enum Step {
+    Comes(usize),
+    Joins,
+    Reads(usize),
+    Leaves(usize),
+    IsDisplaced,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0..200_usize).prop_map(|len| Step::Comes(len * len)),
+        3 => Just(Step::Joins),
+        6 => any::<usize>().prop_map(Step::Reads),
+        1 => any::<usize>().prop_map(Step::Leaves),
+        1 => Just(Step::IsDisplaced),
+    ];
+    proptest::collection::vec(step, 0..60)
+}
+
+proptest! {
+    #[test]
+    fn whoever_listens_has_every_byte_once_and_in_its_order(
+        steps in steps(),
+        keep in prop_oneof![Just(None), (0..3_000_000_usize).prop_map(Some)],
+    ) {
+        let stage = Scene::new();
+        let Join::Lead(lead) = stage.flights.join(key(), rank(RANK)) else { panic!("fresh") };
+        let (feed, pieces) = mpsc::channel(64);
+        let log = stage.log.clone();
+        let leader = lead.start(Box::pin(async move { Ok((keep, Told { pieces, log })) })).unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut listeners = vec![(leader, Vec::new())];
+        prop_assert!(listeners[0].0.poll_head(&mut cx).is_ready());
+        let mut all = Vec::new();
+        for step in steps {
+            match step {
+                Step::Comes(len) => {
+                    let piece = vec![u8::try_from(all.len() % 251).unwrap(); len];
+                    all.extend_from_slice(&piece);
+                    feed.try_send(Next::Piece(piece.into())).unwrap();
+                }
+                Step::Joins => {
+                    if let Join::Follow(joiner) = stage.flights.join(key(), rank(RANK)) {
+                        listeners.push((joiner, Vec::new()));
+                    }
+                }
+                Step::Reads(who) => {
+                    let who = who % listeners.len();
+                    let (listener, had) = &mut listeners[who];
+                    if let Poll::Ready(piece) = listener.poll_piece(&mut cx) {
+                        had.extend_from_slice(&piece.unwrap().unwrap());
+                    }
+                }
+                Step::Leaves(who) if listeners.len() > 1 => {
+                    drop(listeners.swap_remove(who % listeners.len()));
+                }
+                Step::Leaves(_) => {}
+                Step::IsDisplaced => listeners[0].0.flight.lock().give_up(),
+            }
+            for (_, had) in &listeners {
+                prop_assert!(all.starts_with(had));
+            }
+        }
+        feed.try_send(Next::End).unwrap();
+        // One that is not kept waits for the slowest: all read by turns.
+        while listeners.iter().any(|(listener, _)| !listener.is_over()) {
+            for (listener, had) in &mut listeners {
+                if let Poll::Ready(Some(piece)) = listener.poll_piece(&mut cx) {
+                    had.extend_from_slice(&piece.unwrap());
+                }
+            }
+        }
+        for (_, had) in &listeners {
+            prop_assert!(*had == all);
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     relay::Counter,
     route::Route,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header, request, response};
 use std::{sync::Arc, time::Duration};
 use tollgate_cache::{
@@ -134,7 +134,7 @@ impl Fill {
         let putting = Putting::new(self.question.plan());
         self.question.putting = Some(putting.clone());
         self.under = Some(Box::new(under));
-        let recording = Recording { body: BytesMut::from(&*body), ends: Vec::new() };
+        let recording = Recording { body, ends: Vec::new() };
         let arrival = self.telling(Some(&own)).store(recording, &bill, Duration::ZERO);
         if !own.is_kept() {
             return Err(NotPut::NotKept("a rule about what answers say, or a ttl of zero"));

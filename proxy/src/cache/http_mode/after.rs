@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     app::Parts,
-    cache::{Fill, Mode, Question, now_ms, question::Keyed},
+    cache::{Fill, Mode, Question, now_ms, question::Keyed, voided},
     exchange::Fetch,
     head,
 };
@@ -18,7 +18,6 @@ use http::{HeaderMap, Method, StatusCode, Uri, header};
 use std::sync::Arc;
 use tollgate_cache::{
     entry::{Entry, HttpRule, Rule},
-    generations::Target,
     rfc9111::{
         invalidate,
         request::{Kind, Request},
@@ -134,7 +133,7 @@ async fn voids(
         let (key, check) = question.url_key(host, &path, query);
         // The table of purges is bounded: what is not kept needs no place in it.
         if is_kept(parts, &question.route, &key, &check).await {
-            parts.cache.tiers.purge_beside(Target::Key(key)).await;
+            voided::void(parts, question, (key, check)).await;
         }
     }
 }
@@ -151,7 +150,7 @@ async fn compares(
     match update::head(&kept, len, status, headers) {
         Head::Nothing => {}
         Head::Voids => {
-            parts.cache.tiers.purge_beside(Target::Key(question.key)).await;
+            voided::void(parts, question, (question.key, question.check)).await;
         }
         Head::Freshens => {
             let rules = &question.route.http.rules;

@@ -127,7 +127,9 @@ async fn look(
 
 /// Something is kept for a URL.
 pub(super) async fn is_kept(parts: &Parts, route: &Route, key: &CacheKey, check: &Check) -> bool {
-    look(parts, route, (key, check), Looks::Aside).await.is_some()
+    let found = look(parts, route, (key, check), Looks::Aside).await;
+    let is_nothing = |rule: &Rule| matches!(rule, Rule::Variants(lists) if lists.is_empty());
+    found.is_some_and(|found| !is_nothing(&found.entry.rule))
 }
 
 /// Only what is in memory, for those who cannot wait.
