@@ -15,7 +15,7 @@ mod rule;
 
 use crate::{
     delivery::Delivery,
-    entry::{Entry, Form, Hits, Rule, subjects},
+    entry::{Entry, Form, Hits, Rule, of_variant, subjects},
     generations::{CheckedAt, FleetStamp, Stamp},
     key::{CacheKey, Check},
 };
@@ -130,7 +130,7 @@ pub fn decode(key: CacheKey, value: &Bytes) -> Result<Entry, Foreign> {
         stored_at_ms,
         ttl_ms,
         rule,
-        subjects: subjects(about, &route, &model, &tenant, &tags),
+        subjects: of_variant(subjects(about, &route, &model, &tenant, &tags), about, key),
         model,
         model_version,
         tenant,

@@ -204,6 +204,14 @@ pub fn subjects(
         .collect()
 }
 
+/// The same of an answer that is one of several under `url`: it can be meant by its own key, too.
+pub fn of_variant(subjects: Box<[Subject]>, url: CacheKey, key: CacheKey) -> Box<[Subject]> {
+    if url == key {
+        return subjects;
+    }
+    subjects.into_iter().chain([Subject::of(Target::Key(key))]).collect()
+}
+
 /// Headers that describe the answer itself, and would be true whenever it is given again.
 ///
 /// Everything else (cookies, request ids, rate limits, timings, hop-by-hop fields, CORS of one

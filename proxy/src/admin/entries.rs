@@ -245,7 +245,8 @@ fn nowhere(placed: &Placed) -> Problem {
 
 fn refused(why: NotPut) -> Problem {
     let status = match why {
-        NotPut::VersionUnknown | NotPut::VersionOlder => StatusCode::CONFLICT,
+        NotPut::VersionUnknown | NotPut::VersionOther => StatusCode::CONFLICT,
+        NotPut::Away => StatusCode::SERVICE_UNAVAILABLE,
         NotPut::Long(_) => StatusCode::PAYLOAD_TOO_LARGE,
         NotPut::Bypass(_) | NotPut::NotKept(_) | NotPut::VersionOfUrl => {
             StatusCode::UNPROCESSABLE_ENTITY

@@ -4,6 +4,7 @@ mod arrival;
 mod arrivals;
 mod cdn;
 mod items;
+mod list;
 mod placed;
 mod put;
 mod refusal;
@@ -36,7 +37,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tollgate_cache::{
     delivery::Delivery,
-    entry::{Entry, FieldNames, Form, Hits, Rule, is_storable, storable_headers, subjects},
+    entry::{
+        Entry, FieldNames, Form, Hits, Rule, is_storable, of_variant, storable_headers, subjects,
+    },
     flight::Recording,
     freshness::Change,
     generations::{CheckedAt, Stamp},
@@ -302,9 +305,10 @@ impl Fill {
         let body = recording.body;
         under.learn_version(&parts, &question, &body)?;
         let came = Said { status: under.status, form: under.form, body: &body };
-        let change = under
-            .life
-            .and_then(|_| learn::change(&parts, &question, came, &under.key, &under.check));
+        // What is put by hand, and the purge before it, say nothing of how often answers change.
+        let learns = under.life.filter(|_| question.putting.is_none());
+        let change =
+            learns.and_then(|_| learn::change(&parts, &question, came, &under.key, &under.check));
         // Of items, each teaches for itself.
         let teaches = |change: Change| question.items.is_some() || change.teaches();
         let teaches = change.is_some_and(teaches);
@@ -346,7 +350,7 @@ impl Fill {
         let plan = question.plan();
         if let Some(lists) = lists {
             // First, so that whoever finds the list may look for the answer.
-            let list = Arc::new(list_of(lists, question.check, &entry));
+            let list = Arc::new(list::of(lists, (question.key, question.check), &entry));
             // Whoever waits for the answer waits for this too: both go the same way.
             let _kept = tiers.store(question.key, list, plan, now_ms);
         }
@@ -416,7 +420,11 @@ impl Under {
             model_version: self.version,
             tenant: tenant.into(),
             route: route.clone(),
-            subjects: subjects(about, route, &question.model, tenant, &tags),
+            subjects: of_variant(
+                subjects(about, route, &question.model, tenant, &tags),
+                about,
+                self.key,
+            ),
             tags,
             note: Bytes::new(),
             worth: 0,
@@ -436,18 +444,6 @@ impl Under {
             version::still(parts, question)?;
         }
         Some(())
-    }
-}
-
-/// What lies under a URL's key, where its answers depend on fields of the request.
-fn list_of(lists: Box<[FieldNames]>, check: Check, answer: &Entry) -> Entry {
-    Entry {
-        headers: Vec::new(),
-        body: Bytes::new(),
-        rule: Rule::Variants(lists),
-        check,
-        note: Bytes::new(),
-        ..answer.clone()
     }
 }
 

@@ -7,7 +7,7 @@
 use super::{Fill, Placed, Putting, Under, form_of, refusal};
 use crate::{
     app::Parts,
-    cache::{Ask, Consulted, VOTE, http_mode, wishes},
+    cache::{Ask, Consulted, VOTE, http_mode, learn, wishes},
     identity::Caller,
     listener::Own,
     meter::Bill,
@@ -34,6 +34,9 @@ use tollgate_core::{
 /// Of an answer that says who may not have it: a time of its own changes nothing about that.
 const FORBIDDEN: [&str; 3] = ["no-store", "private", "must-understand"];
 
+/// Why a rule of the route refuses it.
+const RULE: &str = "a rule about what answers say, or a ttl of zero";
+
 /// Says a time to this cache alone (RFC 9213).
 const OWN_CONTROL: HeaderName = HeaderName::from_static("tollgate-cache-control");
 
@@ -58,21 +61,26 @@ pub(crate) enum NotPut {
         "which version of its model answers is not known yet: send a call first, or say model_version"
     )]
     VersionUnknown,
-    #[error("model_version: not the one that answers now, and an older one is not kept")]
-    VersionOlder,
+    #[error("model_version: not the one that answers now")]
+    VersionOther,
     #[error("model_version: is for answers that are keyed by what is asked")]
     VersionOfUrl,
     #[error("such an answer would not be kept: {0}")]
     NotKept(&'static str),
     #[error("the answer is longer than {0} bytes")]
     Long(usize),
+    #[error(
+        "the store that keeps the fleet's purges is away: what was there is void, and so would be what \
+         is put now; put it again when the store is back"
+    )]
+    Away,
 }
 
 /// Puts it under the key that this caller's call has.
 ///
 /// # Errors
-/// Why it is not kept. Nothing has changed then, unless a rule about what answers say or a time of
-/// zero is the reason: these are judged as it is stored, when what was there has given way.
+/// Why it is not kept. Nothing has changed then, unless the keeper of purges is away: what was there
+/// has given way by then.
 pub(crate) async fn put(
     parts: &Arc<Parts>,
     route: &Arc<Route>,
@@ -121,6 +129,7 @@ impl Fill {
         };
         under.tags.extend(tags);
         let bill = self.bill(ask, &answer, &body)?;
+        self.would_be_kept(&under, &body)?;
         // Only now: what is refused moves no version.
         if is_of_another {
             self.observe(&under.version)?;
@@ -130,6 +139,10 @@ impl Fill {
         // What is there gives way, in the memory of other instances too, and in tiers that are
         // written around.
         let purged = parts.cache.tiers.purge_keys(&self.keys(&under)).await;
+        if purged.pending {
+            // Its number, when it has one, is younger than what is put now.
+            return Err(NotPut::Away);
+        }
         self.stamp = parts.cache.tiers.stamp();
         let putting = Putting::new(self.question.plan());
         self.question.putting = Some(putting.clone());
@@ -137,9 +150,19 @@ impl Fill {
         let recording = Recording { body, ends: Vec::new() };
         let arrival = self.telling(Some(&own)).store(recording, &bill, Duration::ZERO);
         if !own.is_kept() {
-            return Err(NotPut::NotKept("a rule about what answers say, or a ttl of zero"));
+            return Err(NotPut::NotKept(RULE));
         }
         Ok(putting.placed(&parts, key, arrival, purged.pending).await)
+    }
+
+    /// Whether the route's rules about what answers say let it be kept; of a list that is taken apart
+    /// each item is judged for itself.
+    fn would_be_kept(&self, under: &Under, body: &Bytes) -> Result<(), NotPut> {
+        let Some(life) = under.life.filter(|_| self.question.items.is_none()) else {
+            return Ok(());
+        };
+        let times = learn::times(&self.question, life, (under.form, body), &under.key, None);
+        times.map(|_| ()).ok_or(NotPut::NotKept(RULE))
     }
 
     /// Where it, or what it is made of, is to lie.
@@ -155,13 +178,14 @@ impl Fill {
         let Some(said) = said else {
             return question.version.clone().ok_or(NotPut::VersionUnknown);
         };
-        if question.version.as_ref() == Some(&said) {
-            return Ok(said);
+        if let Some(now) = &question.version {
+            // A slip of the pen would end every answer of the model that there is.
+            return if *now == said { Ok(said) } else { Err(NotPut::VersionOther) };
         }
         let destination = &question.route.destination;
         if destination.version_static.is_some() || destination.version_poll.is_some() {
             // Others say that.
-            return Err(NotPut::VersionOlder);
+            return Err(NotPut::VersionOther);
         }
         Ok(said)
     }
@@ -177,7 +201,7 @@ impl Fill {
         let now_ms = crate::cache::now_ms();
         match self.parts.cache.versions.observe(upstream, &question.model, said, now_ms) {
             Observed::Store => Ok(()),
-            Observed::DoNotStore => Err(NotPut::VersionOlder),
+            Observed::DoNotStore => Err(NotPut::VersionOther),
         }
     }
 
