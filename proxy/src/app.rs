@@ -88,6 +88,8 @@ pub(crate) struct CacheParts {
     pub(crate) joins: Arc<crate::exchange::Joins>,
     /// What questions of late were made of, where the operator wants it known.
     pub(crate) neighbours: crate::cache::Neighbours,
+    /// What is known of URLs, whoever asks for them.
+    pub(crate) urls: tollgate_cache::urls::Urls,
     /// Which calls asked for what, where the operator wants it written down.
     pub(crate) traces: crate::cache::Traces,
     /// The longest answer that is stored.

@@ -15,7 +15,7 @@ mod rule;
 
 use crate::{
     delivery::Delivery,
-    entry::{Entry, Form, Hits, Rule, subjects},
+    entry::{Entry, Form, Hits, Rule, subjects, with_url},
     generations::{CheckedAt, FleetStamp, Stamp},
     key::{CacheKey, Check},
 };
@@ -128,8 +128,8 @@ pub fn decode(key: CacheKey, value: &Bytes) -> Result<Entry, Foreign> {
         check,
         stored_at_ms,
         ttl_ms,
+        subjects: with_url(subjects(about, &route, &model, &tenant, &tags), &rule),
         rule,
-        subjects: subjects(about, &route, &model, &tenant, &tags),
         model,
         model_version,
         tenant,
@@ -237,8 +237,8 @@ mod tests {
                     check: Check { len: check.0, digest128: check.1 },
                     stored_at_ms,
                     ttl_ms,
+                    subjects: with_url(subjects(key(7), &route, &model, &tenant, &tags), &rule),
                     rule,
-                    subjects: subjects(key(7), &route, &model, &tenant, &tags),
                     model,
                     model_version,
                     tenant,

@@ -19,6 +19,7 @@ pub mod omit;
 pub mod canonical;
 pub mod multipart;
 pub mod key;
+pub mod urls;
 pub mod share;
 pub mod memo;
 pub mod generations;

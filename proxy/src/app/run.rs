@@ -357,6 +357,7 @@ fn cache_parts(config: &Config, stop: &CancellationToken) -> Result<CacheParts, 
         votes: crate::cache::Votes::default(),
         joins: Arc::default(),
         neighbours: crate::cache::Neighbours::default(),
+        urls: tollgate_cache::urls::Urls::default(),
         traces,
         entry_bytes_max: ENTRY_BYTES_MAX,
     })

@@ -2,11 +2,13 @@
 
 mod arrival;
 mod arrivals;
+mod by_url;
 mod cdn;
 mod items;
 mod placed;
 mod put;
 mod refusal;
+mod worth;
 
 pub(super) use self::placed::Putting;
 pub(crate) use self::{
@@ -16,14 +18,14 @@ pub(crate) use self::{
     put::{Brought, NotPut, put},
 };
 
-use self::arrivals::Arrivals;
+use self::{arrivals::Arrivals, by_url::Begun, worth::worth};
 
 use super::{
     Asked, Hit, Holds, Mode, Next, Question, Spare,
     alike::Said,
     encode_bill,
     held::is_trouble,
-    http_mode::{self, Kept},
+    http_mode::{self, Kept, keeps},
     learn,
     version::{self, OfHead},
 };
@@ -35,7 +37,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tollgate_cache::{
     delivery::Delivery,
-    entry::{Entry, FieldNames, Form, Hits, Rule, is_storable, storable_headers, subjects},
+    entry::{
+        Entry, FieldNames, Form, Hits, Rule, is_storable, storable_headers, subjects, with_url,
+    },
     flight::Recording,
     freshness::Change,
     generations::{CheckedAt, Stamp, Target},
@@ -61,6 +65,7 @@ pub(crate) struct Fill {
     own: Option<Arc<Own>>,
     /// Of a stream that is to be given again as it came.
     arrivals: Option<Box<Arrivals>>,
+    begun: Option<Begun>,
 }
 
 /// What the answer's head decided.
@@ -88,8 +93,9 @@ struct Under {
 impl Fill {
     pub(crate) fn new(parts: &Arc<Parts>, question: Box<Question>) -> Self {
         let stamp = parts.cache.tiers.stamp();
+        let begun = Begun::of(parts, &question);
         let (under, lease, own, arrivals) = (None, None, None, None);
-        Self { parts: parts.clone(), question, stamp, under, lease, own, arrivals }
+        Self { parts: parts.clone(), question, stamp, under, lease, own, arrivals, begun }
     }
 
     /// For the fleet, where there is a lease.
@@ -120,6 +126,7 @@ impl Fill {
         if self.asked().is_some_and(|asked| asked.is_posted()) {
             // What the POST itself has voided was before its answer.
             self.stamp = self.parts.cache.tiers.stamp();
+            self.begun = Begun::of(&self.parts, &self.question);
         }
         let under = match self.question.mode {
             // However long it may be kept, what it was to renew is better while that lasts.
@@ -266,6 +273,7 @@ impl Fill {
             Next::Renewed(key, newer) => {
                 let plan = &self.question.route.http.plan;
                 self.question.brought(&key, &newer, Duration::ZERO);
+                keeps(&self.parts, &newer);
                 // Nobody waits for it: all that is new is its age.
                 let kept = tiers.store(key, newer, plan, super::now_ms());
                 self.own.iter().filter(|_| kept.is_kept()).for_each(|own| own.keep());
@@ -291,7 +299,7 @@ impl Fill {
         bill: &Bill,
         took: Duration,
     ) -> Option<Arrival> {
-        let Self { parts, mut question, stamp, under, lease, own, arrivals } = self;
+        let Self { parts, mut question, stamp, under, lease, own, arrivals, begun } = self;
         let gaps_ms = arrivals.and_then(|arrivals| arrivals.gaps_ms(recording.ends.len()));
         if let Some(lease) = &lease {
             // Unless Redis takes it.
@@ -315,6 +323,10 @@ impl Fill {
         let (key, life, lists, has_times) =
             (under.key, under.life, under.lists.take(), times.is_some());
         let now_ms = super::now_ms();
+        let until_ms = under.made_at_ms.unwrap_or(now_ms).saturating_add(under.ttl_ms);
+        if begun.is_some_and(|begun| !begun.may_keep(&parts, until_ms)) {
+            return None;
+        }
         let worth = worth(bill, took);
         let entry = Entry {
             frame_ends: under.frame_ends(recording.ends),
@@ -406,12 +418,12 @@ impl Under {
             check: self.check,
             stored_at_ms: self.made_at_ms.unwrap_or(now_ms),
             ttl_ms,
+            subjects: with_url(subjects(about, route, &question.model, tenant, &tags), &rule),
             rule,
             model: (&*question.model).into(),
             model_version: (&*self.version).into(),
             tenant: tenant.into(),
             route: route.into(),
-            subjects: subjects(about, route, &question.model, tenant, &tags),
             tags,
             note: Bytes::new(),
             worth: 0,
@@ -446,17 +458,6 @@ fn list_of(lists: Box<[FieldNames]>, check: Check, answer: &Entry) -> Entry {
     }
 }
 
-/// What giving the answer again saves, in billionths of a dollar. Where no price is known it is the
-/// upstream's time, a microsecond counting as one of them: 3.60 dollars an hour, about what a
-/// machine with an accelerator costs.
-fn worth(bill: &Bill, took: Duration) -> u64 {
-    let money = bill.cost.map_or(0, |cost| cost.total().get() / 1_000);
-    match u64::try_from(money) {
-        Ok(0) | Err(_) => u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        Ok(money) => money,
-    }
-}
-
 fn form_of(answer: &response::Parts, wanted: Framing) -> Form {
     if framing_of(&answer.headers, wanted).is_stream() { Form::Stream } else { Form::Whole }
 }
@@ -470,23 +471,5 @@ pub(crate) fn keep_shareable(headers: &mut HeaderMap) {
     let others: Vec<HeaderName> = headers.keys().filter(|name| !kept(name)).cloned().collect();
     for name in others {
         headers.remove(name);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tollgate_core::{money::PicoUsd, price::Cost};
-
-    #[test]
-    fn an_answer_is_worth_its_price_or_else_the_time_it_took() {
-        let took = Duration::from_millis(3);
-        let priced = |pico_usd| {
-            let cost = Cost { output: PicoUsd::new(pico_usd), ..Cost::default() };
-            Bill { cost: Some(cost), ..Bill::default() }
-        };
-        assert_eq!(worth(&priced(5_000_000), took), 5_000);
-        assert_eq!(worth(&priced(0), took), 3_000);
-        assert_eq!(worth(&Bill::default(), took), 3_000);
     }
 }

@@ -94,7 +94,7 @@ pub(crate) fn storable_by(
     Ok(Kept {
         key,
         check,
-        rule: Rule::Http(Box::new(HttpRule { stored, url: question.key })),
+        rule: Rule::Http(Box::new(HttpRule { stored, url: question.key, named: asked.named })),
         headers: kept_headers(&headers),
         tags,
         made_at_ms: stored.made_at_ms,
@@ -120,7 +120,7 @@ fn is_coded(headers: &HeaderMap) -> bool {
 
 impl Question {
     /// The key of this caller's variant.
-    fn variant_key(&self, names: &[HeaderName], asked: &Asked) -> (CacheKey, Check) {
+    pub(super) fn variant_key(&self, names: &[HeaderName], asked: &Asked) -> (CacheKey, Check) {
         let digest = chosen_by(names, &asked.headers);
         let host = asked.host.as_ref().map(HeaderValue::as_bytes);
         self.with_parts("", host, |parts| KeyParts { body: &digest, ..*parts }.key())
@@ -209,7 +209,8 @@ impl Asked {
         entry.headers = kept_headers(&headers);
         entry.stored_at_ms = verdict.stored.made_at_ms;
         entry.ttl_ms = useful_ms(&verdict.stored, question);
-        entry.rule = Rule::Http(Box::new(HttpRule { stored: verdict.stored, url: question.key }));
+        let (stored, url, named) = (verdict.stored, question.key, self.named);
+        entry.rule = Rule::Http(Box::new(HttpRule { stored, url, named }));
         entry.stamp = stamp;
         entry.checked = CheckedAt::default();
         let entry = Arc::new(entry);
