@@ -47,7 +47,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request};
 use std::sync::Arc;
 use tollgate_cache::{
     entry::FieldNames,
-    key::{BodyDigest, Scope},
+    key::{BodyDigest, CacheKey, Check, Scope},
     rfc9111::{
         request::{Kind, Request},
         reuse::{Reuse, Why, reuse},
@@ -125,11 +125,7 @@ async fn consulted(
     let asking = asking(route, ask, head, query.as_deref(), &digest, scope);
     let keyed = asking.key("");
     let Keyed { key, check, .. } = keyed;
-    let variant = |names: &[HeaderName]| {
-        let digest = chosen_by(names, &head.headers);
-        let Keyed { key, check, .. } = Asking { digest: &digest, ..asking }.key("");
-        (key, check)
-    };
+    let variant = |names: &[HeaderName]| asking.variant_key(names);
     let mut found = find::find(parts, (route, looks), (key, check), variant).await;
     let votes = vote::is_cast(parts, route, caller, &head.headers, scope == Scope::Shared);
     request.control.no_cache |= votes;
@@ -256,6 +252,15 @@ fn asking<'a>(
         model: "",
         scope,
         fresh: false,
+    }
+}
+
+impl Asking<'_> {
+    /// The key of this caller's variant.
+    fn variant_key(&self, names: &[HeaderName]) -> (CacheKey, Check) {
+        let digest = chosen_by(names, &self.head.headers);
+        let Keyed { key, check, .. } = Asking { digest: &digest, ..*self }.key("");
+        (key, check)
     }
 }
 
