@@ -20,6 +20,7 @@ pub mod canonical;
 pub mod multipart;
 pub mod key;
 pub mod urls;
+pub mod vain;
 pub mod share;
 pub mod memo;
 pub mod generations;

@@ -25,7 +25,7 @@ use super::{
     alike::Said,
     encode_bill,
     held::is_trouble,
-    http_mode::{self, Kept, keeps},
+    http_mode::{self, ForOthers, Kept, keeps},
     learn,
     version::{self, OfHead},
 };
@@ -87,6 +87,8 @@ struct Under {
     tags: Vec<Box<str>>,
     /// The fields that answers of this URL depend on, to lie under the URL's key.
     lists: Option<Box<[FieldNames]>>,
+    /// What it is to who asks for the same URL now.
+    others: Option<Arc<ForOthers>>,
     status: u16,
 }
 
@@ -119,6 +121,7 @@ impl Fill {
         if let Some(lease) = &self.lease {
             lease.unshared();
         }
+        self.was_to_be_kept();
     }
 
     /// The head has come: whether, and under which key, the answer is to be stored.
@@ -199,11 +202,13 @@ impl Fill {
             rule: Rule::Ttl,
             tags: Vec::new(),
             lists: None,
+            others: None,
             status: answer.status.as_u16(),
         }
     }
 
     fn kept(&self, kept: Kept, answer: &response::Parts) -> Under {
+        self.question.is_kept_for(&self.parts, &kept.others);
         Under {
             key: kept.key,
             check: kept.check,
@@ -217,6 +222,7 @@ impl Fill {
             rule: kept.rule,
             tags: kept.tags,
             lists: kept.lists,
+            others: Some(kept.others),
             status: answer.status.as_u16(),
         }
     }

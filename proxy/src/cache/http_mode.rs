@@ -16,12 +16,14 @@ mod after;
 mod answered;
 mod cdn;
 mod find;
+mod flight;
 mod given;
 mod peek;
 
 pub(crate) use self::{
     after::{after, posted},
     answered::{Holds, Next},
+    flight::{ForOthers, Takes, found_now},
     given::Given,
 };
 pub(super) use self::{
