@@ -6,7 +6,8 @@
 //! bears its URL as a subject, and that is purged. The table of purges is bounded, and a URL of
 //! which nothing is kept shall take no place in it: for how long something may be is known here, by
 //! [`PLACES`] that URLs share by their digests. Two URLs at one place cost a purge that voids
-//! nothing, never an old answer. What other instances keep is known once it was seen here.
+//! nothing, never an old answer. Nor does a URL need purging twice while nothing is kept at its place.
+//! What other instances keep is known once it was seen here.
 //!
 //! What is on its way cannot be purged. It is told by the count of changes at its URL's place: what
 //! was begun under another is not kept, and nobody joins it.
@@ -15,11 +16,11 @@
 
 use std::sync::{
     OnceLock,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-/// So many URLs are told apart, on average: 512 KiB, once anything is cached by URL.
-pub const PLACES: usize = 65_536;
+/// So many URLs are told apart, at the most: 768 KiB, once anything is cached by URL.
+pub const PLACES: usize = 32_768;
 
 /// A URL as everybody names it: host, path and query, and nothing of who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,13 @@ impl Url {
 
     fn place(self) -> usize {
         let [first, second, ..] = self.0;
-        usize::from(u16::from_le_bytes([first, second]))
+        usize::from(u16::from_le_bytes([first, second])) % PLACES
+    }
+
+    /// Tells it from others at its place.
+    fn mark(self) -> u32 {
+        let [.., first, second, third, fourth] = self.0;
+        u32::from_le_bytes([first, second, third, fourth])
     }
 }
 
@@ -62,7 +69,11 @@ pub struct Urls {
 struct Place {
     /// Unix time in seconds; 0: nothing was kept.
     kept_until_s: AtomicU32,
+    /// How often something was, going round.
+    kept: AtomicU32,
     changes: AtomicU32,
+    /// What was purged last: the count of what was kept until then, and the URL's mark.
+    purged: AtomicU64,
 }
 
 impl Urls {
@@ -76,14 +87,21 @@ impl Urls {
         let until_s = u32::try_from(until_ms.div_ceil(1_000)).unwrap_or(u32::MAX);
         self.at(url).inspect(|place| {
             place.kept_until_s.fetch_max(until_s, Ordering::SeqCst);
+            place.kept.fetch_add(1, Ordering::SeqCst);
         });
     }
 
-    /// A change of `url` has been seen. Whether anything may be kept for it.
+    /// A change of `url` has been seen. Whether anything may be kept for it, so that it is to be
+    /// purged: once, until something is kept again.
     pub fn changes(&self, url: Url, now_ms: u64) -> bool {
         self.at(url).is_some_and(|place| {
             place.changes.fetch_add(1, Ordering::SeqCst);
-            u64::from(place.kept_until_s.load(Ordering::SeqCst)) > now_ms / 1_000
+            if u64::from(place.kept_until_s.load(Ordering::SeqCst)) <= now_ms / 1_000 {
+                return false;
+            }
+            let kept = u64::from(place.kept.load(Ordering::SeqCst));
+            let purges = (kept << 32) | u64::from(url.mark());
+            place.purged.swap(purges, Ordering::SeqCst) != purges
         })
     }
 
@@ -119,9 +137,28 @@ mod tests {
         urls.keeps(url("/a"), NOW_MS + 10_500);
         urls.keeps(url("/a"), NOW_MS + 1);
         assert!(urls.changes(url("/a"), NOW_MS + 10_400));
+        urls.keeps(url("/a"), NOW_MS + 1);
         assert!(!urls.changes(url("/a"), NOW_MS + 11_000));
         urls.keeps(url("/a"), u64::MAX);
         assert!(urls.changes(url("/a"), NOW_MS));
+    }
+
+    #[test]
+    fn a_url_is_purged_once_until_something_is_kept_again() {
+        let urls = Urls::default();
+        urls.keeps(url("/a"), NOW_MS + 10_000);
+        assert!(urls.changes(url("/a"), NOW_MS));
+        assert!(!urls.changes(url("/a"), NOW_MS));
+        urls.keeps(url("/a"), NOW_MS + 10_000);
+        assert!(urls.changes(url("/a"), NOW_MS));
+        // Of two at one place, the other's purge is none of this one.
+        let other = Url({
+            let mut bytes = url("/a").0;
+            bytes[15] ^= 1;
+            bytes
+        });
+        assert_eq!(other.place(), url("/a").place());
+        assert!(urls.changes(other, NOW_MS));
     }
 
     #[test]
