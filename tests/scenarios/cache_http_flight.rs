@@ -99,7 +99,8 @@ async fn equal_gets_at_one_time_are_one_upstream_call_and_each_gets_all() {
     assert_eq!(upstream.seen().len(), 1);
     for follower in replies.iter().filter(|reply| reply.cache_status() == COLLAPSED) {
         // What it would have from the cache, and nothing that is the leader's own.
-        assert_eq!((follower.header("x-kind"), follower.header("age")), ("page", "5"));
+        assert_eq!(follower.header("x-kind"), "page");
+        assert!(follower.header("age").parse::<u64>().unwrap() >= 5, "{follower:?}");
         assert_eq!(follower.header("set-cookie"), "");
         assert_ne!(follower.header("x-request-id"), "leaders");
         assert_eq!(follower.header("content-length"), "8");

@@ -33,7 +33,7 @@ impl Fill {
         let others = self.under.as_ref()?.others.as_ref()?;
         let bytes_max = self.recorded_bytes_max();
         // What is not recorded comes no faster than the slowest of them takes it.
-        let is_recorded = |len| usize::try_from(len).is_ok_and(|len: usize| len <= bytes_max);
+        let is_recorded = |len: u64| usize::try_from(len).is_ok_and(|len: usize| len <= bytes_max);
         len.is_none_or(is_recorded).then(|| others.clone())
     }
 
