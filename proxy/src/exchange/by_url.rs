@@ -73,14 +73,12 @@ fn instead(
     failure: &Failed,
     question: &Question,
 ) -> Option<(Given, Option<&'static str>)> {
-    match &**failure {
-        ExchangeError::Instead(instead) => match &**instead {
-            Instead::Given(given) => Some((question.given_as(&fetch.parts, given)?, None)),
-            Instead::Hit(_) => None,
-        },
-        error if error.is_no_answer() => {
-            Some((question.given_for_nothing()?, Some(respond::verdict(failure).reason)))
-        }
-        _ => None,
+    if let ExchangeError::Instead(instead) = &**failure {
+        let Instead::Given(given) = &**instead else { return None };
+        return Some((question.given_as(&fetch.parts, given)?, None));
     }
+    if !failure.is_no_answer() {
+        return None;
+    }
+    Some((question.given_for_nothing()?, Some(respond::verdict(failure).reason)))
 }
