@@ -76,7 +76,7 @@ data_dir: {folder}/data-{name}
 upstreams: {{ model: {{ endpoints: [{{ url: "http://127.0.0.1:{upstream}" }}] }} }}
 routes:
   - name: chat
-    match: {{ path: /v1/chat/completions, methods: [POST] }}
+    match: {{ path: /v1/chat/completions, methods: [GET, POST] }}
     upstream: model
     cache: {cache}
 cache: {{ namespace: "bench/{name}", memory: {{ size: {cache_size} }}, redis: {{ compression: zstd }} }}

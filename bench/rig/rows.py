@@ -248,6 +248,8 @@ def row_burst(bench):
         return lambda authority: lambda ring, seconds: load.burst(
             ring.other_core, ring.binary, authority, method, emitter.events, CROWD, seconds)
     yield tollgate_at("burst", one, burst("POST"), "burst", lambda: None, upstream=emitter)
+    by_url = bench.tollgate("burst-get", bench.crowd.port, "{ mode: http }")
+    yield tollgate_at("burst", by_url, burst("GET"), "burst", lambda: None, "tollgate GET", emitter)
     for name, peer in {"nginx": bench.nginx, "varnish": bench.peers.get("varnish")}.items():
         if peer:
             authority = peer.authorities["crowd"]

@@ -11,6 +11,9 @@ use std::{
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
     cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n";
+/// To GET: who goes by what the head says keeps it.
+const HEAD_BY_URL: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+    cache-control: max-age=3600\r\ntransfer-encoding: chunked\r\n\r\n";
 
 /// The parts of an event that every provider repeats.
 const OPENING: &str = "data: {\"id\":\"chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG\",\
@@ -47,7 +50,8 @@ fn answer_all(caller: &TcpStream, pace: Pace) -> io::Result<()> {
         }
         CALLS.fetch_add(1, Ordering::Relaxed);
         let counted = body.windows(15).any(|window| window == b"\"include_usage\"");
-        answer(caller, pace, counted)?;
+        let by_url = head.starts_with("GET ");
+        answer(caller, pace, if by_url { HEAD_BY_URL } else { HEAD }, counted)?;
     }
     Ok(())
 }
@@ -59,9 +63,9 @@ fn tell(mut caller: &TcpStream) -> io::Result<()> {
 }
 
 /// One stream. A caller who asked for usage has it in a last event, and a null before.
-fn answer(mut caller: &TcpStream, pace: Pace, counted: bool) -> io::Result<()> {
+fn answer(mut caller: &TcpStream, pace: Pace, head: &[u8], counted: bool) -> io::Result<()> {
     let usage = if counted { ",\"usage\":null" } else { "" };
-    caller.write_all(HEAD)?;
+    caller.write_all(head)?;
     let start = Instant::now();
     for place in 1..=pace.events {
         let due = start + pace.gap * place;

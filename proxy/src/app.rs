@@ -92,6 +92,10 @@ pub(crate) struct CacheParts {
     pub(crate) pauses: crate::exchange::Pauses,
     /// What questions of late were made of, where the operator wants it known.
     pub(crate) neighbours: crate::cache::Neighbours,
+    /// What is known of URLs, whoever asks for them.
+    pub(crate) urls: tollgate_cache::urls::Urls,
+    /// URLs that each asks for by itself, as their answers were not for all.
+    pub(crate) alone: tollgate_cache::vain::Vain,
     /// Which calls asked for what, where the operator wants it written down.
     pub(crate) traces: crate::cache::Traces,
     /// The longest answer that is stored.

@@ -35,7 +35,7 @@ pub(crate) use self::{
     explain::Explained,
     fill::{Arrival, Brought, Completed, Fill, InTier, Lacks, NotPut, Placed, keep_shareable, put},
     held::{Instead, Spare},
-    http_mode::{Asked, Given, Holds, Next, after, posted},
+    http_mode::{Asked, ForOthers, Given, Holds, Next, Takes, after, found_now, posted},
     items::{ANSWER_BYTES_MAX, Items, wrong_for_parts},
     known::Known,
     neighbours::{Nearest, Neighbours, Story, Was},

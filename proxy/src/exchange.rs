@@ -5,6 +5,7 @@
 //! right to fill) is a value whose `Drop` pays, so that an early return or a caller that
 //! goes away needs no clean-up code. hyper drops this future when the caller hangs up.
 
+mod by_url;
 mod contain;
 mod fetch;
 mod instead;
@@ -331,9 +332,7 @@ async fn fly(
         question.trace(&parts);
     }
     if !question.is_shared() {
-        // The answer may turn out to be this caller's only.
-        let lead = parts.flights.alone(question.key, fetch.class);
-        return self::lead(fetch, question, lead, call, marks, shape).await;
+        return by_url::fly(fetch, question, call, marks, shape).await;
     }
     for _ in 0..LEADERS_OUTWAITED_MAX {
         let flight = question.flight_key(&parts);
@@ -481,12 +480,14 @@ async fn listened(
         Some(partial) => respond::partial_status(partial),
         None => respond::miss_status(follows, shape.forwarded),
     };
-    let code = head.shared.status.as_u16();
+    let (code, others) = (head.shared.status.as_u16(), head.shared.others.clone());
     let body = Listened::new(listener, seat, call, code, head.shared.len, filter);
     let mut response =
         respond::from_upstream(head, status, shape.debug, Body::Listened(Box::new(body)));
-    if follows {
-        cache::keep_shareable(response.headers_mut());
+    match others.filter(|_| follows) {
+        Some(others) => others.told(response.headers_mut()),
+        None if follows => cache::keep_shareable(response.headers_mut()),
+        None => {}
     }
     response
 }

@@ -17,7 +17,7 @@ mod tests;
 use crate::{
     app::{self, Parts, Snapshot, with_causes},
     body::Body,
-    cache::{self, Consulted, Fill, Question},
+    cache::{self, Consulted, Fill, ForOthers, Question, Takes},
     cli::Scratch,
     explain::{self, Arrived, request},
     meter::Bill,
@@ -93,6 +93,8 @@ struct Lab {
     calls: HashMap<usize, Arc<Sent>>,
     /// Who leads the flights that there would be.
     flights: HashMap<CacheKey, Arc<Sent>>,
+    /// And of those for URLs, with what their answers are to others.
+    url_flights: HashMap<CacheKey, (Arc<Sent>, Option<Arc<ForOthers>>)>,
     next: usize,
     _dir: Scratch,
 }
@@ -168,8 +170,8 @@ impl Lab {
         config.data_dir = dir.path().to_owned();
         let parts = app::parts(Arc::new(config)).await.map_err(|error| with_causes(&error))?;
         let parts = Arc::new(parts);
-        let (calls, flights) = (HashMap::new(), HashMap::new());
-        Ok(Self { identity, parts, calls, flights, next: 0, _dir: dir })
+        let (calls, flights, url_flights) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Ok(Self { identity, parts, calls, flights, url_flights, next: 0, _dir: dir })
     }
 
     /// Whether the cache had an answer; `None`: it had nothing to do with the call.
@@ -183,6 +185,7 @@ impl Lab {
             self.parts.cache.tiers.purge(Target::All).await;
             self.calls.clear();
             self.flights.clear();
+            self.url_flights.clear();
         }
         let snapshot: Arc<Snapshot> = self.parts.snapshot.load_full();
         let as_sent = (head.clone(), body.clone());
@@ -219,7 +222,7 @@ impl Lab {
 
     /// As an upstream would, in whatever order it likes.
     #[expect(clippy::panic, reason = "the report of a property, never called by the proxy")]
-    async fn answer(&mut self, question: Box<Question>, sent: Arc<Sent>) {
+    async fn answer(&mut self, mut question: Box<Question>, sent: Arc<Sent>) {
         if question.is_shared() {
             let flight = question.flight_key(&self.parts);
             let leader = self.flights.entry(flight).or_insert_with(|| sent.clone());
@@ -227,6 +230,13 @@ impl Lab {
             let follows = question.binds_all(&answer_head(leader).headers);
             if let Some(why) = oracle::apart(leader, &sent).filter(|_| follows) {
                 panic!("{why}: the flight of {leader:#?}\nwould take along {sent:#?}");
+            }
+        }
+        let url_flight = question.url_flight(&self.parts);
+        if let Some((leader, others)) = url_flight.and_then(|key| self.url_flights.get(&key)) {
+            let takes = question.takes(&self.parts, others.as_deref());
+            if let Some(why) = oracle::apart(leader, &sent).filter(|_| takes == Takes::All) {
+                panic!("{why}: the answer to {leader:#?}\nwould be taken by {sent:#?}");
             }
         }
         let number = self.next;
@@ -243,6 +253,10 @@ impl Lab {
             instead.iter().for_each(|instead| self.judge(instead.body(), &sent));
         }
         let fill = fill.answered(&answer_head(&sent));
+        if let Some(key) = url_flight {
+            let others = fill.as_ref().and_then(|fill| fill.others(None));
+            self.url_flights.entry(key).or_insert_with(|| (sent.clone(), others));
+        }
         let recording =
             Recording { body: Bytes::copy_from_slice(body.as_bytes()), ends: Vec::new() };
         let arrival =

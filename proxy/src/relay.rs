@@ -24,7 +24,7 @@ pub(crate) use self::{
 use crate::{
     admission::Permit,
     body::{BodyError, len_u64},
-    cache::{Arrival, Fill},
+    cache::{Arrival, Fill, ForOthers},
     exchange::Timing,
     meter::{Answered, Bill, Call, Meter},
     upstream::Lease,
@@ -113,6 +113,8 @@ pub(crate) struct SharedHead {
     pub(crate) len: Option<u64>,
     /// How much of it may be recorded for storing; `None`: it is not to be stored.
     pub(crate) recorded_bytes_max: Option<usize>,
+    /// What it is to others, where the URL is the question; `None`: nothing.
+    pub(crate) others: Option<Arc<ForOthers>>,
     pub(crate) timing: Timing,
     /// How many of a call's items came from the cache, and of how many.
     pub(crate) partial: Option<(usize, usize)>,

@@ -313,6 +313,8 @@ pub(crate) fn partial_status((known, all): (usize, usize)) -> HeaderValue {
 /// when the answer has come to its end and turned out to be whole and finished.
 pub(crate) fn miss_status(collapsed: bool, forwarded: &'static str) -> HeaderValue {
     HeaderValue::from_static(match (forwarded, collapsed) {
+        ("uri-miss", true) => "tollgate; fwd=uri-miss; collapsed",
+        ("vary-miss", true) => "tollgate; fwd=vary-miss; collapsed",
         (_, true) => "tollgate; fwd=miss; collapsed",
         // An answer to POST that is kept for GET after all.
         ("bypass", _) => "tollgate; fwd=bypass; detail=method",

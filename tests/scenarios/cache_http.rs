@@ -4,7 +4,7 @@ use crate::cache_stage::{Told as _, assert_bypass, assert_hit, assert_miss, by_u
 use http::Method;
 use serde_json::json;
 use tollgate_ledger::CacheOutcome;
-use tollgate_tests::{Reply, Scripted, World, until, within};
+use tollgate_tests::{Reply, World, until};
 
 const FRESH: &str = "/static/a?cache-control=max-age%3D60";
 
@@ -201,29 +201,6 @@ async fn host_path_and_query_are_the_question() {
     for (path, host) in cases {
         assert_hit(&get(&world, path, &[("host", host)]).await);
     }
-}
-
-#[tokio::test]
-async fn answers_of_one_url_at_one_time_are_never_shared_while_they_may_be_private() {
-    // Answers when both questions are there, each with another body.
-    let both = std::sync::Arc::new(tokio::sync::Barrier::new(2));
-    let upstream = Scripted::start(move |mut line| {
-        let both = both.clone();
-        async move {
-            while line.request().await.is_some() {
-                within("the other question", both.wait()).await;
-                let body = format!("yours is {}", line.connection);
-                let len = body.len();
-                let head = "HTTP/1.1 200 OK\r\ncache-control: private, max-age=60\r\n";
-                line.wire.send(format!("{head}content-length: {len}\r\n\r\n{body}")).await;
-            }
-        }
-    })
-    .await;
-    let world = by_url().upstream(upstream.url()).start().await;
-    let (one, two) = tokio::join!(world.client.get("/me"), world.client.get("/me"));
-    assert_ne!(one.body, two.body);
-    assert_eq!(upstream.seen().len(), 2);
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ mod cache_forms;
 mod cache_hot;
 mod cache_hot_set;
 mod cache_http;
+mod cache_http_change;
+mod cache_http_flight;
 mod cache_isolation;
 mod cache_items;
 mod cache_join;

@@ -15,7 +15,7 @@ mod rule;
 
 use crate::{
     delivery::Delivery,
-    entry::{Entry, Form, Hits, Rule, of_variant, subjects},
+    entry::{Entry, Form, Hits, Rule, of_variant, subjects, with_url},
     generations::{CheckedAt, FleetStamp, Stamp},
     key::{CacheKey, Check},
 };
@@ -129,8 +129,11 @@ pub fn decode(key: CacheKey, value: &Bytes) -> Result<Entry, Foreign> {
         check,
         stored_at_ms,
         ttl_ms,
+        subjects: with_url(
+            of_variant(subjects(about, &route, &model, &tenant, &tags), about, key),
+            &rule,
+        ),
         rule,
-        subjects: of_variant(subjects(about, &route, &model, &tenant, &tags), about, key),
         model,
         model_version,
         tenant,
@@ -241,8 +244,8 @@ mod tests {
                     check: Check { len: check.0, digest128: check.1 },
                     stored_at_ms,
                     ttl_ms,
+                    subjects: with_url(subjects(key(7), &route, &model, &tenant, &tags), &rule),
                     rule,
-                    subjects: subjects(key(7), &route, &model, &tenant, &tags),
                     model,
                     model_version,
                     tenant,

@@ -10,6 +10,7 @@ use crate::{
     generations::{About, CheckedAt, Stamp, Subject, Target},
     key::{CacheKey, Check},
     rfc9111::store::Stored,
+    urls::Url,
 };
 use bytes::Bytes;
 use http::HeaderName;
@@ -51,6 +52,8 @@ pub struct HttpRule {
     /// The key of its URL, which is not its own if it depends on fields of the request. A purge
     /// by this key voids all that is kept for the URL.
     pub url: CacheKey,
+    /// The URL for everybody, whose key may be another.
+    pub named: Url,
 }
 
 /// The fields that one `vary` named, sorted.
@@ -210,6 +213,12 @@ pub fn of_variant(subjects: Box<[Subject]>, url: CacheKey, key: CacheKey) -> Box
         return subjects;
     }
     subjects.into_iter().chain([Subject::of(Target::Key(key))]).collect()
+}
+
+/// [`subjects`], and the URL for everybody where `rule` names one.
+pub fn with_url(subjects: Box<[Subject]>, rule: &Rule) -> Box<[Subject]> {
+    let Rule::Http(rule) = rule else { return subjects };
+    subjects.into_iter().chain([Subject::of(Target::Url(rule.named))]).collect()
 }
 
 /// Headers that describe the answer itself, and would be true whenever it is given again.

@@ -19,6 +19,8 @@ pub mod omit;
 pub mod canonical;
 pub mod multipart;
 pub mod key;
+pub mod urls;
+pub mod vain;
 pub mod share;
 pub mod memo;
 pub mod generations;

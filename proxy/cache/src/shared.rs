@@ -18,7 +18,6 @@ mod node;
 mod link;
 mod reads;
 mod waiters;
-mod vain;
 mod warden;
 mod lease;
 mod writes;

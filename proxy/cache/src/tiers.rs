@@ -355,7 +355,8 @@ impl Tiers {
             | Target::Pattern(_)
             | Target::Route(_)
             | Target::Model(_)
-            | Target::Tenant(_) => {}
+            | Target::Tenant(_)
+            | Target::Url(_) => {}
         }
         told
     }
@@ -407,7 +408,8 @@ impl Tiers {
             | Target::Tag(_)
             | Target::Route(_)
             | Target::Model(_)
-            | Target::Tenant(_) => entry.subjects.contains(&subject),
+            | Target::Tenant(_)
+            | Target::Url(_) => entry.subjects.contains(&subject),
         })
     }
 

@@ -359,6 +359,8 @@ fn cache_parts(config: &Config, stop: &CancellationToken) -> Result<CacheParts, 
         joins: Arc::default(),
         pauses: crate::exchange::Pauses::default(),
         neighbours: crate::cache::Neighbours::default(),
+        urls: tollgate_cache::urls::Urls::default(),
+        alone: tollgate_cache::vain::Vain::default(),
         traces,
         entry_bytes_max: ENTRY_BYTES_MAX,
     })

@@ -2,12 +2,14 @@
 
 mod arrival;
 mod arrivals;
+mod by_url;
 mod cdn;
 mod items;
 mod list;
 mod placed;
 mod put;
 mod refusal;
+mod worth;
 
 pub(super) use self::placed::Putting;
 pub(crate) use self::{
@@ -17,14 +19,14 @@ pub(crate) use self::{
     put::{Brought, NotPut, put},
 };
 
-use self::arrivals::Arrivals;
+use self::{arrivals::Arrivals, by_url::Begun, worth::worth};
 
 use super::{
     Asked, Hit, Holds, Mode, Next, Question, Spare,
     alike::Said,
     encode_bill,
     held::is_trouble,
-    http_mode::{self, Kept},
+    http_mode::{self, ForOthers, Kept, keeps},
     learn,
     version::{self, OfHead},
     voided,
@@ -39,6 +41,7 @@ use tollgate_cache::{
     delivery::Delivery,
     entry::{
         Entry, FieldNames, Form, Hits, Rule, is_storable, of_variant, storable_headers, subjects,
+        with_url,
     },
     flight::Recording,
     freshness::Change,
@@ -65,6 +68,7 @@ pub(crate) struct Fill {
     own: Option<Arc<Own>>,
     /// Of a stream that is to be given again as it came.
     arrivals: Option<Box<Arrivals>>,
+    begun: Option<Begun>,
 }
 
 /// What the answer's head decided.
@@ -86,14 +90,17 @@ struct Under {
     tags: Vec<Box<str>>,
     /// The fields that answers of this URL depend on, to lie under the URL's key.
     lists: Option<Box<[FieldNames]>>,
+    /// What it is to who asks for the same URL now.
+    others: Option<Arc<ForOthers>>,
     status: u16,
 }
 
 impl Fill {
     pub(crate) fn new(parts: &Arc<Parts>, question: Box<Question>) -> Self {
         let stamp = parts.cache.tiers.stamp();
+        let begun = Begun::of(parts, &question);
         let (under, lease, own, arrivals) = (None, None, None, None);
-        Self { parts: parts.clone(), question, stamp, under, lease, own, arrivals }
+        Self { parts: parts.clone(), question, stamp, under, lease, own, arrivals, begun }
     }
 
     /// For the fleet, where there is a lease.
@@ -117,6 +124,7 @@ impl Fill {
         if let Some(lease) = &self.lease {
             lease.unshared();
         }
+        self.was_to_be_kept();
     }
 
     /// The head has come: whether, and under which key, the answer is to be stored.
@@ -124,6 +132,7 @@ impl Fill {
         if self.asked().is_some_and(|asked| asked.is_posted()) {
             // What the POST itself has voided was before its answer.
             self.stamp = self.parts.cache.tiers.stamp();
+            self.begun = Begun::of(&self.parts, &self.question);
         }
         let under = match self.question.mode {
             // However long it may be kept, what it was to renew is better while that lasts.
@@ -196,11 +205,13 @@ impl Fill {
             rule: Rule::Ttl,
             tags: Vec::new(),
             lists: None,
+            others: None,
             status: answer.status.as_u16(),
         }
     }
 
     fn kept(&self, kept: Kept, answer: &response::Parts) -> Under {
+        self.question.is_kept_for(&self.parts, &kept.others);
         Under {
             key: kept.key,
             check: kept.check,
@@ -214,6 +225,7 @@ impl Fill {
             rule: kept.rule,
             tags: kept.tags,
             lists: kept.lists,
+            others: Some(kept.others),
             status: answer.status.as_u16(),
         }
     }
@@ -265,11 +277,13 @@ impl Fill {
         match next {
             Next::Stays => {}
             Next::Goes(key) => {
-                voided::void(&self.parts, &self.question, (key, self.question.check)).await;
+                let under = (key, self.question.check);
+                voided::void(&self.parts, &self.question, Target::Key(key), under).await;
             }
             Next::Renewed(key, newer) => {
                 let plan = &self.question.route.http.plan;
                 self.question.brought(&key, &newer, Duration::ZERO);
+                keeps(&self.parts, &newer);
                 // Nobody waits for it: all that is new is its age.
                 let kept = tiers.store(key, newer, plan, super::now_ms());
                 self.own.iter().filter(|_| kept.is_kept()).for_each(|own| own.keep());
@@ -295,7 +309,7 @@ impl Fill {
         bill: &Bill,
         took: Duration,
     ) -> Option<Arrival> {
-        let Self { parts, mut question, stamp, under, lease, own, arrivals } = self;
+        let Self { parts, mut question, stamp, under, lease, own, arrivals, begun } = self;
         let gaps_ms = arrivals.and_then(|arrivals| arrivals.gaps_ms(recording.ends.len()));
         if let Some(lease) = &lease {
             // Unless Redis takes it.
@@ -323,6 +337,10 @@ impl Fill {
         let (key, life, lists, has_times) =
             (under.key, under.life, under.lists.take(), times.is_some());
         let now_ms = super::now_ms();
+        let until_ms = under.made_at_ms.unwrap_or(now_ms).saturating_add(under.ttl_ms);
+        if begun.is_some_and(|begun| !begun.may_keep(&parts, until_ms)) {
+            return None;
+        }
         let worth = worth(bill, took);
         let entry = Entry {
             frame_ends: under.frame_ends(recording.ends),
@@ -415,16 +433,15 @@ impl Under {
             check: self.check,
             stored_at_ms: self.made_at_ms.unwrap_or(now_ms),
             ttl_ms,
+            subjects: with_url(
+                of_variant(subjects(about, route, &question.model, tenant, &tags), about, self.key),
+                &rule,
+            ),
             rule,
             model: question.model.clone(),
             model_version: self.version,
             tenant: tenant.into(),
             route: route.clone(),
-            subjects: of_variant(
-                subjects(about, route, &question.model, tenant, &tags),
-                about,
-                self.key,
-            ),
             tags,
             note: Bytes::new(),
             worth: 0,
@@ -471,23 +488,5 @@ pub(crate) fn keep_shareable(headers: &mut HeaderMap) {
     let others: Vec<HeaderName> = headers.keys().filter(|name| !kept(name)).cloned().collect();
     for name in others {
         headers.remove(name);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tollgate_core::{money::PicoUsd, price::Cost};
-
-    #[test]
-    fn an_answer_is_worth_its_price_or_else_the_time_it_took() {
-        let took = Duration::from_millis(3);
-        let priced = |pico_usd| {
-            let cost = Cost { output: PicoUsd::new(pico_usd), ..Cost::default() };
-            Bill { cost: Some(cost), ..Bill::default() }
-        };
-        assert_eq!(worth(&priced(5_000_000), took), 5_000);
-        assert_eq!(worth(&priced(0), took), 3_000);
-        assert_eq!(worth(&Bill::default(), took), 3_000);
     }
 }

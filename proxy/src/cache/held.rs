@@ -195,7 +195,7 @@ impl Instead {
     /// Others who asked the same are told the same: that each is to give what it holds itself.
     pub(crate) fn is_leaders_own(&self) -> bool {
         match self {
-            Self::Given(_) => true,
+            Self::Given(given) => given.is_degraded(),
             Self::Hit(hit) => !hit.is_of_upstream(),
         }
     }

@@ -16,17 +16,20 @@ mod after;
 mod answered;
 mod cdn;
 mod find;
+mod flight;
 mod given;
 mod peek;
 
 pub(crate) use self::{
     after::{after, posted},
     answered::{Holds, Next},
+    flight::{ForOthers, Takes, found_now},
     given::Given,
 };
 pub(super) use self::{
     answered::{Kept, storable, storable_by},
     find::Held,
+    find::keeps,
     given::{How, cache_status},
     peek::places,
 };
@@ -46,12 +49,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request};
 use std::sync::Arc;
 use tollgate_cache::{
     entry::FieldNames,
-    key::{BodyDigest, Scope},
+    key::{BodyDigest, CacheKey, Check, Scope},
     rfc9111::{
         request::{Kind, Request},
         reuse::{Reuse, Why, reuse},
         vary,
     },
+    urls::Url,
 };
 
 /// Credentials that RFC 9111 does not know, and that are as good as `authorization`.
@@ -68,6 +72,8 @@ pub(crate) struct Asked {
     /// The caller's own: an answer may turn out to depend on any of them.
     pub(super) headers: HeaderMap,
     pub(super) host: Option<HeaderValue>,
+    /// The URL for everybody.
+    pub(super) named: Url,
     /// What the upstream is asked about, if it still holds.
     pub(super) held: Option<Held>,
     /// The fields that the URL's answers are known to depend on.
@@ -121,7 +127,8 @@ async fn consulted(
     let asking = asking(route, ask, head, query.as_deref(), &digest, scope);
     let keyed = asking.key("");
     let Keyed { key, check, .. } = keyed;
-    let mut found = find::find(parts, &asking, &key, &check, looks).await;
+    let variant = |names: &[HeaderName]| asking.variant_key(names);
+    let mut found = find::find(parts, (route, looks), (key, check), variant).await;
     let votes = vote::is_cast(parts, route, caller, &head.headers, scope == Scope::Shared);
     request.control.no_cache |= votes;
     let about = vote::About { route, plan: &route.http.plan, key, check: &check };
@@ -161,14 +168,10 @@ async fn consulted(
     }
     let mut question = asking.question(parts, keyed, None, caller);
     question.http = Some(Arc::new(Asked {
-        request,
-        headers: head.headers.clone(),
-        host: head.headers.get(header::HOST).cloned(),
         held: found.held.filter(|_| holds),
         lists: found.lists,
-        forwarded,
         told,
-        posted_to: None,
+        ..Asked::new(&asking, request, forwarded)
     }));
     match given {
         Some(given) => {
@@ -176,6 +179,24 @@ async fn consulted(
             Consulted::Renewed(Box::new(Instead::Given(given)), question)
         }
         None => Consulted::Miss(question.after_vote(voided)),
+    }
+}
+
+impl Asked {
+    /// About nothing that is held.
+    fn new(asking: &Asking<'_>, request: Request, forwarded: &'static str) -> Self {
+        let headers = asking.head.headers.clone();
+        Self {
+            request,
+            host: headers.get(header::HOST).cloned(),
+            named: Url::of(asking.host.unwrap_or_default(), &asking.ask.path, asking.query),
+            headers,
+            held: None,
+            lists: Box::default(),
+            forwarded,
+            told: None,
+            posted_to: None,
+        }
     }
 }
 
@@ -233,6 +254,15 @@ fn asking<'a>(
         model: "",
         scope,
         fresh: false,
+    }
+}
+
+impl Asking<'_> {
+    /// The key of this caller's variant.
+    fn variant_key(&self, names: &[HeaderName]) -> (CacheKey, Check) {
+        let digest = chosen_by(names, &self.head.headers);
+        let Keyed { key, check, .. } = Asking { digest: &digest, ..*self }.key("");
+        (key, check)
     }
 }
 

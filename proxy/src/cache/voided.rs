@@ -25,12 +25,18 @@ const NOTHING_MS: u64 = 60_000;
 
 static WARNED: Seldom = Seldom::new();
 
-/// Voids what lies under `key`, which is of `question`'s route and tenant.
-pub(super) async fn void(parts: &Parts, question: &Question, (key, check): (CacheKey, Check)) {
+/// Voids what `target` means, or at least what lies under `key`, which is of `question`'s route and
+/// tenant.
+pub(super) async fn void(
+    parts: &Parts,
+    question: &Question,
+    target: Target<'_>,
+    (key, check): (CacheKey, Check),
+) {
     let (route, tenant) = (&question.route, question.tenant.as_str());
     let tiers = &parts.cache.tiers;
     if parts.cache.voids.take(&route.name, tenant, PER_MINUTE) {
-        tiers.purge_beside(Target::Key(key)).await;
+        tiers.purge_beside(target).await;
         return;
     }
     if let Some(not_logged) = WARNED.now() {

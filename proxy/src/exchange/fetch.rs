@@ -427,11 +427,13 @@ fn shared_head(
         headers.remove(header::CONTENT_LENGTH);
     }
     let framing = framing_of(&headers, wanted);
+    let len = incoming.size_hint().exact();
     SharedHead {
         status: answer.status,
         framing,
-        len: incoming.size_hint().exact(),
+        len,
         recorded_bytes_max: fill.map(Fill::recorded_bytes_max),
+        others: fill.and_then(|fill| fill.others(len)),
         headers,
         timing,
         partial: None,

@@ -6,6 +6,7 @@ use crate::{
     freshness::{Given, Times},
     key::CacheKey,
     rfc9111::store::Stored,
+    urls::Url,
 };
 use http::HeaderName;
 
@@ -13,7 +14,8 @@ pub(super) fn put(out: &mut Vec<u8>, rule: &Rule) {
     match rule {
         Rule::Ttl => out.push(0),
         Rule::Http(rule) => {
-            out.push(1);
+            // 1 was of another layout.
+            out.push(6);
             put_http(out, rule);
         }
         Rule::Variants(lists) => {
@@ -39,8 +41,9 @@ pub(super) fn put(out: &mut Vec<u8>, rule: &Rule) {
 }
 
 fn put_http(out: &mut Vec<u8>, rule: &HttpRule) {
-    let HttpRule { stored, url } = rule;
+    let HttpRule { stored, url, named } = rule;
     out.extend_from_slice(url.as_bytes());
+    out.extend_from_slice(named.as_bytes());
     let flags = [
         stored.must_revalidate,
         stored.no_cache,
@@ -64,7 +67,7 @@ fn put_http(out: &mut Vec<u8>, rule: &HttpRule) {
 pub(super) fn take(input: &mut Input) -> Result<Rule, Foreign> {
     match input.array()? {
         [0] => Ok(Rule::Ttl),
-        [1] => Ok(Rule::Http(Box::new(take_http(input)?))),
+        [6] => Ok(Rule::Http(Box::new(take_http(input)?))),
         [2] => {
             let lists = input.list(4, |input| {
                 let names = input
@@ -93,6 +96,7 @@ fn flag(input: &mut Input) -> Result<bool, Foreign> {
 
 fn take_http(input: &mut Input) -> Result<HttpRule, Foreign> {
     let url = CacheKey::from_bytes(input.array()?);
+    let named = Url::from_bytes(input.array()?);
     let stored = Stored {
         must_revalidate: flag(input)?,
         no_cache: flag(input)?,
@@ -106,7 +110,7 @@ fn take_http(input: &mut Input) -> Result<HttpRule, Foreign> {
         stale_if_error_ms: input.u64()?,
         stale_if_unreachable_ms: input.u64()?,
     };
-    Ok(HttpRule { stored, url })
+    Ok(HttpRule { stored, url, named })
 }
 
 #[cfg(test)]
@@ -131,7 +135,8 @@ pub(super) mod tests {
                 stale_if_unreachable_ms: numbers[4],
             };
             let url = crate::entry::tests::key(7);
-            Rule::Http(Box::new(HttpRule { stored, url }))
+            let named = Url::of(b"host", "/", None);
+            Rule::Http(Box::new(HttpRule { stored, url, named }))
         });
         let name = "[a-z][a-z-]{0,8}".prop_map(|name| HeaderName::try_from(name).unwrap());
         let lists = vec(vec(name, 0..4).prop_map(FieldNames::from), 0..3);

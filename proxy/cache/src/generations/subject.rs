@@ -1,7 +1,7 @@
 //! What a purge is aimed at, as it is kept and carried: 16 bytes, whatever it is about.
 
 use super::pattern::Glob;
-use crate::key::CacheKey;
+use crate::{key::CacheKey, urls::Url};
 use smallvec::SmallVec;
 
 /// What a purge is aimed at.
@@ -14,6 +14,8 @@ pub enum Target<'a> {
     Route(&'a str),
     Model(&'a str),
     Tenant(&'a str),
+    /// All that is kept for a URL by HTTP's rules, whoever it is kept for.
+    Url(Url),
     All,
 }
 
@@ -42,6 +44,7 @@ impl Subject {
             Target::Route(name) => (b'r', name.as_bytes()),
             Target::Model(name) => (b'm', name.as_bytes()),
             Target::Tenant(name) => (b'n', name.as_bytes()),
+            Target::Url(url) => (b'u', url.as_bytes().as_slice()),
             Target::Pattern(glob) => return glob.subject(),
             Target::All => return Self::ALL,
         };
@@ -64,6 +67,7 @@ impl Subject {
             | Target::Route(_)
             | Target::Model(_)
             | Target::Tenant(_)
+            | Target::Url(_)
             | Target::All => None,
         };
         before.into_iter().flatten().chain([subject]).collect()

@@ -15,7 +15,6 @@ use super::{
     fleet::Names,
     node::{Connections, Line, Nodes},
     site::Site,
-    vain::Vain,
     waiters::Waiters,
 };
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
     counters::LeaseCounters,
     generations::Generations,
     outer::{LinkState, Values, unnumbered::Unnumbered},
+    vain::Vain,
     versions::Versions,
 };
 use redis::RedisError;

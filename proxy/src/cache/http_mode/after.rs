@@ -5,39 +5,35 @@ use super::{
     Asked,
     answered::{header_map, kept_headers},
     asking, chosen_by,
-    find::{Held, find_now, is_kept},
+    find::{Looks, find, is_kept, keeps},
     read, scope,
 };
 use crate::{
     app::Parts,
-    cache::{Fill, Mode, Question, now_ms, question::Keyed, voided},
+    cache::{Fill, Mode, Question, now_ms, voided},
     exchange::Fetch,
     head,
 };
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use std::sync::Arc;
 use tollgate_cache::{
     entry::{Entry, HttpRule, Rule},
+    generations::Target,
     rfc9111::{
         invalidate,
         request::{Kind, Request},
         store::Times,
         update::{self, Head},
     },
+    urls::Url,
 };
 
 /// What is to be done once the head of the answer is known.
 #[derive(Debug)]
 pub(crate) struct After {
     question: Box<Question>,
-    what: What,
-}
-
-#[derive(Debug)]
-enum What {
-    /// The target in absolute form.
-    Voids(Uri),
-    Compares(Box<Held>),
+    /// The target in absolute form, of a change; `None`: it is HEAD that is answered.
+    voids: Option<Uri>,
 }
 
 /// `None`: nothing, as for nearly all calls.
@@ -45,52 +41,37 @@ pub(crate) fn after(fetch: &Fetch) -> Option<Box<After>> {
     if fetch.ask.mode != Mode::Http {
         return None;
     }
-    let (route, head) = (&fetch.route, &fetch.head);
-    let scope = scope(&fetch.caller);
-    let request = read(head, scope);
-    if request.kind != Kind::Head && !request.invalidates() {
-        return None;
-    }
-    let query = route.http.query.normal(head.uri.query());
-    let digest = chosen_by(&[], &head.headers);
-    let asking = asking(route, &fetch.ask, head, query.as_deref(), &digest, scope);
-    let keyed = asking.key("");
-    let Keyed { key, check, .. } = keyed;
-    let what = if request.kind == Kind::Head {
-        What::Compares(Box::new(find_now(&fetch.parts, &asking, key, check)?))
-    } else {
-        What::Voids(target(fetch)?)
+    let request = read(&fetch.head, scope(&fetch.caller));
+    let voids = match request.kind {
+        Kind::Head => None,
+        Kind::Post | Kind::Unsafe => Some(target(fetch)?),
+        Kind::Get | Kind::Safe => return None,
     };
-    Some(Box::new(After {
-        question: asking.question(&fetch.parts, keyed, None, &fetch.caller),
-        what,
-    }))
+    Some(Box::new(After { question: question(fetch, request, None), voids }))
 }
 
 /// The right to keep what a POST is answered with, if that is what GET would bring
 /// (RFC 9110 §9.3.3).
 pub(crate) fn posted(fetch: &Fetch) -> Option<Fill> {
-    let (route, head) = (&fetch.route, &fetch.head);
-    if fetch.ask.mode != Mode::Http || head.method != Method::POST || fetch.upgrade.is_some() {
+    if fetch.ask.mode != Mode::Http || fetch.head.method != Method::POST || fetch.upgrade.is_some()
+    {
         return None;
     }
-    let scope = scope(&fetch.caller);
-    let request = read(head, scope);
+    let request = read(&fetch.head, scope(&fetch.caller));
+    let question = question(fetch, request, Some(target(fetch)?));
+    Some(Fill::new(&fetch.parts, question))
+}
+
+/// What a call is about that is not answered from here.
+fn question(fetch: &Fetch, request: Request, posted_to: Option<Uri>) -> Box<Question> {
+    let Fetch { parts, route, head, ask, caller, .. } = fetch;
     let query = route.http.query.normal(head.uri.query());
     let digest = chosen_by(&[], &head.headers);
-    let asking = asking(route, &fetch.ask, head, query.as_deref(), &digest, scope);
-    let mut question = asking.question(&fetch.parts, asking.key(""), None, &fetch.caller);
-    question.http = Some(Arc::new(Asked {
-        request,
-        headers: head.headers.clone(),
-        host: head.headers.get(header::HOST).cloned(),
-        held: None,
-        lists: Box::default(),
-        forwarded: "method",
-        told: None,
-        posted_to: Some(target(fetch)?),
-    }));
-    Some(Fill::new(&fetch.parts, question))
+    let asking = asking(route, ask, head, query.as_deref(), &digest, scope(caller));
+    let mut question = asking.question(parts, asking.key(""), None, caller);
+    let asked = Asked { posted_to, ..Asked::new(&asking, request, "method") };
+    question.http = Some(Arc::new(asked));
+    question
 }
 
 /// The URL in absolute form.
@@ -108,10 +89,10 @@ impl After {
         status: StatusCode,
         headers: &HeaderMap,
     ) {
-        let Self { question, what } = *self;
-        match what {
-            What::Voids(target) => voids(parts, &question, &target, status, headers).await,
-            What::Compares(held) => compares(parts, &question, &held, status, headers).await,
+        let Self { question, voids } = *self;
+        match voids {
+            Some(target) => self::voids(parts, &question, &target, status, headers).await,
+            None => compares(parts, &question, status, headers).await,
         }
     }
 }
@@ -130,27 +111,30 @@ async fn voids(
             None => (named.as_str(), None),
         };
         let Ok(path) = head::normal_path(path) else { continue };
+        let normal = question.route.http.query.normal(query);
+        let url = Url::of(host.unwrap_or_default(), &path, normal.as_deref());
         let (key, check) = question.url_key(host, &path, query);
         // The table of purges is bounded: what is not kept needs no place in it.
-        if is_kept(parts, &question.route, &key, &check).await {
-            voided::void(parts, question, (key, check)).await;
+        let may_be_kept = parts.cache.urls.changes(url, now_ms());
+        if may_be_kept || is_kept(parts, &question.route, &key, &check).await {
+            voided::void(parts, question, Target::Url(url), (key, check)).await;
         }
     }
 }
 
-async fn compares(
-    parts: &Parts,
-    question: &Question,
-    held: &Held,
-    status: StatusCode,
-    headers: &HeaderMap,
-) {
+async fn compares(parts: &Parts, question: &Question, status: StatusCode, headers: &HeaderMap) {
+    let Some(asked) = &question.http else { return };
+    let variant = |names: &[HeaderName]| question.variant_key(names, asked);
+    let (looks, url) = ((&*question.route, Looks::Aside), (question.key, question.check));
+    // Now, and not when HEAD was asked: whatever came meanwhile is what it may be about.
+    let Some(held) = find(parts, looks, url, variant).await.held else { return };
     let mut kept = header_map(&held.entry.headers);
     let len = crate::body::len_u64(held.entry.body.len());
     match update::head(&kept, len, status, headers) {
         Head::Nothing => {}
         Head::Voids => {
-            voided::void(parts, question, (question.key, question.check)).await;
+            let (key, check) = (question.key, question.check);
+            voided::void(parts, question, Target::Key(key), (key, check)).await;
         }
         Head::Freshens => {
             let rules = &question.route.http.rules;
@@ -162,8 +146,9 @@ async fn compares(
             let mut entry = Entry::clone(&held.entry);
             entry.headers = kept_headers(&kept);
             entry.stored_at_ms = verdict.stored.made_at_ms;
-            entry.rule =
-                Rule::Http(Box::new(HttpRule { stored: verdict.stored, url: question.key }));
+            let (stored, url, named) = (verdict.stored, question.key, asked.named);
+            entry.rule = Rule::Http(Box::new(HttpRule { stored, url, named }));
+            keeps(parts, &entry);
             let plan = &question.route.http.plan;
             // Nobody waits for it: the caller's own answer is another.
             let _kept = parts.cache.tiers.store(held.key, Arc::new(entry), plan, now_ms());

@@ -1,6 +1,6 @@
 //! What an upstream's answer does to what is held, and whether it is kept itself.
 
-use super::{Asked, Given, chosen_by, find::Held, given::How};
+use super::{Asked, ForOthers, Given, chosen_by, find::Held, given::How};
 use crate::cache::{Question, now_ms};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, response};
@@ -25,7 +25,7 @@ const VALIDATE_MS: u64 = 3_600_000;
 
 /// Fields of one exchange that hop-by-hop rules do not name: the length is said by the
 /// body, an id of one call is not another's.
-const NEVER_KEPT: [HeaderName; 4] = [
+pub(super) const NEVER_KEPT: [HeaderName; 4] = [
     header::CONTENT_LENGTH,
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("request-id"),
@@ -44,6 +44,7 @@ pub(crate) struct Kept {
     pub(crate) useful_ms: u64,
     /// What is to lie under the URL's key, if this does not.
     pub(crate) lists: Option<Box<[FieldNames]>>,
+    pub(crate) others: Arc<ForOthers>,
 }
 
 /// How an answer is kept, or why it is not.
@@ -78,28 +79,31 @@ pub(crate) fn storable_by(
     for name in &drop {
         headers.remove(name);
     }
-    if lacks_date {
-        headers.insert(header::DATE, date::format(times.response_ms / 1000));
+    let date = lacks_date.then(|| date::format(times.response_ms / 1000));
+    if let Some(date) = &date {
+        headers.insert(header::DATE, date.clone());
     }
     let (key, check, lists) = if vary.is_empty() {
         (question.key, question.check, None)
     } else {
         let (key, check) = question.variant_key(&vary, asked);
-        let first = FieldNames::from(vary);
+        let first = FieldNames::from(&*vary);
         let others = asked.lists.iter().filter(|list| **list != first).cloned();
         let lists: Box<[FieldNames]> =
             iter::once(first.clone()).chain(others).take(LISTS_MAX).collect();
         (key, check, Some(lists))
     };
+    let others = Arc::new(ForOthers { key, stored, vary: vary.into(), drop, date });
     Ok(Kept {
         key,
         check,
-        rule: Rule::Http(Box::new(HttpRule { stored, url: question.key })),
+        rule: Rule::Http(Box::new(HttpRule { stored, url: question.key, named: asked.named })),
         headers: kept_headers(&headers),
         tags,
         made_at_ms: stored.made_at_ms,
         useful_ms: useful_ms(&stored, question),
         lists,
+        others,
     })
 }
 
@@ -120,7 +124,7 @@ fn is_coded(headers: &HeaderMap) -> bool {
 
 impl Question {
     /// The key of this caller's variant.
-    fn variant_key(&self, names: &[HeaderName], asked: &Asked) -> (CacheKey, Check) {
+    pub(super) fn variant_key(&self, names: &[HeaderName], asked: &Asked) -> (CacheKey, Check) {
         let digest = chosen_by(names, &asked.headers);
         let host = asked.host.as_ref().map(HeaderValue::as_bytes);
         self.with_parts("", host, |parts| KeyParts { body: &digest, ..*parts }.key())
@@ -212,12 +216,15 @@ impl Asked {
         };
         entry.stored_at_ms = verdict.stored.made_at_ms;
         entry.ttl_ms = useful_ms(&verdict.stored, question);
-        entry.rule = Rule::Http(Box::new(HttpRule { stored: verdict.stored, url: question.key }));
+        let (stored, url, named) = (verdict.stored, question.key, self.named);
+        entry.rule = Rule::Http(Box::new(HttpRule { stored, url, named }));
         entry.stamp = stamp;
         entry.checked = CheckedAt::default();
         let entry = Arc::new(entry);
         let newer = Held { entry: entry.clone(), stored: verdict.stored, ..held.clone() };
-        self.given(&newer, now_ms, How::Validated, Next::Renewed(held.key, entry))
+        let mut given = self.told(&newer, now_ms, How::Validated);
+        given.newer = Some(Box::new(newer));
+        Holds::Given(Box::new(given), Next::Renewed(held.key, entry))
     }
 
     fn given(&self, held: &Held, now_ms: u64, how: How, next: Next) -> Holds {
@@ -226,14 +233,18 @@ impl Asked {
 
     /// What is given instead of nothing, if that is allowed.
     pub(crate) fn instead_of_nothing(&self, failure: Failure) -> Option<Given> {
+        let how = if failure == Failure::Unreachable { How::Instead(None) } else { How::Degraded };
+        self.instead_of(failure, how)
+    }
+
+    pub(super) fn instead_of(&self, failure: Failure, how: How) -> Option<Given> {
         let held = self.held.as_ref()?;
         let now_ms = now_ms();
         on_error(&held.stored, &self.request, now_ms, failure)?;
-        let how = if failure == Failure::Unreachable { How::Instead(None) } else { How::Degraded };
         Some(self.told(held, now_ms, how))
     }
 
-    fn told(&self, held: &Held, now_ms: u64, how: How) -> Given {
+    pub(super) fn told(&self, held: &Held, now_ms: u64, how: How) -> Given {
         let given = Given::of(held, &self.request, now_ms, how);
         given.telling(self.told.as_deref(), held, now_ms)
     }

@@ -1,16 +1,11 @@
 //! Finds what is held for a URL, or for this caller's variant of it.
 
-use super::chosen_by;
 use crate::{
     app::Parts,
-    cache::{
-        Ask,
-        coded::Agreed,
-        in_memory, label, now_ms,
-        question::{Asking, Keyed},
-    },
+    cache::{Ask, coded::Agreed, in_memory, label, now_ms},
     route::Route,
 };
+use http::HeaderName;
 use std::sync::Arc;
 use tollgate_cache::{
     entry::{Entry, FieldNames, Rule},
@@ -69,27 +64,26 @@ impl Held {
     }
 }
 
+/// `variant`: the key of the answer that depends on these fields, for whoever asks.
 pub(super) async fn find(
     parts: &Parts,
-    asking: &Asking<'_>,
-    key: &CacheKey,
-    check: &Check,
-    looks: Looks,
+    (route, looks): (&Route, Looks),
+    (key, check): (CacheKey, Check),
+    variant: impl Fn(&[HeaderName]) -> (CacheKey, Check),
 ) -> Found {
     let nothing = Found::default();
-    let Some(first) = look(parts, asking.route, (key, check), looks).await else { return nothing };
+    let Some(first) = look(parts, route, (&key, &check), looks).await else { return nothing };
     let lists = match &first.entry.rule {
         Rule::Ttl | Rule::Timed(_) => return nothing,
         Rule::Http(_) => {
-            return Found { held: Held::of(first, *key), lists: Box::default() };
+            return Found { held: Held::of(first, key), lists: Box::default() };
         }
         Rule::Variants(lists) => lists.clone(),
     };
     let mut held: Option<Held> = None;
     for names in &lists {
-        let digest = chosen_by(names, &asking.head.headers);
-        let Keyed { key, check, .. } = Asking { digest: &digest, ..*asking }.key("");
-        let found = look(parts, asking.route, (&key, &check), looks).await;
+        let (key, check) = variant(names);
+        let found = look(parts, route, (&key, &check), looks).await;
         let found = found.and_then(|found| Held::of(found, key));
         // Of several that fit, the most recent (RFC 9111 §4.1).
         let made_at_ms = held.as_ref().map(|held| held.stored.made_at_ms);
@@ -122,7 +116,17 @@ async fn look(
         return None;
     }
     let took = |tier, took| parts.metrics.looked_up(label(tier), took);
-    parts.cache.tiers.look_up_rest(*key, check, plan, now_ms, took).await
+    let found = parts.cache.tiers.look_up_rest(*key, check, plan, now_ms, took).await;
+    // Another instance may have brought it there.
+    found.iter().for_each(|found| keeps(parts, &found.entry));
+    found
+}
+
+/// From now on a change of its URL voids it, whoever makes it.
+pub(in crate::cache) fn keeps(parts: &Parts, entry: &Entry) {
+    if let Rule::Http(rule) = &entry.rule {
+        parts.cache.urls.keeps(rule.named, entry.stored_at_ms.saturating_add(entry.ttl_ms));
+    }
 }
 
 /// Something is kept for a URL.
@@ -130,22 +134,4 @@ pub(super) async fn is_kept(parts: &Parts, route: &Route, key: &CacheKey, check:
     let found = look(parts, route, (key, check), Looks::Aside).await;
     let is_nothing = |rule: &Rule| matches!(rule, Rule::Variants(lists) if lists.is_empty());
     found.is_some_and(|found| !is_nothing(&found.entry.rule))
-}
-
-/// Only what is in memory, for those who cannot wait.
-pub(super) fn find_now(
-    parts: &Parts,
-    asking: &Asking<'_>,
-    key: CacheKey,
-    check: Check,
-) -> Option<Held> {
-    let now_ms = now_ms();
-    let look = |key: &CacheKey, check: &Check| parts.cache.tiers.look_up_now(key, check, now_ms);
-    let first = look(&key, &check)?;
-    let Rule::Variants(lists) = &first.entry.rule else { return Held::of(first, key) };
-    lists.iter().find_map(|names| {
-        let digest = chosen_by(names, &asking.head.headers);
-        let Keyed { key, check, .. } = Asking { digest: &digest, ..*asking }.key("");
-        Held::of(look(&key, &check)?, key)
-    })
 }

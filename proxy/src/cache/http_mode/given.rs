@@ -35,6 +35,8 @@ pub(in crate::cache) enum How {
     Stale,
     /// The upstream said that it still holds.
     Validated,
+    /// The same, asked for another who asked at that time.
+    Joined,
     /// Instead of this status of the upstream; `None`: of no answer.
     Instead(Option<StatusCode>),
     /// Instead of being shed.
@@ -53,6 +55,9 @@ pub(crate) struct Given {
     note: Bytes,
     /// Its line in the key trace, written when it is served.
     traced: Option<Box<Note>>,
+    pub(super) how: How,
+    /// What has taken the place of what was held, and is given.
+    pub(super) newer: Option<Box<Held>>,
 }
 
 impl Given {
@@ -67,11 +72,11 @@ impl Given {
         let said = cache_status(how, left_ms.div_euclid(1000), held.tier);
         respond::append_cache_status(&mut headers, said);
         let outcome = match how {
-            How::Hit | How::Validated => CacheOutcome::Hit,
+            How::Hit | How::Validated | How::Joined => CacheOutcome::Hit,
             How::Stale | How::Instead(_) | How::Degraded => CacheOutcome::Stale,
         };
         let (tier, note) = (held.tier, entry.note.clone());
-        Self { status, headers, body, tier, outcome, note, traced: None }
+        Self { status, headers, body, tier, outcome, note, traced: None, how, newer: None }
     }
 
     /// The same, with a line in the key trace where one is written.
@@ -131,6 +136,11 @@ impl Given {
             _ => told.say(headers, &held.stored, tags, now_ms),
         }
         self
+    }
+
+    /// Its caller was shed, which is no reason to give others the same.
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.how == How::Degraded
     }
 
     pub(crate) fn body(&self) -> &Bytes {
@@ -212,10 +222,11 @@ pub(in crate::cache) fn cache_status(how: How, ttl_s: i128, tier: TierName) -> H
     text.push_str(match how {
         How::Hit | How::Stale | How::Degraded => "hit",
         How::Validated | How::Instead(_) => "fwd=stale",
+        How::Joined => "fwd=stale; collapsed",
     });
     let told = match how {
         How::Hit | How::Stale | How::Instead(None) | How::Degraded => None,
-        How::Validated => Some(StatusCode::NOT_MODIFIED),
+        How::Validated | How::Joined => Some(StatusCode::NOT_MODIFIED),
         How::Instead(status) => status,
     };
     if let Some(status) = told {

@@ -1,8 +1,8 @@
-//! Keys for which this instance has waited for another's answer as long as it may, and in vain: whoever
-//! asks next need not find out again that the holder is slower than anybody waits.
+//! Keys for which callers of this instance have waited for another's answer in vain: whoever asks
+//! next need not find out again. For a lease of the fleet, that its holder is slower than anybody
+//! waits; for a URL, that its answers are not for all.
 //!
-//! It is only known for as long as such a wait is: by then the holder has come to its end, or is
-//! worth the next wait.
+//! It is only known for a while: by then the reason may be gone, and it is worth the next wait.
 
 use crate::key::CacheKey;
 use std::{
@@ -12,27 +12,28 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// More slow keys than this at a time, and those that come last are waited for again.
-const KEYS_MAX: usize = 1024;
+/// More keys than this at a time, and those that come last are waited for again. Half a MiB.
+const KEYS_MAX: usize = 4096;
 
+/// Keys that are known, and until when.
 #[derive(Debug, Default)]
-pub(super) struct Vain(Mutex<HashMap<CacheKey, Instant>>);
+pub struct Vain(Mutex<HashMap<CacheKey, Instant>>);
 
 impl Vain {
-    /// Somebody has waited for `key` in vain for `wait`.
-    pub(super) fn waited(&self, key: CacheKey, wait: Duration) {
+    /// Somebody has waited for `key` in vain. It is known for as long as `known_for`.
+    pub fn waited(&self, key: CacheKey, known_for: Duration) {
         let now = Instant::now();
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.len() >= KEYS_MAX {
             keys.retain(|_, until| *until > now);
         }
         if keys.len() < KEYS_MAX {
-            keys.insert(key, now + wait);
+            keys.insert(key, now + known_for);
         }
     }
 
     /// Whether it would be waited for in vain.
-    pub(super) fn knows(&self, key: &CacheKey) -> bool {
+    pub fn knows(&self, key: &CacheKey) -> bool {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(until) = keys.get(key) else { return false };
         if *until > Instant::now() {
@@ -40,6 +41,11 @@ impl Vain {
         }
         keys.remove(key);
         false
+    }
+
+    /// It is worth waiting for again.
+    pub fn forget(&self, key: &CacheKey) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 
@@ -65,6 +71,14 @@ mod tests {
         time::advance(WAIT).await;
         assert!(!vain.knows(&key(1)));
         assert!(vain.0.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_forgotten_is_waited_for_again() {
+        let vain = Vain::default();
+        vain.waited(key(1), WAIT);
+        vain.forget(&key(1));
+        assert!(!vain.knows(&key(1)));
     }
 
     #[tokio::test(start_paused = true)]
