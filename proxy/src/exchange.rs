@@ -484,17 +484,15 @@ async fn listened(
     let body = Listened::new(listener, seat, call, code, head.shared.len, filter);
     let mut response =
         respond::from_upstream(head, status, shape.debug, Body::Listened(Box::new(body)));
-    match others.filter(|_| follows) {
-        Some(others) => others.told(response.headers_mut()),
-        None if follows => cache::keep_shareable(response.headers_mut()),
-        None => {}
+    if follows {
+        let told = response.headers_mut();
+        if let Some(others) = others { others.told(told) } else { cache::keep_shareable(told) }
     }
     response
 }
 
 fn deadline_passed(fetch: &Fetch) -> Failed {
-    let endpoint = fetch.route.destination.upstream.name.clone();
-    failed(UpstreamError::Deadline { endpoint })
+    failed(UpstreamError::Deadline { endpoint: fetch.route.destination.upstream.name.clone() })
 }
 
 fn failed(error: impl Into<ExchangeError>) -> Failed {

@@ -45,7 +45,7 @@ use tollgate_cache::{
     },
     flight::Recording,
     freshness::Change,
-    generations::{CheckedAt, Stamp},
+    generations::{CheckedAt, Stamp, Target},
     key::{CacheKey, Check},
     shared::Lease,
     tiers::Stored,
@@ -461,17 +461,6 @@ impl Under {
             version::still(parts, question)?;
         }
         Some(())
-    }
-}
-
-/// What giving the answer again saves, in billionths of a dollar. Where no price is known it is the
-/// upstream's time, a microsecond counting as one of them: 3.60 dollars an hour, about what a
-/// machine with an accelerator costs.
-fn worth(bill: &Bill, took: Duration) -> u64 {
-    let money = bill.cost.map_or(0, |cost| cost.total().get() / 1_000);
-    match u64::try_from(money) {
-        Ok(0) | Err(_) => u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        Ok(money) => money,
     }
 }
 
