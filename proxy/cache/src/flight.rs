@@ -42,8 +42,9 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
+use tokio::time::{Sleep, sleep_until};
 use tollgate_core::class::ClassId;
 
 /// The answer that a flight brings: a head, then pieces.
@@ -111,6 +112,8 @@ pub struct Lead<S: Source> {
 pub struct Listener<S: Source> {
     flight: Arc<Flight<S>>,
     seat: Seat,
+    /// While it waits for slower ones.
+    waiting: Option<Pin<Box<Sleep>>>,
 }
 
 /// Why a listener gets no head.
@@ -202,7 +205,7 @@ impl<S: Source> Flights<S> {
 
 impl<S: Source> Lead<S> {
     fn of(flight: Arc<Flight<S>>) -> Self {
-        Self { listener: Some(Listener { flight, seat: Seat::default() }) }
+        Self { listener: Some(Listener { flight, seat: Seat::default(), waiting: None }) }
     }
 
     /// True while the leader waits for its turn; to be set by whoever makes it wait.
@@ -257,7 +260,7 @@ impl<S: Source> Flight<S> {
         }
         let seat = state.admit();
         drop(state);
-        Some(Listener { flight: self.clone(), seat })
+        Some(Listener { flight: self.clone(), seat, waiting: None })
     }
 }
 
@@ -325,6 +328,21 @@ impl<S: Source> Listener<S> {
                 self.tell(changed, stepped && ended);
                 return Poll::Ready(Some(Ok(piece)));
             }
+            if state.is_lost(&self.seat) {
+                return Poll::Ready(Some(Err(Cut)));
+            }
+            if matches!(state.stage, Stage::Streaming(..)) {
+                self.flight.wakers.register(self.seat.place, cx.waker());
+                if let Some(until) = state.waits_until() {
+                    let waiting = self.waiting.insert(Box::pin(sleep_until(until)));
+                    ready!(waiting.as_mut().poll(cx));
+                }
+                if was_full {
+                    // The slow are passed, and hear of it.
+                    stepped |= !state.is_full();
+                    continue;
+                }
+            }
             let had_all = state.has_had_all(&self.seat);
             match &mut state.stage {
                 Stage::Ended(_, end, _) => {
@@ -335,10 +353,6 @@ impl<S: Source> Listener<S> {
                     return Poll::Ready(answer);
                 }
                 Stage::Streaming(_, source) => {
-                    self.flight.wakers.register(self.seat.place, cx.waker());
-                    if was_full {
-                        return Poll::Pending;
-                    }
                     match source.poll_next(&mut Context::from_waker(&self.flight.waker)) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(Next::Piece(piece)) => state.push(piece),
@@ -374,7 +388,7 @@ impl<S: Source> Listener<S> {
     pub async fn landed(&mut self) {
         if self.head().await.is_ok() {
             poll_fn(|cx| {
-                while let Some(Ok(_)) = std::task::ready!(self.poll_piece(cx)) {}
+                while let Some(Ok(_)) = ready!(self.poll_piece(cx)) {}
                 Poll::Ready(())
             })
             .await;

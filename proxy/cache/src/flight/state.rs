@@ -9,7 +9,12 @@
 
 use super::{End, Fetching, Source, order::Order, recording::Recorder, window::Window};
 use bytes::Bytes;
-use std::mem;
+use std::{mem, time::Duration};
+use tokio::time::Instant;
+
+/// For how long in all the slow may hold up the others of an answer that is not recorded. A second:
+/// who was only out of touch for a moment loses nothing, and nobody else much.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) struct State<S: Source> {
     pub(super) stage: Stage<S>,
@@ -24,6 +29,9 @@ pub(super) struct State<S: Source> {
     listeners: usize,
     /// How many of them are behind.
     behind: usize,
+    /// What is left of the others' [`PATIENCE`], and since when it is tried.
+    patience: Duration,
+    tried_since: Option<Instant>,
     /// `None`: it neither took another flight's place nor lost its own to one.
     pub(super) order: Option<Order>,
 }
@@ -60,6 +68,8 @@ impl<S: Source> State<S> {
             free: Vec::new(),
             listeners: 1,
             behind: 0,
+            patience: PATIENCE,
+            tried_since: None,
             order: None,
         }
     }
@@ -138,9 +148,32 @@ impl<S: Source> State<S> {
         // Who is behind reads what was recorded, and this, too, if it was.
         let behind = if self.records { self.behind } else { 0 };
         self.window.push(piece, self.listeners.saturating_sub(behind));
-        if self.records {
+        if self.records || self.patience.is_zero() {
             self.behind += self.window.shrink();
         }
+    }
+
+    /// Until when to wait for the slowest; `None`: not now. Who is passed when patience is at its end
+    /// has lost the answer.
+    pub(super) fn waits_until(&mut self) -> Option<Instant> {
+        if !self.is_full() {
+            let tried = self.tried_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+            self.patience = self.patience.saturating_sub(tried);
+            return None;
+        }
+        let now = Instant::now();
+        let until = *self.tried_since.get_or_insert(now) + self.patience;
+        if now < until {
+            return Some(until);
+        }
+        (self.patience, self.tried_since) = (Duration::ZERO, None);
+        self.behind += self.window.shrink();
+        None
+    }
+
+    /// The others have gone on without this listener, which had had all there was for it.
+    pub(super) fn is_lost(&self, seat: &Seat) -> bool {
+        seat.at < self.window.from()
     }
 
     /// The next piece for a listener; `None`: it has had all there is.
@@ -160,8 +193,8 @@ impl<S: Source> State<S> {
         seat.at >= self.window.end()
     }
 
-    /// The fastest has to wait for the slowest. Not while the answer is recorded: that is
-    /// bounded anyway, and storing it early serves everybody.
+    /// The fastest has to wait for the slowest, as long as patience lasts. Not while the answer is
+    /// recorded: that is bounded anyway, and storing it early serves everybody.
     pub(super) fn is_full(&self) -> bool {
         !self.records && self.window.is_full()
     }

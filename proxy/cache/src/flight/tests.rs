@@ -450,3 +450,4 @@ proptest! {
 }
 
 mod order;
+mod slow;
