@@ -2,7 +2,7 @@
 //! and cut off here. Nothing of that may fail a call or give a wrong answer.
 
 use crate::{
-    cache_redis::{Line, detail, provider},
+    cache_redis::{Line, detail, provider, stopped},
     cache_stage::{
         CHAT, assert_hit, assert_miss, cached_is, chat, content, is_cached, outcome, purge,
         record_of,
@@ -25,21 +25,27 @@ const UP: &str = "tollgate_store_up{store=\"memcached\"}";
 pub(crate) struct Server {
     dir: TempDir,
     child: Child,
+    megabytes: &'static str,
 }
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::of("64").await
+    }
+
+    /// Of so many megabytes.
+    pub(crate) async fn of(megabytes: &'static str) -> Self {
         let dir = TempDir::new().unwrap();
-        let child = Self::spawn(&dir);
-        let server = Self { dir, child };
+        let child = Self::spawn(&dir, megabytes);
+        let server = Self { dir, child, megabytes };
         server.answers().await;
         server
     }
 
     /// As root it wants to be told so; otherwise it does not listen to that.
-    fn spawn(dir: &TempDir) -> Child {
+    fn spawn(dir: &TempDir, megabytes: &str) -> Child {
         Command::new("memcached")
-            .args(["-u", "root", "-s"])
+            .args(["-u", "root", "-m", megabytes, "-s"])
             .arg(dir.path().join("memcached.sock"))
             .stdout(Stdio::null())
             .kill_on_drop(true)
@@ -56,42 +62,36 @@ impl Server {
         until("memcached", look, |connected| *connected).await;
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let id = Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
         kill_process(id, signal).unwrap();
     }
 
     /// Returns when none of its threads runs any more.
-    async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.signal(Signal::STOP);
-        let tasks = PathBuf::from(format!("/proc/{}/task", self.child.id().unwrap()));
-        let running = || async {
-            let all = std::fs::read_dir(&tasks).unwrap().map(|task| task.unwrap().path());
-            let states = all.map(|task| std::fs::read_to_string(task.join("stat")).unwrap());
-            states.filter(|stat| !stat.contains(") T ")).count()
-        };
-        until("its threads to stop", running, |running| *running == 0).await;
+        stopped(self.child.id().unwrap()).await;
     }
 
-    async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
 
-    async fn start_again(&mut self) {
+    pub(crate) async fn start_again(&mut self) {
         std::fs::remove_file(self.socket()).ok();
-        self.child = Self::spawn(&self.dir);
+        self.child = Self::spawn(&self.dir, self.megabytes);
         self.answers().await;
     }
 
     /// What it says to `commands`, and to a last one that says nothing.
-    async fn ask(&self, commands: &[u8]) -> Vec<u8> {
+    pub(crate) async fn ask(&self, commands: &[u8]) -> Vec<u8> {
         let mut said = self.said(&[commands, b"mn\r\n"].concat(), b"MN\r\n").await;
         said.truncate(said.len() - 4);
         said
     }
 
     /// What it says to `commands` up to `end`.
-    async fn said(&self, commands: &[u8], end: &[u8]) -> Vec<u8> {
+    pub(crate) async fn said(&self, commands: &[u8], end: &[u8]) -> Vec<u8> {
         let mut stream = UnixStream::connect(self.socket()).await.unwrap();
         stream.write_all(commands).await.unwrap();
         let mut said = Vec::new();

@@ -10,12 +10,7 @@ use crate::cache_stage::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::PathBuf, process::Stdio};
 use tempfile::TempDir;
 use tokio::{
     net::{TcpListener, UnixStream},
@@ -28,6 +23,8 @@ use tollgate_tests::{
     standin::{Options, StandIn},
     until,
 };
+
+pub(crate) use crate::line::{Line, stopped};
 
 pub(crate) const UP: &str = "tollgate_store_up{store=\"redis\"}";
 
@@ -57,7 +54,7 @@ impl Server {
             .expect("redis-server is installed (Debian: apt-get install redis-server)")
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("redis.sock")
     }
 
@@ -72,11 +69,17 @@ impl Server {
         kill_process(id, signal).unwrap();
     }
 
+    /// Returns when it stands still.
+    pub(crate) async fn stop(&self) {
+        self.signal(Signal::STOP);
+        stopped(self.child.id().unwrap()).await;
+    }
+
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
 
-    async fn start_again(&mut self) {
+    pub(crate) async fn start_again(&mut self) {
         std::fs::remove_file(self.socket()).ok();
         self.child = Self::spawn(&self.socket());
         self.answers().await;
@@ -102,51 +105,6 @@ impl Server {
             .await
             .unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-}
-
-/// A line to a server, which can be cut and mended.
-#[derive(Clone)]
-pub(crate) struct Line {
-    pub(crate) addr: SocketAddr,
-    /// Cancelled: the line is cut.
-    open: Arc<Mutex<CancellationToken>>,
-}
-
-impl Line {
-    pub(crate) async fn to(server: &Server) -> Self {
-        Self::to_socket(server.socket()).await
-    }
-
-    pub(crate) async fn to_socket(socket: PathBuf) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let line = Self { addr, open: Arc::default() };
-        let (open, tasks) = (line.open.clone(), TaskTracker::new());
-        tasks.clone().spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let open = open.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let socket = socket.clone();
-                tasks.spawn(open.run_until_cancelled_owned(async move {
-                    if let Ok(mut far) = UnixStream::connect(socket).await {
-                        tokio::io::copy_bidirectional(&mut near, &mut far).await.ok();
-                    }
-                }));
-            }
-        });
-        line
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("redis://{}", self.addr)
-    }
-
-    pub(crate) fn cut(&self) {
-        self.open.lock().unwrap().cancel();
-    }
-
-    pub(crate) fn mend(&self) {
-        *self.open.lock().unwrap() = CancellationToken::new();
     }
 }
 
