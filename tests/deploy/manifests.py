@@ -1,0 +1,610 @@
+"""The rendered manifests: valid, of one piece, and what the plans behind them ask for."""
+
+import collections
+import concurrent.futures
+import copy
+import functools
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import jsonschema
+import kubernetes_validate
+import kubernetes_validate.utils as kube
+import yaml
+from referencing import Registry, Resource
+from stage import (
+    BINARY,
+    DEPLOY,
+    HERE,
+    RENDERED,
+    Skip,
+    check,
+    configurations,
+    manifests,
+    named,
+    objects,
+    pods,
+    run_configuration,
+    tollgate_of,
+)
+
+VERSIONS = ["1.29", "1.31", "1.34", "1.37"]
+# Whose schemas Kubernetes does not have; crds.mjs does.
+FOREIGN = {"keda.sh/v1alpha1", "autoscaling.k8s.io/v1", "monitoring.coreos.com/v1"}
+# Members of later versions: where they stand, and from when on.
+LATER = {"marketing-hysteresis": "1.34"}
+# The pods of a rollout that are there beside the full number.
+SURGE = 1
+
+
+# ---- rendered, and valid -----------------------------------------------------------------
+
+
+@check
+def the_rendered_files_are_what_the_overlays_make():
+    asked = shutil.which("kubectl")
+    version = asked and subprocess.run(
+        [asked, "version", "--client", "-o", "json"], capture_output=True, text=True
+    )
+    minor = version and re.search(r'"minor": "(\d+)', version.stdout)
+    if not minor or int(minor[1]) < 21:
+        raise Skip(f"compared nothing: no kubectl 1.21 or newer ({asked or 'none'} here)")
+    with tempfile.TemporaryDirectory() as directory:
+        # In a copy: it writes beside the overlays, too.
+        copied = shutil.copytree(DEPLOY, pathlib.Path(directory, "deploy")) / "kubernetes"
+        subprocess.run([copied / "render", f"{directory}/out"], check=True)
+        made = {file.name: file.read_text() for file in pathlib.Path(directory, "out").iterdir()}
+        for name in ["cluster/rules.yaml"]:
+            assert (copied / name).read_text() == (DEPLOY / "kubernetes" / name).read_text(), (
+                f"{name}: run deploy/kubernetes/render"
+            )
+    there = {file.name: file.read_text() for file in RENDERED.iterdir()}
+    assert made.keys() == there.keys(), made.keys() ^ there.keys()
+    differ = [name for name in made if made[name] != there[name]]
+    assert not differ, f"{differ}: run deploy/kubernetes/render"
+    return f"{len(made)} files, kubectl 1.{minor[1]}"
+
+
+@functools.cache
+def validator(kind, api_version, version):
+    """As kubernetes_validate.validate makes one, but once for each kind and version: that reads megabytes."""
+    folder = f"kubernetes-json-schema/v{version}.0-local-strict"
+    name = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", api_version)
+    schema = kube.schema_contents(f"{folder}/{kind.lower()}-{name}.json", version)
+    registry = Resource.from_contents(schema) @ Registry()
+    return jsonschema.Draft202012Validator(schema, registry=definitions(folder, version) @ registry)
+
+
+@functools.cache
+def definitions(folder, version):
+    return Resource.from_contents(kube.schema_contents(f"{folder}/_definitions.json", version))
+
+
+@check
+def every_manifest_is_valid_in_every_version():
+    n = 0
+    for stem, it in objects():
+        assert it["metadata"]["labels"], f"{stem}: {it['kind']}"
+        if it["apiVersion"] in FOREIGN:
+            continue
+        for version in VERSIONS:
+            problems = list(validator(it["kind"], it["apiVersion"], version).iter_errors(it))
+            later = LATER.get(stem)
+            if it["kind"] == "HorizontalPodAutoscaler" and later and version < later:
+                assert any("tolerance" in one.message for one in problems), stem
+                continue
+            assert not problems, f"{stem}: {it['kind']} in {version}: {problems[0].message}"
+            n += 1
+    assert n > 100 * len(VERSIONS), n
+    return f"{n} cases, Kubernetes {', '.join(VERSIONS)}"
+
+
+@check
+def the_schemas_would_notice_a_mistyped_member():
+    autoscaler = copy.deepcopy(named("sidecar", "HorizontalPodAutoscaler", "model"))
+    kubernetes_validate.validate(autoscaler, VERSIONS[-1], strict=True)
+    autoscaler["spec"]["metrics"][0]["pods"]["target"]["averageVal"] = "1"
+    for version in VERSIONS:
+        assert list(validator(autoscaler["kind"], "autoscaling/v2", version).iter_errors(autoscaler))
+
+
+def crds(directory, of):
+    """What crds.mjs says of `of`."""
+    if len(sys.argv) < 3:
+        raise Skip("no node_modules: the schemas of KEDA, the VPA and the Prometheus operator")
+    # Beside its modules: that is where Node looks.
+    program = shutil.copy(HERE / "crds.mjs", pathlib.Path(sys.argv[2]).parent)
+    file = pathlib.Path(directory, "objects.json")
+    file.write_text(json.dumps(of))
+    return subprocess.run(["node", program, file], capture_output=True, text=True)
+
+
+@check
+def every_object_of_keda_the_vpa_and_the_prometheus_operator_is_valid():
+    of = [it for _, it in objects() if it["apiVersion"] in FOREIGN]
+    with tempfile.TemporaryDirectory() as directory:
+        said = crds(directory, of)
+        assert said.returncode == 0 and not said.stdout, said
+        # And they would notice: of each kind one, with a member that is mistyped, and one with a wrong value.
+        wrong, kinds = [], {}
+        for it in of:
+            kinds.setdefault(it["kind"], it)
+        for it in kinds.values():
+            wrong.append({**it, "spec": {**it["spec"], "mistyped": 1}})
+            wrong.append({**it, "spec": {**it["spec"], next(iter(it["spec"])): 1.5}})
+        said = crds(directory, wrong)
+        problems = {line.split(":")[0] for line in said.stdout.splitlines()}
+        assert problems == {str(at) for at in range(len(wrong))}, said
+    return f"{len(of)} objects of {', '.join(kinds)}"
+
+
+# ---- of one piece ------------------------------------------------------------------------
+
+
+def fits(selector, labels):
+    return selector.items() <= labels.items()
+
+
+def templates(stem, namespace=None):
+    return [
+        it["spec"]["template"]
+        for it in manifests()[stem]
+        if it["kind"] in ("Deployment", "StatefulSet")
+    ]
+
+
+@check
+def selectors_and_names_fit_together():
+    for stem, it in objects("Deployment", "StatefulSet"):
+        labels = it["spec"]["template"]["metadata"]["labels"]
+        assert fits(it["spec"]["selector"]["matchLabels"], labels), stem
+        own = [other for other in templates(stem) if fits(it["spec"]["selector"]["matchLabels"], other["metadata"]["labels"])]
+        assert len(own) == 1, f"{stem}: {it['metadata']['name']} selects pods of another"
+    n = 0
+    for stem, it in objects("Service", "PodDisruptionBudget", "NetworkPolicy", "PodMonitor"):
+        spec = it["spec"]
+        selector = spec.get("podSelector", spec.get("selector"))
+        selector = selector.get("matchLabels", {} if it["kind"] != "Service" else selector)
+        selected = [one for one in templates(stem) if fits(selector, one["metadata"]["labels"])]
+        assert selected, f"{stem}: {it['kind']} {it['metadata']['name']} selects nothing"
+        n += 1
+        ports = [(port.get("targetPort"), selected) for port in spec.get("ports", [])]
+        ports += [(port["port"], selected) for rule in spec.get("ingress", []) for port in rule["ports"]]
+        for port, of in ports:
+            for one in of:
+                # Of a native sidecar a name is not found by servers before 1.32, nor by some network plug-ins.
+                main = one["spec"]["containers"]
+                every = main + one["spec"].get("initContainers", [])
+                names = {p["name"] for c in main for p in c.get("ports", [])}
+                numbers = {p["containerPort"] for c in every for p in c.get("ports", [])}
+                assert port in (names | numbers), f"{stem}: {it['kind']} {it['metadata']['name']}: no port {port}"
+    return f"{n} selectors"
+
+
+@check
+def what_pods_mount_and_name_is_there():
+    classes = {it["metadata"]["name"] for it in manifests()["cluster"] if it["kind"] == "PriorityClass"}
+    for stem, owner, template in pods():
+        pod = template["spec"]
+        assert pod.get("priorityClassName") in classes | {None}, stem
+        volumes = {volume["name"]: volume for volume in pod.get("volumes", [])}
+        claims = {it["metadata"]["name"] for it in owner["spec"].get("volumeClaimTemplates", [])}
+        mounted = {
+            mount["name"]
+            for container in pod["containers"] + pod.get("initContainers", [])
+            for mount in container.get("volumeMounts", [])
+        }
+        assert mounted == volumes.keys() | claims, f"{stem}: {owner['metadata']['name']}"
+        for volume in volumes.values():
+            if "configMap" in volume:
+                named(stem, "ConfigMap", volume["configMap"]["name"])
+    # Each is a stem's own: none is named that the overlay does not bring.
+    for stem, it in objects("StatefulSet"):
+        assert it["spec"]["serviceName"] == named(stem, "Service", it["metadata"]["name"])["metadata"]["name"]
+
+
+@check
+def one_autoscaler_of_a_kind_for_a_deployment_that_is_there():
+    for kinds in (["HorizontalPodAutoscaler", "ScaledObject"], ["VerticalPodAutoscaler"]):
+        targets = collections.Counter()
+        for stem, it in objects(*kinds):
+            target = it["spec"].get("scaleTargetRef") or it["spec"]["targetRef"]
+            named(stem, target["kind"], target["name"])
+            targets[stem, target["kind"], target["name"]] += 1
+        twice = [target for target, n in targets.items() if n > 1]
+        assert not twice, twice
+    # Who scales sets the number; a manifest that did, too, would undo it with each apply.
+    for stem, it in objects("HorizontalPodAutoscaler", "ScaledObject"):
+        target = it["spec"]["scaleTargetRef"]
+        scaled = named(stem, target["kind"], target["name"])
+        assert "replicas" not in scaled["spec"] or target["name"] == "batch", stem
+
+
+@check
+def every_container_keeps_to_the_restricted_standard():
+    for stem, _, template in pods():
+        spec = template["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True, stem
+        assert spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault", stem
+        assert spec["automountServiceAccountToken"] is False, stem
+        for container in spec.get("initContainers", []) + spec["containers"]:
+            context, name = container["securityContext"], f"{stem}: {container['name']}"
+            assert context["allowPrivilegeEscalation"] is False, name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+            assert context["readOnlyRootFilesystem"] is True, name
+            # Without requests an autoscaler that looks at CPU fails for the whole pod.
+            assert container["resources"]["requests"]["cpu"], name
+            assert container["resources"]["requests"]["memory"], name
+            assert container["resources"]["limits"]["memory"], name
+    for stem, it in objects("Namespace"):
+        assert it["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted", stem
+
+
+@check
+def a_sidecar_is_a_native_one_that_starts_first_and_ends_last():
+    n = 0
+    for stem, _, template in pods():
+        pod = template["spec"]
+        tollgate = tollgate_of(pod)
+        if not tollgate:
+            continue
+        n += 1
+        assert template["metadata"]["labels"]["tollgate.dev/proxy"] == "true", stem
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert tollgate[probe]["httpGet"]["port"] == "metrics", stem
+        behind = pod["containers"] if tollgate in pod.get("initContainers", []) else []
+        if behind:
+            assert pod["initContainers"][0] is tollgate and tollgate["restartPolicy"] == "Always", stem
+        ports = {port["name"]: port["containerPort"] for port in tollgate["ports"]}
+        for each in [tollgate, *behind]:
+            hook = each["lifecycle"]["preStop"]["httpGet"]
+            assert hook["path"] == "/wait-for-drain", stem
+            assert hook["port"] in ("metrics", ports["metrics"]), stem
+    assert n >= 9, n
+    return f"{n} pods"
+
+
+@check
+def a_pods_grace_covers_the_drain():
+    for stem, text in configurations():
+        deadline = int(yaml.safe_load(text)["drain"]["deadline"].removesuffix("s"))
+        for _, _, template in (one for one in pods() if one[0] == stem and tollgate_of(one[2]["spec"])):
+            grace = template["spec"]["terminationGracePeriodSeconds"]
+            assert grace >= deadline + 10, f"{stem}: {grace} s for a drain of {deadline} s"
+
+
+@check
+def nobody_reaches_the_admin_api_from_outside_of_the_pod():
+    for stem, text in configurations():
+        address = yaml.safe_load(text).get("admin", {}).get("address", "127.0.0.1:9900")
+        assert address.startswith("127.0.0.1:"), stem
+    for stem, it in objects("NetworkPolicy"):
+        for rule in it["spec"].get("ingress", []):
+            assert rule["ports"] and rule["from"], f"{stem}: a rule for every port, or everybody"
+            assert all(port["port"] not in (9900, "admin") for port in rule["ports"]), stem
+    # Every pod has a policy of its own, but those that nobody calls.
+    for stem, owner, template in pods():
+        labels = template["metadata"]["labels"]
+        policies = [
+            it for other, it in objects("NetworkPolicy")
+            if other == stem and fits(it["spec"]["podSelector"].get("matchLabels", {}), labels)
+        ]
+        assert policies or owner["metadata"]["name"] == "batch", f"{stem}: {owner['metadata']['name']}"
+
+
+# ---- and of Tollgate ---------------------------------------------------------------------
+
+# What `tollgate check` may say of a configuration that is as it should be.
+EXPECTED = re.compile(
+    r"(cannot read /run/secrets/tollgate/"  # the pod's secrets are not here
+    r"|sampled answers are reused"  # said of every cache of model calls
+    r"|cache\.key\.of: leaves out)"  # the keys are the plans'
+)
+
+
+@check
+def every_configuration_passes_the_check():
+    for stem, text in configurations():
+        with tempfile.TemporaryDirectory() as directory:
+            file = pathlib.Path(directory, "tollgate.yaml")
+            file.write_text(text)
+            ended = subprocess.run([BINARY, "check", "-c", file], capture_output=True, text=True)
+        said = ended.stdout + ended.stderr
+        assert ended.returncode == 0, f"{stem}: {said}"
+        odd = [line for line in said.splitlines() if "warning" in line and not EXPECTED.search(line)]
+        assert not odd, f"{stem}: {odd}"
+    return f"{len(configurations())} configurations"
+
+
+@check
+def every_configuration_starts_answers_its_probes_and_has_its_autoscalers_metrics_at_zero():
+    # Of overlays that share one, one.
+    of = {text: stem for stem, text in reversed(configurations())}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        list(pool.map(serves, of.values(), of.keys()))
+    return f"{len(of)} started"
+
+
+def serves(stem, text):
+    listener, metrics = (yaml.safe_load(text)[key] for key in ("listeners", "telemetry"))
+    template = next(one for it, _, one in pods() if it == stem and tollgate_of(one["spec"]))
+    container = tollgate_of(template["spec"])
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert listener[0]["address"].endswith(f":{ports['http']}"), stem
+    assert metrics["metrics"]["address"].endswith(f":{ports['metrics']}"), stem
+    wanted = {
+        metric["pods"]["metric"]["name"]
+        for other, it in objects("HorizontalPodAutoscaler")
+        if other == stem
+        for metric in it["spec"]["metrics"]
+        if metric["type"] == "Pods"
+    } - {"gpu_utilization_percent"}
+    paths = sorted({container[probe]["httpGet"]["path"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")})
+    if stem == "sidecar":
+        # Once, as it waits for drain.quiet; and last, as it flips readiness.
+        paths.append("/wait-for-drain")
+    with tempfile.TemporaryDirectory() as directory, run_configuration(text, directory) as tollgate:
+        _, scrape = tollgate.metrics("/metrics")
+        for name in wanted:
+            assert re.search(rf"^{name} 0$", scrape, re.MULTILINE), f"{stem}: {name} is not 0 or not there"
+        for path in paths:
+            status, body = tollgate.metrics(path)
+            assert status == 200, f"{stem}: {path}: {status} {body}"
+
+
+@check
+def the_redis_of_the_manifests_starts_and_lets_tollgate_do_what_it_needs_and_no_more():
+    if not shutil.which("redis-server"):
+        raise Skip("no redis-server")
+    text = named("marketing", "ConfigMap", next(
+        it["metadata"]["name"] for it in manifests()["marketing"]
+        if it["kind"] == "ConfigMap" and "redis.conf" in it["data"]
+    ))["data"]["redis.conf"]
+    limit = next(
+        it for it in manifests()["marketing"]
+        if it["kind"] == "StatefulSet" and it["metadata"]["name"] == "redis"
+    )["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+    most = int(re.search(r"^maxmemory (\d+)gb$", text, re.MULTILINE)[1])
+    assert most * 2**30 <= 0.75 * number(limit), f"maxmemory {most}gb of {limit}"
+    # The users are those of the page that tells how to make the secret; the rights those of the example.
+    page = (DEPLOY / "README.md").read_text()
+    user = re.search(r"user tollgate on >\$password (.*?)\"", page, re.DOTALL)[1].replace("\\\n", " ").split()
+    example = (DEPLOY.parent / "config/examples/full.yaml").read_text()
+    least = re.search(r"Least that the user needs: (.*?);", example, re.DOTALL)[1].replace("#", " ").split()
+    assert user == least, set(user) ^ set(least)
+    with tempfile.TemporaryDirectory() as directory:
+        users = pathlib.Path(directory, "users.acl")
+        users.write_text(f"user default off\nuser tollgate on >word {' '.join(user)}\n")
+        file = pathlib.Path(directory, "redis.conf")
+        file.write_text(text.replace("/run/secrets/redis/users.acl", str(users)))
+        socket = f"{directory}/socket"
+        server = subprocess.Popen(
+            ["redis-server", file, "--port", "0", "--unixsocket", socket, "--dir", directory],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        try:
+            said = []
+            # To the line that it serves, or to its end.
+            for line in server.stdout:
+                said.append(line)
+                if "ready to accept connections" in line.lower():
+                    break
+            else:
+                raise AssertionError("".join(said))
+            ask = ["redis-cli", "-s", socket, "--no-auth-warning"]
+            login = ["--user", "tollgate", "--pass", "word"]
+            for words, answer in [
+                ([*login, "SET", "tollgate:a", "1"], "OK"),
+                ([*login, "SET", "other", "1"], "NOPERM"),
+                ([*login, "CONFIG", "GET", "*"], "NOPERM"),
+                (["PING"], "NOAUTH"),
+            ]:
+                got = subprocess.run([*ask, *words], capture_output=True, text=True)
+                assert answer in got.stdout + got.stderr, f"{words}: {got}"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+# ---- what the plans ask for --------------------------------------------------------------
+
+# From the five plans: pods, CPU and memory in percent, the queue's marks (out, in), the times in seconds, the steps
+# out (percent, pods, every s) and in.
+PLANS = {
+    "marketing": dict(hpa="marketing-service-hpa", target="marketing-service", pods=(3, 50), cpu=70, memory=80,
+                      queue=(200, 20), p95=1, out=(100, 5, 15)),
+    "customer-service": dict(hpa="customer-service-hpa", target="customer-service", pods=(2, 20), cpu=70, memory=80,
+                             queue=(100, 10), p95=1, out=(100, 4, 15)),
+    "code-generation": dict(hpa="code-generation-hpa", target="code-generation", pods=(3, 50), cpu=70, memory=80,
+                            queue=(100, None), p95=2, out=(100, 5, 60)),
+    "medical": dict(hpa="medical-ai-hpa", target="medical-ai-service", pods=(2, 20), gpu=80, queue=(50, 5), p95=5,
+                    errors=0.01, out=(100, 2, 15)),
+    "personalization": dict(hpa="personalization-hpa", target="personalization-engine", pods=(3, 20), cpu=70,
+                            memory=80, p99_ms=100),
+}
+
+
+def number(quantity):
+    """A quantity of Kubernetes as a number."""
+    value, unit = re.fullmatch(r"([\d.]+)(\D*)", str(quantity)).groups()
+    scale = {"": 1, "m": 1e-3, "k": 1e3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+    return float(value) * scale[unit]
+
+
+@check
+def each_plans_thresholds_are_its_autoscalers():
+    for stem, plan in PLANS.items():
+        it = named(stem, "HorizontalPodAutoscaler", plan["hpa"])["spec"]
+        assert (it["minReplicas"], it["maxReplicas"]) == plan["pods"], stem
+        assert it["scaleTargetRef"]["name"] == plan["target"], stem
+        of = {}
+        for metric in it["metrics"]:
+            one = metric[metric["type"][0].lower() + metric["type"][1:]]
+            target = one["target"]
+            name = one.get("name") or one["metric"]["name"]
+            if metric["type"] == "ContainerResource":
+                # Nothing but these two is a resource to an autoscaler, and the container is there.
+                assert name in ("cpu", "memory"), stem
+                pod = named(stem, "Deployment", plan["target"])["spec"]["template"]["spec"]
+                assert one["container"] in [container["name"] for container in pod["containers"]], stem
+            assert metric["type"] != "Resource", f"{stem}: counts the sidecar with the server"
+            of[name] = number(target.get("averageUtilization") or target.get("averageValue") or target["value"])
+        assert (of.get("cpu"), of.get("memory")) == (plan.get("cpu"), plan.get("memory")), stem
+        assert of.get("gpu_utilization_percent") == plan.get("gpu"), stem
+        assert of.get("fleet_request_latency_p95_seconds") == plan.get("p95"), stem
+        assert of.get("fleet_request_error_ratio") == plan.get("errors"), stem
+        assert of.get("recommendation_latency_p99") == plan.get("p99_ms"), stem
+        if "queue" in plan:
+            high, low = plan["queue"]
+            # A fifth of the mark above which more are asked for; the mark below is half of it.
+            assert of["request_queue_length"] == high / 5, stem
+            assert low is None or low == of["request_queue_length"] / 2, stem
+        if "out" in plan:
+            percent, count, seconds = plan["out"]
+            out = {(p["type"], p["value"], p["periodSeconds"]) for p in it["behavior"]["scaleUp"]["policies"]}
+            assert out == {("Percent", percent, seconds), ("Pods", count, seconds)}, stem
+            down = it["behavior"]["scaleDown"]
+            assert down["stabilizationWindowSeconds"] == 300, stem
+            assert down["policies"] == [{"type": "Percent", "value": 50, "periodSeconds": 60}], stem
+
+
+@check
+def autoscalers_aim_at_seven_tenths_of_what_runs_at_a_time():
+    n = 0
+    for stem, text in configurations():
+        config = yaml.safe_load(text)
+        limit = config["upstreams"]["model"]["concurrency"]["limit"]
+        for other, it in objects("HorizontalPodAutoscaler"):
+            for metric in it["spec"]["metrics"]:
+                if other == stem and metric["type"] == "Pods" and metric["pods"]["metric"]["name"] == "request_concurrency":
+                    aim = number(metric["pods"]["target"]["averageValue"])
+                    assert abs(aim - 0.7 * limit) < 1e-9, f"{stem}: {aim} of {limit}"
+                    n += 1
+        for other, it in objects("ScaledObject"):
+            for trigger in it["spec"]["triggers"]:
+                if other == stem and "request_concurrency" in trigger["metadata"].get("query", ""):
+                    assert abs(float(trigger["metadata"]["threshold"]) - 0.7 * limit) < 1e-9, stem
+                    n += 1
+        # A call that runs for long holds a place for as long as this at most; a queue is ten times what runs.
+        for one in config.get("classes", []):
+            assert one["queue"] >= 10 * limit or one.get("strict"), f"{stem}: {one['name']}"
+    assert n >= 8, n
+
+
+@check
+def a_vertical_autoscaler_leaves_tollgate_and_what_a_horizontal_one_drives():
+    n = 0
+    for stem, it in objects("VerticalPodAutoscaler"):
+        policies = it["spec"]["resourcePolicy"]["containerPolicies"]
+        target = it["spec"]["targetRef"]["name"]
+        if target != "postgres":
+            assert {"containerName": "tollgate", "mode": "Off"} in policies, stem
+        moves = set()
+        for policy in policies:
+            for bound in ("minAllowed", "maxAllowed"):
+                assert policy.get(bound, {}).keys() <= {"cpu", "memory"}, f"{stem}: it knows nothing else"
+            if policy.get("mode") != "Off":
+                moves |= set(policy["controlledResources"])
+        drives = set()
+        for other, scaler in objects("HorizontalPodAutoscaler"):
+            if other == stem and scaler["spec"]["scaleTargetRef"]["name"] == target:
+                drives |= {m["containerResource"]["name"] for m in scaler["spec"]["metrics"] if m["type"] == "ContainerResource"}
+        for other, scaler in objects("ScaledObject"):
+            if other == stem and scaler["spec"]["scaleTargetRef"]["name"] == target:
+                drives |= {t["type"] for t in scaler["spec"]["triggers"]} & {"cpu", "memory"}
+        assert it["spec"]["updatePolicy"]["updateMode"] == "Off" or not moves & drives, stem
+        n += 1
+    return f"{n} of them"
+
+
+@check
+def keda_does_not_take_silence_for_zero():
+    for stem, it in objects("ScaledObject"):
+        spec = it["spec"]
+        asks = [trigger for trigger in spec["triggers"] if trigger["type"] == "prometheus"]
+        for trigger in asks:
+            assert trigger["metadata"]["ignoreNullValues"] == "false", stem
+            # Fallback is of targets of this kind only.
+            assert trigger["metricType"] == "AverageValue", stem
+            assert f'namespace="{it["metadata"]["namespace"]}"' in trigger["metadata"]["query"], stem
+        assert not asks or spec["fallback"]["replicas"] >= spec["minReplicaCount"], stem
+
+
+def requests(pod):
+    """What a pod asks for: its containers and its sidecars."""
+    asked = collections.Counter()
+    for container in pod["containers"] + pod.get("initContainers", []):
+        for kind in ("requests", "limits"):
+            for name, value in container["resources"].get(kind, {}).items():
+                if kind == "requests" or name == "memory":
+                    asked[f"{kind}.{name}"] += number(value)
+    asked["pods"] = 1
+    return asked
+
+
+@check
+def a_tenants_quota_and_limits_admit_the_most_that_its_autoscaler_may_ask_for():
+    n = 0
+    for stem, namespace in objects("Namespace"):
+        needed, emergency = collections.Counter(), 0
+        limits = named(stem, "LimitRange", "tenant")["spec"]["limits"][0]
+        for other, owner, template in pods():
+            if other != stem:
+                continue
+            pod = template["spec"]
+            most = owner["spec"].get("replicas", 1)
+            for at, it in objects("HorizontalPodAutoscaler", "ScaledObject"):
+                if at == stem and it["spec"]["scaleTargetRef"]["name"] == owner["metadata"]["name"]:
+                    most = it["spec"].get("maxReplicas") or it["spec"]["maxReplicaCount"]
+                    most += SURGE if owner["metadata"]["name"] != "batch" else 0
+            for name, value in requests(pod).items():
+                needed[name] += most * value
+            if pod.get("priorityClassName") == "emergency-priority":
+                emergency += most
+            for container in pod["containers"] + pod.get("initContainers", []):
+                for name, value in container["resources"]["requests"].items():
+                    if name in limits["max"]:
+                        assert number(limits["min"][name]) <= number(value) <= number(limits["max"][name]), stem
+        hard = named(stem, "ResourceQuota", "tenant")["spec"]["hard"]
+        for name, value in needed.items():
+            allowed = number(hard[name])
+            assert value <= allowed, f"{stem}: {name} needs {value}, the quota has {hard[name]}"
+            # And it is a quota: not twice what is needed.
+            assert value * 2 >= allowed or allowed < 8, f"{stem}: {name} needs {value} of {hard[name]}"
+        urgent = named(stem, "ResourceQuota", "tenant-emergency")["spec"]
+        assert emergency <= number(urgent["hard"]["pods"]), stem
+        n += 1
+    assert n >= len(PLANS), n
+    return f"{n} namespaces"
+
+
+@check
+def pods_go_to_the_nodes_the_plans_name():
+    def pod(stem, name, kind="Deployment"):
+        return named(stem, kind, name)["spec"]["template"]["spec"]
+
+    customer, code = pod("customer-service", "customer-service"), pod("code-generation", "code-generation")
+    medical = pod("medical", "medical-ai-service")
+    assert customer["nodeSelector"] == {"node-type": "gpu"}
+    assert code["nodeSelector"] == {"gpu": "true"}
+    assert code["tolerations"] == [{"key": "gpu", "operator": "Equal", "value": "true", "effect": "NoSchedule"}]
+    assert medical["nodeSelector"] == {"accelerator": "nvidia-gpu"}
+    for one in (customer, medical):
+        assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in one["tolerations"]
+    for one in (customer, code, medical):
+        resources = one["containers"][0]["resources"]
+        assert resources["requests"]["nvidia.com/gpu"] == resources["limits"]["nvidia.com/gpu"] == "1"
+    assert medical["priorityClassName"] == "emergency-priority"
+    for stem, it in objects("StatefulSet"):
+        assert it["spec"]["template"]["spec"]["nodeSelector"] == {"node-type": "memory-optimized"}, stem
+    for stem, it in objects("Deployment"):
+        one = it["spec"]["template"]["spec"]
+        if it["metadata"]["name"] == "batch":
+            assert one["priorityClassName"] == "batch-priority" and one["terminationGracePeriodSeconds"] < 30, stem
+            terms = one["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+            assert all("spot" in json.dumps(term).lower() for term in terms), stem
