@@ -59,7 +59,7 @@ def the_rendered_files_are_what_the_overlays_make():
         copied = shutil.copytree(DEPLOY, pathlib.Path(directory, "deploy")) / "kubernetes"
         subprocess.run([copied / "render", f"{directory}/out"], check=True)
         made = {file.name: file.read_text() for file in pathlib.Path(directory, "out").iterdir()}
-        for name in ["cluster/rules.yaml"]:
+        for name in ["cluster/rules.yaml", "overlays/personalization/rules.yaml"]:
             assert (copied / name).read_text() == (DEPLOY / "kubernetes" / name).read_text(), (
                 f"{name}: run deploy/kubernetes/render"
             )
@@ -502,7 +502,7 @@ def a_vertical_autoscaler_leaves_tollgate_and_what_a_horizontal_one_drives():
     for stem, it in objects("VerticalPodAutoscaler"):
         policies = it["spec"]["resourcePolicy"]["containerPolicies"]
         target = it["spec"]["targetRef"]["name"]
-        if target != "postgres":
+        if target != "postgres":  # which carries none
             assert {"containerName": "tollgate", "mode": "Off"} in policies, stem
         moves = set()
         for policy in policies:
@@ -608,3 +608,19 @@ def pods_go_to_the_nodes_the_plans_name():
             assert one["priorityClassName"] == "batch-priority" and one["terminationGracePeriodSeconds"] < 30, stem
             terms = one["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
             assert all("spot" in json.dumps(term).lower() for term in terms), stem
+
+
+@check
+def the_page_names_what_there_is():
+    page = (DEPLOY / "README.md").read_text()
+    links = re.findall(r"\]\(([^)#]+)\)", page)
+    for link in links:
+        assert (DEPLOY / link).exists(), link
+    named_there = re.findall(r"`((?:overlays|components|cluster|prometheus|grafana)/[\w./*-]+)`", page)
+    for path in named_there:
+        assert list(DEPLOY.glob(path)) or list((DEPLOY / "kubernetes").glob(path)), path
+    # And everything there is: each component is asked for by a plan, or told of.
+    for folder in ("components", "overlays"):
+        for one in (DEPLOY / "kubernetes" / folder).iterdir():
+            assert one.name in page or one.name.removeprefix("customer-service") in page, one
+    return f"{len(links)} links, {len(named_there)} paths"
