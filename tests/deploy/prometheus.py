@@ -201,16 +201,14 @@ def panels_without_answer(prometheus):
 
 
 def adapter_answers(prometheus):
-    """Each query of the adapter, of this pod: one number; `{(API, name): number}`."""
+    """Each query of the adapter, of this pod: one number; `{(type, name): number}`."""
     answers = {}
     for api, name, series, query in offered():
         if series in FOREIGN_SERIES:
             continue
-        # As the adapter writes it for one pod, and for a selector.
-        matchers = 'namespace="shop",pod=~"model-1"' if api == "Pods" else 'job="model",namespace="shop"'
-        result = prometheus.query(query.replace('namespace="n",pod=~"p|q"', matchers))
-        assert len(result) == 1, f"{api} {name}: {result}"
-        assert api == "External" or result[0]["metric"]["pod"] == "model-1", result
+        query = query.replace('"n"', '"shop"').replace('"p|q"', '"model-1"').replace('"j"', '"model"')
+        result = prometheus.query(query)
+        assert [one["metric"] for one in result] == [{"pod": "model-1"} if api == "Pods" else {"namespace": "shop"}], result
         answers[api, name] = float(result[0]["value"][1])
     return answers
 
@@ -261,7 +259,7 @@ def a_real_prometheus_evaluates_the_rules_under_load_and_answers_dashboards_and_
         prometheus.until("the alert on it", lambda: prometheus.alert("TollgateQueueLong") == "firing")
         assert prometheus.alert("TollgateQueueVeryLong") == "inactive"
         busy = adapter_answers(prometheus)
-        assert busy["Pods", "request_queue_length"] == busy["External", "fleet_request_queue_length"] == most, busy
+        assert busy["Pods", "request_queue_length"] == busy["Object", "fleet_request_queue_length"] == most, busy
         assert busy["Pods", "request_concurrency"] == WAITING, busy
         Service.gate.set()
         assert {call.result() for call in calls} == {200}

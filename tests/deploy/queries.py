@@ -118,23 +118,29 @@ def adapter():
 
 
 def offered():
-    """What the adapter offers: (API, name in it, series, query as Prometheus would get it)."""
-    for api, of in (("Pods", "rules"), ("External", "externalRules")):
-        for rule in adapter()[of]:
-            asked = rule["seriesQuery"]
-            plain = re.match(r"([a-zA-Z_:][\w:]*){", asked)
-            pattern = re.search(r'__name__=~"\^(.*?)\$"', asked)
-            # A pattern is words with choices in them: each choice must be a series.
-            parts = re.split(r"\(([^)]*)\)", pattern[1]) if pattern else [plain[1]]
-            choices = [part.split("|") if at % 2 else [part] for at, part in enumerate(parts)]
-            for series in map("".join, itertools.product(*choices)):
-                name = rule.get("name", {})
-                renamed = re.fullmatch(name.get("matches", "(.*)"), series)
-                assert renamed, f"{series} is not {name}"
-                shown = name.get("as", "$1").replace("$1", series)
-                query = rule["metricsQuery"].replace("<<.Series>>", series)
-                query = query.replace("<<.LabelMatchers>>", 'namespace="n",pod=~"p|q"').replace("<<.GroupBy>>", "pod")
-                yield api, shown, series, query
+    """What the adapter offers: (HPA's type, name in it, series, query as Prometheus would get it)."""
+    for rule in adapter()["rules"]:
+        of_a_pod = "pod" in rule["resources"]["overrides"]
+        asked = rule["seriesQuery"]
+        plain = re.match(r"([a-zA-Z_:][\w:]*){", asked)
+        pattern = re.search(r'__name__=~"\^(.*?)\$"', asked)
+        # A pattern is words with choices in them: each choice must be a series.
+        parts = re.split(r"\(([^)]*)\)", pattern[1]) if pattern else [plain[1]]
+        choices = [part.split("|") if at % 2 else [part] for at, part in enumerate(parts)]
+        for series in map("".join, itertools.product(*choices)):
+            name = rule.get("name", {})
+            assert re.fullmatch(name.get("matches", "(.*)"), series), f"{series} is not {name}"
+            shown = name.get("as", "$1").replace("$1", series)
+            # Of an object the adapter knows what is of what by the labels that it groups by.
+            assert "by (<<.GroupBy>>)" in rule["metricsQuery"], shown
+            query = rule["metricsQuery"].replace("<<.Series>>", series)
+            query = query.replace("<<.LabelMatchers>>", 'namespace="n",pod=~"p|q"' if of_a_pod else 'job="j",namespace="n"')
+            yield (
+                "Pods" if of_a_pod else "Object",
+                shown,
+                series,
+                query.replace("<<.GroupBy>>", "pod" if of_a_pod else "namespace"),
+            )
 
 
 def expressions():
@@ -210,13 +216,17 @@ def autoscalers_ask_for_what_the_adapter_offers():
     asked = set()
     for stem, it in objects("HorizontalPodAutoscaler"):
         for metric in it["spec"]["metrics"]:
-            if metric["type"] in ("Pods", "External"):
+            if metric["type"] in ("Pods", "Object"):
                 one = (metric["type"], metric[metric["type"].lower()]["metric"]["name"])
                 assert one in offers, f"{stem}: {one}"
                 asked.add(one)
+            # One server in a cluster has that API: KEDA, where it is.
+            assert metric["type"] != "External", stem
     # A quantile and a ratio do not add up; what does is divided by the number of pods.
     for stem, it in objects("HorizontalPodAutoscaler"):
-        for metric in (m["external"] for m in it["spec"]["metrics"] if m["type"] == "External"):
+        for metric in (m["object"] for m in it["spec"]["metrics"] if m["type"] == "Object"):
+            assert metric["describedObject"]["kind"] == "Namespace", stem
+            assert metric["describedObject"]["name"] == it["metadata"].get("namespace", "default"), stem
             sums = re.search("concurrency|queue_length", metric["metric"]["name"])
             assert metric["target"]["type"] == ("AverageValue" if sums else "Value"), stem
             # The job is the label of the pods that carry the Tollgate.
