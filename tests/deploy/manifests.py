@@ -38,6 +38,8 @@ VERSIONS = ["1.29", "1.31", "1.34", "1.37"]
 FOREIGN = {"keda.sh/v1alpha1", "autoscaling.k8s.io/v1", "monitoring.coreos.com/v1"}
 # Members of later versions: where they stand, and from when on.
 LATER = {"marketing-hysteresis": "1.34"}
+# The oldest kubectl whose kustomize makes them.
+KUBECTL = 27
 # The pods of a rollout that are there beside the full number.
 SURGE = 1
 
@@ -52,8 +54,8 @@ def the_rendered_files_are_what_the_overlays_make():
         [asked, "version", "--client", "-o", "json"], capture_output=True, text=True
     )
     minor = version and re.search(r'"minor": "(\d+)', version.stdout)
-    if not minor or int(minor[1]) < 21:
-        raise Skip(f"compared nothing: no kubectl 1.21 or newer ({asked or 'none'} here)")
+    if not minor or int(minor[1]) < KUBECTL:
+        raise Skip(f"compared nothing: no kubectl 1.{KUBECTL} or newer ({asked or 'none'} here)")
     with tempfile.TemporaryDirectory() as directory:
         # In a copy: it writes beside the overlays, too.
         copied = shutil.copytree(DEPLOY, pathlib.Path(directory, "deploy")) / "kubernetes"
@@ -405,6 +407,20 @@ def the_redis_of_the_manifests_starts_and_lets_tollgate_do_what_it_needs_and_no_
         finally:
             server.terminate()
             server.wait()
+
+
+@check
+def a_container_has_room_for_what_tollgate_may_hold():
+    own = 64 * 2**20  # the program, its ledger, connections
+    for stem, text in configurations():
+        config = yaml.safe_load(text)
+        held = config["listeners"][0].get("limits", {}).get("held", "256MiB")
+        size = config["cache"].get("memory", {}).get("size")
+        for _, _, template in (one for one in pods() if one[0] == stem and tollgate_of(one[2]["spec"])):
+            limit = number(tollgate_of(template["spec"])["resources"]["limits"]["memory"])
+            cache = number(size.removesuffix("B")) if size else min(limit / 4, 256 * 2**20)
+            needed = number(held.removesuffix("B")) + cache + own
+            assert needed <= limit, f"{stem}: {needed / 2**20:.0f} MiB of {limit / 2**20:.0f}"
 
 
 # ---- what the plans ask for --------------------------------------------------------------

@@ -29,6 +29,7 @@ WAITING = 60
 EMPTY = {
     "GPUs": "no DCGM",
     "Stores": "no store",
+    "Purges that wait for a store": "no store",
     "Tollgate's own calls": "it makes none",
     "Memory": "no limit of memory, where there is none",
 }
@@ -106,9 +107,11 @@ def free_port():
 
 class Prometheus:
     def __init__(self, directory, target):
-        rules = pathlib.Path(directory, "rules.yaml")
-        rules.write_text(hurried((DEPLOY / "prometheus/rules.yaml").read_text()))
-        file = pathlib.Path(directory, "prometheus.yaml")
+        rules = []
+        for source in sorted((DEPLOY / "prometheus").glob("*.yaml")):
+            rules.append(f"{directory}/{source.name}")
+            pathlib.Path(rules[-1]).write_text(hurried(source.read_text()))
+        file = pathlib.Path(directory, "configuration.yaml")
         scrape = {
             "job_name": LABELS["job"],
             "static_configs": [{"targets": [target], "labels": {k: v for k, v in LABELS.items() if k != "job"}}],
@@ -117,7 +120,7 @@ class Prometheus:
             json.dumps(
                 {
                     "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
-                    "rule_files": [str(rules)],
+                    "rule_files": rules,
                     "scrape_configs": [scrape],
                 }
             )
