@@ -2,12 +2,13 @@
 
 usage: python check.py TOLLGATE_BINARY [NODE_MODULES]
 
-`manifests` holds the rendered manifests to the schemas of several Kubernetes versions, to each other, and to Tollgate:
-their configurations start, and answer the probes and serve the metrics they name. `queries` holds alerts,
-dashboards and autoscalers to what a scrape of Tollgate has, `prometheus` to what a real one answers; what the alerts
-fire at is for promtool (alerts.sh). Here,
-the image's root file system is made by the script the Dockerfile uses, and entered by chroot as the user the image has
-(as root only).
+`manifests` holds the rendered manifests to the schemas of several Kubernetes versions, to each
+other, and to Tollgate: their configurations start, answer the probes and serve the metrics they
+name. `plans` holds them to the numbers of the plans behind the overlays. `queries` holds alerts,
+dashboards and autoscalers to what a scrape of Tollgate has, `prometheus` to what a real one
+answers; what the alerts fire at is for promtool (alerts.sh). Here, the image's root file system is
+made by the script the Dockerfile uses, and entered by chroot as the user the image has (as root
+only).
 """
 
 import os
@@ -16,9 +17,10 @@ import re
 import subprocess
 import tempfile
 
-import manifests  # noqa: F401: its checks
-import prometheus  # noqa: F401: its check
-import queries  # noqa: F401: its checks
+import manifests  # noqa: F401, for its checks
+import plans  # noqa: F401, for its checks
+import prometheus  # noqa: F401, for its check
+import queries  # noqa: F401, for its checks
 from stage import BINARY, DEPLOY, Running, Skip, check, configurations, main
 
 USER = 65532

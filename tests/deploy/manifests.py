@@ -1,4 +1,4 @@
-"""The rendered manifests: valid, of one piece, and what the plans behind them ask for."""
+"""The rendered manifests: valid, of one piece, and what Tollgate takes."""
 
 import collections
 import concurrent.futures
@@ -27,6 +27,7 @@ from stage import (
     configurations,
     manifests,
     named,
+    number,
     objects,
     pods,
     run_configuration,
@@ -40,8 +41,6 @@ FOREIGN = {"keda.sh/v1alpha1", "autoscaling.k8s.io/v1", "monitoring.coreos.com/v
 LATER = {"marketing-hysteresis": "1.34"}
 # The oldest kubectl whose kustomize makes them.
 KUBECTL = 27
-# The pods of a rollout that are there beside the full number.
-SURGE = 1
 
 
 # ---- rendered, and valid -----------------------------------------------------------------
@@ -112,7 +111,9 @@ def the_schemas_would_notice_a_mistyped_member():
     kubernetes_validate.validate(autoscaler, VERSIONS[-1], strict=True)
     autoscaler["spec"]["metrics"][0]["pods"]["target"]["averageVal"] = "1"
     for version in VERSIONS:
-        assert list(validator(autoscaler["kind"], "autoscaling/v2", version).iter_errors(autoscaler))
+        assert list(
+            validator(autoscaler["kind"], "autoscaling/v2", version).iter_errors(autoscaler)
+        )
 
 
 @check
@@ -161,7 +162,11 @@ def selectors_and_names_fit_together():
     for stem, it in objects("Deployment", "StatefulSet"):
         labels = it["spec"]["template"]["metadata"]["labels"]
         assert fits(it["spec"]["selector"]["matchLabels"], labels), stem
-        own = [other for other in templates(stem) if fits(it["spec"]["selector"]["matchLabels"], other["metadata"]["labels"])]
+        own = [
+            other
+            for other in templates(stem)
+            if fits(it["spec"]["selector"]["matchLabels"], other["metadata"]["labels"])
+        ]
         assert len(own) == 1, f"{stem}: {it['metadata']['name']} selects pods of another"
     n = 0
     for stem, it in objects("Service", "PodDisruptionBudget", "NetworkPolicy", "PodMonitor"):
@@ -172,7 +177,9 @@ def selectors_and_names_fit_together():
         assert selected, f"{stem}: {it['kind']} {it['metadata']['name']} selects nothing"
         n += 1
         ports = [(port.get("targetPort"), selected) for port in spec.get("ports", [])]
-        ports += [(port["port"], selected) for rule in spec.get("ingress", []) for port in rule["ports"]]
+        ports += [
+            (port["port"], selected) for rule in spec.get("ingress", []) for port in rule["ports"]
+        ]
         for port, of in ports:
             for one in of:
                 # Of a native sidecar a name is not found by servers before 1.32, nor by some network plug-ins.
@@ -180,13 +187,17 @@ def selectors_and_names_fit_together():
                 every = main + one["spec"].get("initContainers", [])
                 names = {p["name"] for c in main for p in c.get("ports", [])}
                 numbers = {p["containerPort"] for c in every for p in c.get("ports", [])}
-                assert port in (names | numbers), f"{stem}: {it['kind']} {it['metadata']['name']}: no port {port}"
+                assert port in (names | numbers), (
+                    f"{stem}: {it['kind']} {it['metadata']['name']}: no port {port}"
+                )
     return f"{n} selectors"
 
 
 @check
 def what_pods_mount_and_name_is_there():
-    classes = {it["metadata"]["name"] for it in manifests()["cluster"] if it["kind"] == "PriorityClass"}
+    classes = {
+        it["metadata"]["name"] for it in manifests()["cluster"] if it["kind"] == "PriorityClass"
+    }
     for stem, owner, template in pods():
         pod = template["spec"]
         assert pod.get("priorityClassName") in classes | {None}, stem
@@ -203,7 +214,10 @@ def what_pods_mount_and_name_is_there():
                 named(stem, "ConfigMap", volume["configMap"]["name"])
     # Each is a stem's own: none is named that the overlay does not bring.
     for stem, it in objects("StatefulSet"):
-        assert it["spec"]["serviceName"] == named(stem, "Service", it["metadata"]["name"])["metadata"]["name"]
+        assert (
+            it["spec"]["serviceName"]
+            == named(stem, "Service", it["metadata"]["name"])["metadata"]["name"]
+        )
 
 
 @check
@@ -257,7 +271,9 @@ def a_sidecar_is_a_native_one_that_starts_first_and_ends_last():
             assert tollgate[probe]["httpGet"]["port"] == "metrics", stem
         behind = pod["containers"] if tollgate in pod.get("initContainers", []) else []
         if behind:
-            assert pod["initContainers"][0] is tollgate and tollgate["restartPolicy"] == "Always", stem
+            assert pod["initContainers"][0] is tollgate and tollgate["restartPolicy"] == "Always", (
+                stem
+            )
         ports = {port["name"]: port["containerPort"] for port in tollgate["ports"]}
         for each in [tollgate, *behind]:
             hook = each["lifecycle"]["preStop"]["httpGet"]
@@ -271,7 +287,9 @@ def a_sidecar_is_a_native_one_that_starts_first_and_ends_last():
 def a_pods_grace_covers_the_drain():
     for stem, text in configurations():
         deadline = int(yaml.safe_load(text)["drain"]["deadline"].removesuffix("s"))
-        for _, _, template in (one for one in pods() if one[0] == stem and tollgate_of(one[2]["spec"])):
+        for _, _, template in (
+            one for one in pods() if one[0] == stem and tollgate_of(one[2]["spec"])
+        ):
             grace = template["spec"]["terminationGracePeriodSeconds"]
             assert grace >= deadline + 10, f"{stem}: {grace} s for a drain of {deadline} s"
 
@@ -289,10 +307,13 @@ def nobody_reaches_the_admin_api_from_outside_of_the_pod():
     for stem, owner, template in pods():
         labels = template["metadata"]["labels"]
         policies = [
-            it for other, it in objects("NetworkPolicy")
+            it
+            for other, it in objects("NetworkPolicy")
             if other == stem and fits(it["spec"]["podSelector"].get("matchLabels", {}), labels)
         ]
-        assert policies or owner["metadata"]["name"] == "batch", f"{stem}: {owner['metadata']['name']}"
+        assert policies or owner["metadata"]["name"] == "batch", (
+            f"{stem}: {owner['metadata']['name']}"
+        )
 
 
 # ---- and of Tollgate ---------------------------------------------------------------------
@@ -314,7 +335,9 @@ def every_configuration_passes_the_check():
             ended = subprocess.run([BINARY, "check", "-c", file], capture_output=True, text=True)
         said = ended.stdout + ended.stderr
         assert ended.returncode == 0, f"{stem}: {said}"
-        odd = [line for line in said.splitlines() if "warning" in line and not EXPECTED.search(line)]
+        odd = [
+            line for line in said.splitlines() if "warning" in line and not EXPECTED.search(line)
+        ]
         assert not odd, f"{stem}: {odd}"
     return f"{len(configurations())} configurations"
 
@@ -342,14 +365,21 @@ def serves(stem, text):
         for metric in it["spec"]["metrics"]
         if metric["type"] == "Pods"
     } - {"gpu_utilization_percent"}
-    paths = sorted({container[probe]["httpGet"]["path"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")})
+    paths = sorted(
+        {
+            container[probe]["httpGet"]["path"]
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe")
+        }
+    )
     if stem == "sidecar":
         # Once, as it waits for drain.quiet; and last, as it flips readiness.
         paths.append("/wait-for-drain")
     with tempfile.TemporaryDirectory() as directory, run_configuration(text, directory) as tollgate:
         _, scrape = tollgate.metrics("/metrics")
         for name in wanted:
-            assert re.search(rf"^{name} 0$", scrape, re.MULTILINE), f"{stem}: {name} is not 0 or not there"
+            assert re.search(rf"^{name} 0$", scrape, re.MULTILINE), (
+                f"{stem}: {name} is not 0 or not there"
+            )
         for path in paths:
             status, body = tollgate.metrics(path)
             assert status == 200, f"{stem}: {path}: {status} {body}"
@@ -359,21 +389,35 @@ def serves(stem, text):
 def the_redis_of_the_manifests_starts_and_lets_tollgate_do_what_it_needs_and_no_more():
     if not shutil.which("redis-server"):
         raise Skip("no redis-server")
-    text = named("marketing", "ConfigMap", next(
-        it["metadata"]["name"] for it in manifests()["marketing"]
-        if it["kind"] == "ConfigMap" and "redis.conf" in it["data"]
-    ))["data"]["redis.conf"]
+    text = named(
+        "marketing",
+        "ConfigMap",
+        next(
+            it["metadata"]["name"]
+            for it in manifests()["marketing"]
+            if it["kind"] == "ConfigMap" and "redis.conf" in it["data"]
+        ),
+    )["data"]["redis.conf"]
     limit = next(
-        it for it in manifests()["marketing"]
+        it
+        for it in manifests()["marketing"]
         if it["kind"] == "StatefulSet" and it["metadata"]["name"] == "redis"
     )["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
     most = int(re.search(r"^maxmemory (\d+)gb$", text, re.MULTILINE)[1])
     assert most * 2**30 <= 0.75 * number(limit), f"maxmemory {most}gb of {limit}"
     # The users are those of the page that tells how to make the secret; the rights those of the example.
     page = (DEPLOY / "README.md").read_text()
-    user = re.search(r"user tollgate on >\$password (.*?)\"", page, re.DOTALL)[1].replace("\\\n", " ").split()
+    user = (
+        re.search(r"user tollgate on >\$password (.*?)\"", page, re.DOTALL)[1]
+        .replace("\\\n", " ")
+        .split()
+    )
     example = (DEPLOY.parent / "config/examples/full.yaml").read_text()
-    least = re.search(r"Least that the user needs: (.*?);", example, re.DOTALL)[1].replace("#", " ").split()
+    least = (
+        re.search(r"Least that the user needs: (.*?);", example, re.DOTALL)[1]
+        .replace("#", " ")
+        .split()
+    )
     assert user == least, set(user) ^ set(least)
     with tempfile.TemporaryDirectory() as directory:
         users = pathlib.Path(directory, "users.acl")
@@ -383,7 +427,9 @@ def the_redis_of_the_manifests_starts_and_lets_tollgate_do_what_it_needs_and_no_
         socket = f"{directory}/socket"
         server = subprocess.Popen(
             ["redis-server", file, "--port", "0", "--unixsocket", socket, "--dir", directory],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         try:
             said = []
@@ -416,210 +462,13 @@ def a_container_has_room_for_what_tollgate_may_hold():
         config = yaml.safe_load(text)
         held = config["listeners"][0].get("limits", {}).get("held", "256MiB")
         size = config["cache"].get("memory", {}).get("size")
-        for _, _, template in (one for one in pods() if one[0] == stem and tollgate_of(one[2]["spec"])):
+        for _, _, template in (
+            one for one in pods() if one[0] == stem and tollgate_of(one[2]["spec"])
+        ):
             limit = number(tollgate_of(template["spec"])["resources"]["limits"]["memory"])
             cache = number(size.removesuffix("B")) if size else min(limit / 4, 256 * 2**20)
             needed = number(held.removesuffix("B")) + cache + own
             assert needed <= limit, f"{stem}: {needed / 2**20:.0f} MiB of {limit / 2**20:.0f}"
-
-
-# ---- what the plans ask for --------------------------------------------------------------
-
-# From the five plans: pods, CPU and memory in percent, the queue's marks (out, in), the times in seconds, the steps
-# out (percent, pods, every s) and in.
-PLANS = {
-    "marketing": dict(hpa="marketing-service-hpa", target="marketing-service", pods=(3, 50), cpu=70, memory=80,
-                      queue=(200, 20), p95=1, out=(100, 5, 15)),
-    "customer-service": dict(hpa="customer-service-hpa", target="customer-service", pods=(2, 20), cpu=70, memory=80,
-                             queue=(100, 10), p95=1, out=(100, 4, 15)),
-    "code-generation": dict(hpa="code-generation-hpa", target="code-generation", pods=(3, 50), cpu=70, memory=80,
-                            queue=(100, None), p95=2, out=(100, 5, 60)),
-    "medical": dict(hpa="medical-ai-hpa", target="medical-ai-service", pods=(2, 20), gpu=80, queue=(50, 5), p95=5,
-                    errors=0.01, out=(100, 2, 15)),
-    "personalization": dict(hpa="personalization-hpa", target="personalization-engine", pods=(3, 20), cpu=70,
-                            memory=80, p99_ms=100),
-}
-
-
-def number(quantity):
-    """A quantity of Kubernetes as a number."""
-    value, unit = re.fullmatch(r"([\d.]+)(\D*)", str(quantity)).groups()
-    scale = {"": 1, "m": 1e-3, "k": 1e3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-    return float(value) * scale[unit]
-
-
-@check
-def each_plans_thresholds_are_its_autoscalers():
-    for stem, plan in PLANS.items():
-        it = named(stem, "HorizontalPodAutoscaler", plan["hpa"])["spec"]
-        assert (it["minReplicas"], it["maxReplicas"]) == plan["pods"], stem
-        assert it["scaleTargetRef"]["name"] == plan["target"], stem
-        of = {}
-        for metric in it["metrics"]:
-            one = metric[metric["type"][0].lower() + metric["type"][1:]]
-            target = one["target"]
-            name = one.get("name") or one["metric"]["name"]
-            if metric["type"] == "ContainerResource":
-                # Nothing but these two is a resource to an autoscaler, and the container is there.
-                assert name in ("cpu", "memory"), stem
-                pod = named(stem, "Deployment", plan["target"])["spec"]["template"]["spec"]
-                assert one["container"] in [container["name"] for container in pod["containers"]], stem
-            assert metric["type"] != "Resource", f"{stem}: counts the sidecar with the server"
-            of[name] = number(target.get("averageUtilization") or target.get("averageValue") or target["value"])
-        assert (of.get("cpu"), of.get("memory")) == (plan.get("cpu"), plan.get("memory")), stem
-        assert of.get("gpu_utilization_percent") == plan.get("gpu"), stem
-        assert of.get("fleet_request_latency_p95_seconds") == plan.get("p95"), stem
-        assert of.get("fleet_request_error_ratio") == plan.get("errors"), stem
-        assert of.get("recommendation_latency_p99") == plan.get("p99_ms"), stem
-        if "queue" in plan:
-            high, low = plan["queue"]
-            # A fifth of the mark above which more are asked for; the mark below is half of it.
-            assert of["request_queue_length"] == high / 5, stem
-            assert low is None or low == of["request_queue_length"] / 2, stem
-        if "out" in plan:
-            percent, count, seconds = plan["out"]
-            out = {(p["type"], p["value"], p["periodSeconds"]) for p in it["behavior"]["scaleUp"]["policies"]}
-            assert out == {("Percent", percent, seconds), ("Pods", count, seconds)}, stem
-            down = it["behavior"]["scaleDown"]
-            assert down["stabilizationWindowSeconds"] == 300, stem
-            assert down["policies"] == [{"type": "Percent", "value": 50, "periodSeconds": 60}], stem
-
-
-@check
-def autoscalers_aim_at_seven_tenths_of_what_runs_at_a_time():
-    n = 0
-    for stem, text in configurations():
-        config = yaml.safe_load(text)
-        limit = config["upstreams"]["model"]["concurrency"]["limit"]
-        for other, it in objects("HorizontalPodAutoscaler"):
-            for metric in it["spec"]["metrics"]:
-                if other == stem and metric["type"] == "Pods" and metric["pods"]["metric"]["name"] == "request_concurrency":
-                    aim = number(metric["pods"]["target"]["averageValue"])
-                    assert abs(aim - 0.7 * limit) < 1e-9, f"{stem}: {aim} of {limit}"
-                    n += 1
-        for other, it in objects("ScaledObject"):
-            for trigger in it["spec"]["triggers"]:
-                if other == stem and "request_concurrency" in trigger["metadata"].get("query", ""):
-                    assert abs(float(trigger["metadata"]["threshold"]) - 0.7 * limit) < 1e-9, stem
-                    n += 1
-        # A call that runs for long holds a place for as long as this at most; a queue is ten times what runs.
-        for one in config.get("classes", []):
-            assert one["queue"] >= 10 * limit or one.get("strict"), f"{stem}: {one['name']}"
-    assert n >= 8, n
-
-
-@check
-def a_vertical_autoscaler_leaves_tollgate_and_what_a_horizontal_one_drives():
-    n = 0
-    for stem, it in objects("VerticalPodAutoscaler"):
-        policies = it["spec"]["resourcePolicy"]["containerPolicies"]
-        target = it["spec"]["targetRef"]["name"]
-        if target != "postgres":  # which carries none
-            assert {"containerName": "tollgate", "mode": "Off"} in policies, stem
-        moves = set()
-        for policy in policies:
-            for bound in ("minAllowed", "maxAllowed"):
-                assert policy.get(bound, {}).keys() <= {"cpu", "memory"}, f"{stem}: it knows nothing else"
-            if policy.get("mode") != "Off":
-                moves |= set(policy["controlledResources"])
-        drives = set()
-        for other, scaler in objects("HorizontalPodAutoscaler"):
-            if other == stem and scaler["spec"]["scaleTargetRef"]["name"] == target:
-                drives |= {m["containerResource"]["name"] for m in scaler["spec"]["metrics"] if m["type"] == "ContainerResource"}
-        for other, scaler in objects("ScaledObject"):
-            if other == stem and scaler["spec"]["scaleTargetRef"]["name"] == target:
-                drives |= {t["type"] for t in scaler["spec"]["triggers"]} & {"cpu", "memory"}
-        assert it["spec"]["updatePolicy"]["updateMode"] == "Off" or not moves & drives, stem
-        n += 1
-    return f"{n} of them"
-
-
-@check
-def keda_does_not_take_silence_for_zero():
-    for stem, it in objects("ScaledObject"):
-        spec = it["spec"]
-        asks = [trigger for trigger in spec["triggers"] if trigger["type"] == "prometheus"]
-        for trigger in asks:
-            assert trigger["metadata"]["ignoreNullValues"] == "false", stem
-            # Fallback is of targets of this kind only.
-            assert trigger["metricType"] == "AverageValue", stem
-            assert f'namespace="{it["metadata"]["namespace"]}"' in trigger["metadata"]["query"], stem
-        assert not asks or spec["fallback"]["replicas"] >= spec["minReplicaCount"], stem
-
-
-def requests(pod):
-    """What a pod asks for: its containers and its sidecars."""
-    asked = collections.Counter()
-    for container in pod["containers"] + pod.get("initContainers", []):
-        for kind in ("requests", "limits"):
-            for name, value in container["resources"].get(kind, {}).items():
-                if kind == "requests" or name == "memory":
-                    asked[f"{kind}.{name}"] += number(value)
-    asked["pods"] = 1
-    return asked
-
-
-@check
-def a_tenants_quota_and_limits_admit_the_most_that_its_autoscaler_may_ask_for():
-    n = 0
-    for stem, namespace in objects("Namespace"):
-        needed, emergency = collections.Counter(), 0
-        limits = named(stem, "LimitRange", "tenant")["spec"]["limits"][0]
-        for other, owner, template in pods():
-            if other != stem:
-                continue
-            pod = template["spec"]
-            most = owner["spec"].get("replicas", 1)
-            for at, it in objects("HorizontalPodAutoscaler", "ScaledObject"):
-                if at == stem and it["spec"]["scaleTargetRef"]["name"] == owner["metadata"]["name"]:
-                    most = it["spec"].get("maxReplicas") or it["spec"]["maxReplicaCount"]
-                    most += SURGE if owner["metadata"]["name"] != "batch" else 0
-            for name, value in requests(pod).items():
-                needed[name] += most * value
-            if pod.get("priorityClassName") == "emergency-priority":
-                emergency += most
-            for container in pod["containers"] + pod.get("initContainers", []):
-                for name, value in container["resources"]["requests"].items():
-                    if name in limits["max"]:
-                        assert number(limits["min"][name]) <= number(value) <= number(limits["max"][name]), stem
-        hard = named(stem, "ResourceQuota", "tenant")["spec"]["hard"]
-        for name, value in needed.items():
-            allowed = number(hard[name])
-            assert value <= allowed, f"{stem}: {name} needs {value}, the quota has {hard[name]}"
-            # And it is a quota: not twice what is needed.
-            assert value * 2 >= allowed or allowed < 8, f"{stem}: {name} needs {value} of {hard[name]}"
-        urgent = named(stem, "ResourceQuota", "tenant-emergency")["spec"]
-        assert emergency <= number(urgent["hard"]["pods"]), stem
-        n += 1
-    assert n >= len(PLANS), n
-    return f"{n} namespaces"
-
-
-@check
-def pods_go_to_the_nodes_the_plans_name():
-    def pod(stem, name, kind="Deployment"):
-        return named(stem, kind, name)["spec"]["template"]["spec"]
-
-    customer, code = pod("customer-service", "customer-service"), pod("code-generation", "code-generation")
-    medical = pod("medical", "medical-ai-service")
-    assert customer["nodeSelector"] == {"node-type": "gpu"}
-    assert code["nodeSelector"] == {"gpu": "true"}
-    assert code["tolerations"] == [{"key": "gpu", "operator": "Equal", "value": "true", "effect": "NoSchedule"}]
-    assert medical["nodeSelector"] == {"accelerator": "nvidia-gpu"}
-    for one in (customer, medical):
-        assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in one["tolerations"]
-    for one in (customer, code, medical):
-        resources = one["containers"][0]["resources"]
-        assert resources["requests"]["nvidia.com/gpu"] == resources["limits"]["nvidia.com/gpu"] == "1"
-    assert medical["priorityClassName"] == "emergency-priority"
-    for stem, it in objects("StatefulSet"):
-        assert it["spec"]["template"]["spec"]["nodeSelector"] == {"node-type": "memory-optimized"}, stem
-    for stem, it in objects("Deployment"):
-        one = it["spec"]["template"]["spec"]
-        if it["metadata"]["name"] == "batch":
-            assert one["priorityClassName"] == "batch-priority" and one["terminationGracePeriodSeconds"] < 30, stem
-            terms = one["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-            assert all("spot" in json.dumps(term).lower() for term in terms), stem
 
 
 @check
@@ -628,7 +477,9 @@ def the_page_names_what_there_is():
     links = re.findall(r"\]\(([^)#]+)\)", page)
     for link in links:
         assert (DEPLOY / link).exists(), link
-    named_there = re.findall(r"`((?:overlays|components|cluster|prometheus|grafana)/[\w./*-]+)`", page)
+    named_there = re.findall(
+        r"`((?:overlays|components|cluster|prometheus|grafana)/[\w./*-]+)`", page
+    )
     for path in named_there:
         assert list(DEPLOY.glob(path)) or list((DEPLOY / "kubernetes").glob(path)), path
     # And everything there is: each component is asked for by a plan, or told of.

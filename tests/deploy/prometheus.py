@@ -50,7 +50,9 @@ ANSWER = {
     "id": "1",
     "object": "chat.completion",
     "model": "gpt-4o-mini",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}],
+    "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}
+    ],
     "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
 }
 
@@ -84,7 +86,9 @@ class Server(http.server.ThreadingHTTPServer):
 def ask(address, question, priority="normal", **more):
     connection = http.client.HTTPConnection(address, timeout=PATIENCE_S)
     with contextlib.closing(connection):
-        body = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": question}]})
+        body = json.dumps(
+            {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": question}]}
+        )
         headers = {"content-type": "application/json", "x-priority": priority, **more}
         connection.request("POST", "/v1/chat/completions", body, headers)
         answer = connection.getresponse()
@@ -114,12 +118,18 @@ class Prometheus:
         file = pathlib.Path(directory, "configuration.yaml")
         scrape = {
             "job_name": LABELS["job"],
-            "static_configs": [{"targets": [target], "labels": {k: v for k, v in LABELS.items() if k != "job"}}],
+            "static_configs": [
+                {"targets": [target], "labels": {k: v for k, v in LABELS.items() if k != "job"}}
+            ],
         }
         file.write_text(
             json.dumps(
                 {
-                    "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+                    "global": {
+                        "scrape_interval": "1s",
+                        "scrape_timeout": "1s",
+                        "evaluation_interval": "1s",
+                    },
                     "rule_files": rules,
                     "scrape_configs": [scrape],
                 }
@@ -209,9 +219,13 @@ def adapter_answers(prometheus):
     for api, name, series, query in offered():
         if series in FOREIGN_SERIES:
             continue
-        query = query.replace('"n"', '"shop"').replace('"p|q"', '"model-1"').replace('"j"', '"model"')
+        query = (
+            query.replace('"n"', '"shop"').replace('"p|q"', '"model-1"').replace('"j"', '"model"')
+        )
         result = prometheus.query(query)
-        assert [one["metric"] for one in result] == [{"pod": "model-1"} if api == "Pods" else {"namespace": "shop"}], result
+        assert [one["metric"] for one in result] == [
+            {"pod": "model-1"} if api == "Pods" else {"namespace": "shop"}
+        ], result
         answers[api, name] = float(result[0]["value"][1])
     return answers
 
@@ -226,7 +240,7 @@ def a_real_prometheus_evaluates_the_rules_under_load_and_answers_dashboards_and_
         threading.Thread(target=service.serve_forever, daemon=True).start()
         stack.callback(service.shutdown)
         file = pathlib.Path(directory, "tollgate.yaml")
-        file.write_text(CONFIGURATION.replace("UPSTREAM", "127.0.0.1:%d" % service.server_address[1]))
+        file.write_text(CONFIGURATION.replace("UPSTREAM", f"127.0.0.1:{service.server_address[1]}"))
         command = [BINARY, "run", "-c", file, "--data-dir", f"{directory}/ledger"]
         tollgate = stack.enter_context(Running(command))
         address = tollgate.addresses["listeners"]
@@ -238,8 +252,14 @@ def a_real_prometheus_evaluates_the_rules_under_load_and_answers_dashboards_and_
         prometheus.until("a first scrape", lambda: prometheus.query("request_queue_length"))
         idle = adapter_answers(prometheus)
         assert set(idle.values()) == {0}, idle
-        prometheus.until("the rules", lambda: all(rule["health"] == "ok" for rule in prometheus.rules()))
-        said = [rule["name"] for rule in prometheus.rules() if rule.get("state", "inactive") != "inactive"]
+        prometheus.until(
+            "the rules", lambda: all(rule["health"] == "ok" for rule in prometheus.rules())
+        )
+        said = [
+            rule["name"]
+            for rule in prometheus.rules()
+            if rule.get("state", "inactive") != "inactive"
+        ]
         assert not said, said
 
         # Work.
@@ -248,9 +268,14 @@ def a_real_prometheus_evaluates_the_rules_under_load_and_answers_dashboards_and_
         Service.gate.set()
         worked = pool.submit(work, address, ended)
         # Or until it ended, which it does only if an answer was not as it should be.
-        prometheus.until("an answer for each panel", lambda: not panels_without_answer(prometheus) or worked.done())
+        prometheus.until(
+            "an answer for each panel",
+            lambda: not panels_without_answer(prometheus) or worked.done(),
+        )
         assert not worked.done(), worked.result()
-        prometheus.until("the alert on errors", lambda: prometheus.alert("TollgateErrorsHigh") == "firing")
+        prometheus.until(
+            "the alert on errors", lambda: prometheus.alert("TollgateErrorsHigh") == "firing"
+        )
         ended.set()
         worked.result()
 
@@ -258,15 +283,27 @@ def a_real_prometheus_evaluates_the_rules_under_load_and_answers_dashboards_and_
         Service.gate.clear()
         calls = [pool.submit(ask, address, f"wait {n}") for n in range(WAITING)]
         most = WAITING - PLACES
-        prometheus.until("a queue", lambda: prometheus.query(f"sum(request_queue_length) == {most}"))
-        prometheus.until("the alert on it", lambda: prometheus.alert("TollgateQueueLong") == "firing")
+        prometheus.until(
+            "a queue", lambda: prometheus.query(f"sum(request_queue_length) == {most}")
+        )
+        prometheus.until(
+            "the alert on it", lambda: prometheus.alert("TollgateQueueLong") == "firing"
+        )
         assert prometheus.alert("TollgateQueueVeryLong") == "inactive"
         busy = adapter_answers(prometheus)
-        assert busy["Pods", "request_queue_length"] == busy["Object", "fleet_request_queue_length"] == most, busy
+        assert (
+            busy["Pods", "request_queue_length"]
+            == busy["Object", "fleet_request_queue_length"]
+            == most
+        ), busy
         assert busy["Pods", "request_concurrency"] == WAITING, busy
         Service.gate.set()
         assert {call.result() for call in calls} == {200}
-        prometheus.until("the end of it", lambda: prometheus.alert("TollgateQueueLong") == "inactive")
-        prometheus.until("nobody waits", lambda: adapter_answers(prometheus)["Pods", "request_concurrency"] == 0)
+        prometheus.until(
+            "the end of it", lambda: prometheus.alert("TollgateQueueLong") == "inactive"
+        )
+        prometheus.until(
+            "nobody waits", lambda: adapter_answers(prometheus)["Pods", "request_concurrency"] == 0
+        )
         rules = len(prometheus.rules())
     return f"{rules} rules, {len(list(dashboards()))} queries of panels, {len(idle)} of the adapter"

@@ -15,7 +15,16 @@ from stage import BINARY, DEPLOY, TOP, Running, Skip, check, manifests, objects
 
 SNAPSHOT = TOP / "proxy/src/metrics/snapshots/tollgate__metrics__tests__classic.snap"
 # Not Tollgate's: who has them, and with which labels.
-FOREIGN = {"DCGM_FI_DEV_GPU_UTIL": {"gpu", "pod", "namespace", "container", "exported_pod", "exported_namespace"}}
+FOREIGN = {
+    "DCGM_FI_DEV_GPU_UTIL": {
+        "gpu",
+        "pod",
+        "namespace",
+        "container",
+        "exported_pod",
+        "exported_namespace",
+    }
+}
 # Labels that the one who scrapes adds.
 ADDED = {"namespace", "job", "instance", "pod"}
 # What PromQL itself says where no parenthesis follows.
@@ -38,7 +47,9 @@ def idle():
     """The series of a Tollgate that nobody has called yet, with every kind of store."""
     with tempfile.TemporaryDirectory() as directory:
         file = pathlib.Path(directory, "tollgate.yaml")
-        route = "{ name: r, match: { path_prefix: / }, upstream: m, cache: { tiers: [memory, redis] } }"
+        route = (
+            "{ name: r, match: { path_prefix: / }, upstream: m, cache: { tiers: [memory, redis] } }"
+        )
         file.write_text(
             "stores: { redis: { urls: ['redis://127.0.0.1:1'] } }\n"
             "upstreams: { m: { endpoints: [{ url: 'http://127.0.0.1:1' }] } }\n"
@@ -92,12 +103,16 @@ def must_be_there(where, expression):
 
 
 def files_of_rules():
-    return [yaml.safe_load(file.read_text()) for file in sorted((DEPLOY / "prometheus").glob("*.yaml"))]
+    return [
+        yaml.safe_load(file.read_text()) for file in sorted((DEPLOY / "prometheus").glob("*.yaml"))
+    ]
 
 
 @functools.cache
 def rules():
-    return [rule for file in files_of_rules() for group in file["groups"] for rule in group["rules"]]
+    return [
+        rule for file in files_of_rules() for group in file["groups"] for rule in group["rules"]
+    ]
 
 
 def dashboards():
@@ -113,7 +128,11 @@ def dashboards():
 
 def adapter():
     cluster = manifests()["cluster"]
-    found = next(it for it in cluster if it["kind"] == "ConfigMap" and it["metadata"]["name"] == "prometheus-adapter")
+    found = next(
+        it
+        for it in cluster
+        if it["kind"] == "ConfigMap" and it["metadata"]["name"] == "prometheus-adapter"
+    )
     return yaml.safe_load(found["data"]["config.yaml"])
 
 
@@ -134,7 +153,10 @@ def offered():
             # Of an object the adapter knows what is of what by the labels that it groups by.
             assert "by (<<.GroupBy>>)" in rule["metricsQuery"], shown
             query = rule["metricsQuery"].replace("<<.Series>>", series)
-            query = query.replace("<<.LabelMatchers>>", 'namespace="n",pod=~"p|q"' if of_a_pod else 'job="j",namespace="n"')
+            query = query.replace(
+                "<<.LabelMatchers>>",
+                'namespace="n",pod=~"p|q"' if of_a_pod else 'job="j",namespace="n"',
+            )
             yield (
                 "Pods" if of_a_pod else "Object",
                 shown,
@@ -172,14 +194,21 @@ def prometheus_understands_every_query():
         # And would not let a wrong one pass.
         made[0]["expr"] = "sum by (rate(a[5m]))"
         file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": made}]}))
-        assert subprocess.run(["promtool", "check", "rules", file], capture_output=True).returncode != 0
+        assert (
+            subprocess.run(["promtool", "check", "rules", file], capture_output=True).returncode
+            != 0
+        )
     return f"{len(every)} queries"
 
 
 @check
 def every_query_asks_for_metrics_and_labels_that_there_are():
     n = sum(must_be_there(where, query) for where, query in expressions())
-    for wrong in ("sum(tollgate_request_total)", 'request_concurrency{class="vip"}', "sum by (klass) (tollgate_queue_length)"):
+    for wrong in (
+        "sum(tollgate_request_total)",
+        'request_concurrency{class="vip"}',
+        "sum by (klass) (tollgate_queue_length)",
+    ):
         try:
             must_be_there("control", wrong)
         except AssertionError:
@@ -226,11 +255,15 @@ def autoscalers_ask_for_what_the_adapter_offers():
     for stem, it in objects("HorizontalPodAutoscaler"):
         for metric in (m["object"] for m in it["spec"]["metrics"] if m["type"] == "Object"):
             assert metric["describedObject"]["kind"] == "Namespace", stem
-            assert metric["describedObject"]["name"] == it["metadata"].get("namespace", "default"), stem
+            assert metric["describedObject"]["name"] == it["metadata"].get(
+                "namespace", "default"
+            ), stem
             sums = re.search("concurrency|queue_length", metric["metric"]["name"])
             assert metric["target"]["type"] == ("AverageValue" if sums else "Value"), stem
             # The job is the label of the pods that carry the Tollgate.
-            assert metric["metric"]["selector"]["matchLabels"]["job"] == ("tollgate" if stem == "standalone" else "model")
+            assert metric["metric"]["selector"]["matchLabels"]["job"] == (
+                "tollgate" if stem == "standalone" else "model"
+            )
     return f"{len(asked)} of {len(offers)}"
 
 

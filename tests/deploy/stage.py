@@ -102,7 +102,9 @@ def objects(*kinds):
 
 
 def named(stem, kind, name):
-    found = [it for it in manifests()[stem] if it["kind"] == kind and it["metadata"]["name"] == name]
+    found = [
+        it for it in manifests()[stem] if it["kind"] == kind and it["metadata"]["name"] == name
+    ]
     assert len(found) == 1, f"{stem}: {len(found)} {kind} {name}"
     return found[0]
 
@@ -130,6 +132,13 @@ def configurations():
     ]
 
 
+def number(quantity):
+    """A quantity of Kubernetes as a number."""
+    value, unit = re.fullmatch(r"([\d.]+)(\D*)", str(quantity)).groups()
+    scale = {"": 1, "m": 1e-3, "k": 1e3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+    return float(value) * scale[unit]
+
+
 def main():
     passed = failed = skipped = 0
     for function in checks:
@@ -140,7 +149,7 @@ def main():
         except Skip as why:
             skipped += 1
             print(f"skipped {name}: {why}")
-        except Exception:  # noqa: BLE001: one failure must not hide the others
+        except Exception:  # one failure must not hide the others
             failed += 1
             print(f"FAILED  {name}\n{traceback.format_exc()}")
         else:
