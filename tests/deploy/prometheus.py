@@ -12,15 +12,13 @@ import json
 import pathlib
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
-import time
 import urllib.parse
 
 from queries import dashboards, offered
-from stage import BINARY, DEPLOY, PATIENCE_S, Running, Skip, check
+from stage import BINARY, DEPLOY, PATIENCE_S, Running, Skip, check, free_port, until
 
 LABELS = {"namespace": "shop", "job": "model", "pod": "model-1"}
 PLACES = 2
@@ -103,12 +101,6 @@ def hurried(text):
     return re.sub(r"\[\d+m\]", "[30s]", text)
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 class Prometheus:
     def __init__(self, directory, target):
         rules = []
@@ -174,19 +166,11 @@ class Prometheus:
         return next(rule["state"] for rule in self.rules() if rule["name"] == name)
 
     def until(self, what, holds):
-        """Waits for `holds`, which may fail to get an answer as long as Prometheus starts; else tells what was last."""
-        end, last = time.monotonic() + PATIENCE_S, None
-        tick = threading.Event()
-        while time.monotonic() < end:
+        def goes_on():
             assert self.process.poll() is None, pathlib.Path(self.log.name).read_text()
-            try:
-                last = holds()
-                if last:
-                    return last
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                last = error
-            tick.wait(0.2)
-        raise AssertionError(f"{what}: {last}")
+            return holds()
+
+        return until(what, goes_on)
 
 
 def work(address, ended):

@@ -5,6 +5,7 @@ import http.client
 import json
 import pathlib
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -32,13 +33,16 @@ class Skip(Exception):
     """A check that cannot be made here, and why."""
 
 
-class Running:
-    """`tollgate run` of `command`, on free ports, from the line that it serves."""
+# Whichever ports are free.
+FREE = ["--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--metrics=127.0.0.1:0"]
 
-    def __init__(self, command, **more):
-        options = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
+
+class Running:
+    """`tollgate run` of `command`, on free ports unless told, from the line that it serves."""
+
+    def __init__(self, command, addresses=FREE, **more):
         self.process = subprocess.Popen(
-            [*command, *options], stderr=subprocess.PIPE, text=True, **more
+            [*command, *addresses], stderr=subprocess.PIPE, text=True, **more
         )
         said = []
         for line in self.process.stderr:
@@ -66,6 +70,27 @@ class Running:
         connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def until(what, holds):
+    """Waits for `holds`, which may get no answer as long as what it asks starts; else tells what was last."""
+    end, last = time.monotonic() + PATIENCE_S, None
+    tick = threading.Event()
+    while time.monotonic() < end:
+        try:
+            last = holds()
+            if last:
+                return last
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            last = error
+        tick.wait(0.1)
+    raise AssertionError(f"{what}: {last}")
 
 
 def run_configuration(text, directory):
