@@ -128,6 +128,7 @@ fn said(reply: &Reply) -> String {
             "/response",
             "/delta/message/content/text",
             "/token/text",
+            "/choices/0/text",
             "/delta",
         ]
     } else {
@@ -139,6 +140,7 @@ fn said(reply: &Reply) -> String {
             "/generated_text",
             "/0/generated_text",
             "/output/0/content/0/text",
+            "/choices/0/text",
         ]
     };
     let text = |piece: &Value| {
@@ -152,7 +154,7 @@ fn scrubbed(mut answer: Value) -> Value {
     fn scrub(value: &mut Value) {
         match value {
             Value::Object(members) => {
-                for name in ["id", "created_at", "responseId", "call_id"] {
+                for name in ["id", "created", "created_at", "responseId", "call_id"] {
                     members.remove(name);
                 }
                 members.values_mut().for_each(scrub);

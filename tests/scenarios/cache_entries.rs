@@ -356,11 +356,14 @@ async fn a_time_of_its_own_does_not_undo_a_word_on_who_may_have_it() {
 #[tokio::test]
 async fn what_is_refused_moves_no_version() {
     let world = content(json!({})).start().await;
-    ask_first(&world).await;
     let mut unfinished = said("half");
     unfinished["choices"][0]["finish_reason"] = Value::Null;
-    let order = with(order(&chat("a"), unfinished), "model_version", json!("v2"));
-    assert_eq!(put(&world, &order).await.status, 422);
+    let of_another = |answer| with(order(&chat("a"), answer), "model_version", json!("v2"));
+    assert_eq!(put(&world, &of_another(unfinished)).await.status, 422);
+    ask_first(&world).await;
+    assert_hit(&world.client.post_with(CHAT, &[ONE], &chat("first")).await);
+    // Whoever writes another than the one that answers has made a slip of the pen.
+    assert_eq!(put(&world, &of_another(said("whole"))).await.status, 409);
     assert_hit(&world.client.post_with(CHAT, &[ONE], &chat("first")).await);
 }
 

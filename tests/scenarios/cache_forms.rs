@@ -274,19 +274,6 @@ async fn what_no_converter_knows_is_a_miss_and_never_a_worse_answer() {
     let whole = world.client.post(CHAT, &several).await;
     assert_miss(&whole);
     assert_eq!(whole.json()["choices"].as_array().unwrap().len(), 2);
-
-    // A call that has no converter at all has an entry for each form.
-    let legacy = json!({ "model": "gpt-4o-mini", "prompt": "a" });
-    let path = "/v1/completions";
-    for question in [&legacy, &streamed(&legacy)] {
-        assert_miss(&world.client.post(path, question).await);
-    }
-    for question in [&legacy, &streamed(&legacy)] {
-        let reply = world.client.post(path, question).await;
-        assert_hit(&reply);
-        let is_stream = reply.header("content-type").starts_with("text/event-stream");
-        assert_eq!(is_stream, question["stream"] == true);
-    }
 }
 
 #[tokio::test]
