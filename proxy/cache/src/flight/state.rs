@@ -196,7 +196,7 @@ impl<S: Source> State<S> {
     /// The fastest has to wait for the slowest, as long as patience lasts. Not while the answer is
     /// recorded: that is bounded anyway, and storing it early serves everybody.
     pub(super) fn is_full(&self) -> bool {
-        !self.records && self.window.is_full()
+        !self.records && !self.patience.is_zero() && self.window.is_full()
     }
 
     /// The answer has ended: pays, and stays for those who have not had all of it.

@@ -55,3 +55,21 @@ async fn who_reads_now_and_then_uses_up_the_patience_of_the_others_only_while_th
         piece(&mut slow).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_piece_that_fills_the_window_by_itself_holds_nobody_up_for_longer() {
+    let stage = Scene::new();
+    let (mut fast, mut slow, feed) = fast_and_slow(&stage).await;
+    let big = Bytes::from(vec![0; 300 * 1024]);
+    for _ in 0..4 {
+        feed.send(Next::Piece(big.clone())).await.unwrap();
+    }
+    feed.send(Next::End).await.unwrap();
+    let began = time::Instant::now();
+    for _ in 0..4 {
+        assert_eq!(piece(&mut fast).await.len(), big.len());
+    }
+    assert_eq!(began.elapsed().as_secs(), 1);
+    assert!(fast.flight.lock().held_pieces() <= 1, "one is as much as is held for the slow");
+    assert!(poll_fn(|cx| slow.poll_piece(cx)).await.unwrap().is_err());
+}
