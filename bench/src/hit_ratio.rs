@@ -15,6 +15,7 @@
 mod rivals;
 mod traces;
 
+use crate::draw::Draw;
 use rivals::TinyLfu;
 use std::{io, sync::Arc, time::Instant};
 use tollgate_cache::{
@@ -149,7 +150,7 @@ pub(crate) fn hit_cost(entries: u64) {
         }
     }
     let mut least = [f64::MAX; 3];
-    let mut draw = traces::Draw::new(7);
+    let mut draw = Draw::new(7);
     let order: Vec<CacheKey> =
         (0..1_000_000).filter_map(|_| keys.get(draw.below(keys.len())).copied()).collect();
     for _ in 0..9 {

@@ -4,7 +4,8 @@
 //! Also a crowd that asks the same thing at once (`burst`), and one caller who waits for
 //! first bytes (`first`).
 //!
-//! And what of it answers from memory: `hit-ratio`, `hit-cost`, `entry-cost`.
+//! And what of it answers from memory: `hit-ratio`, `hit-cost`, `entry-cost`; and who goes
+//! first, on a virtual clock: `admission`.
 //!
 //! wrk counts answers, not events, and nginx cannot emit any. Both sides are a blocking
 //! thread per stream: sixty-four of them cost the core they share with nobody measured.
@@ -12,7 +13,9 @@
 #![expect(clippy::disallowed_methods, reason = "a load generator reads the real clock")]
 #![expect(clippy::print_stdout, reason = "`listen` hands its count to `bench/run`")]
 
+mod admission;
 mod burst;
+mod draw;
 mod emit;
 mod entry_cost;
 mod first;
@@ -29,6 +32,7 @@ const USAGE: &str = "tollgate-bench emit ADDRESS EVENTS RATE_HZ\n\
                      tollgate-bench first ADDRESS EVENTS SECONDS\n\
                      tollgate-bench hit-ratio [--smoke]\n\
                      tollgate-bench hit-cost\n\
+                     tollgate-bench admission [--smoke]\n\
                      tollgate-bench entry-cost lfu|lru|cost BYTES";
 
 fn main() -> ExitCode {
@@ -70,6 +74,8 @@ fn run(words: &[&str]) -> io::Result<()> {
         }
         ["hit-ratio"] => hit_ratio::run(false),
         ["hit-ratio", "--smoke"] => hit_ratio::run(true),
+        ["admission"] => admission::run(admission::Size::Full),
+        ["admission", "--smoke"] => admission::run(admission::Size::Smoke),
         ["entry-cost", policy, body] => entry_cost::run(named(policy)?, parsed(body)?),
         ["hit-cost"] => {
             hit_ratio::hit_cost(100_000);

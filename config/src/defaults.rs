@@ -122,6 +122,9 @@ pub(crate) const CLASSES: [ClassDefault; 4] = [
 /// Of a class that is listed without them: those of `normal`.
 pub(crate) const CLASS_QUEUE: u32 = 512;
 pub(crate) const CLASS_MAX_WAIT: Duration = Duration::from_secs(30);
+/// Which part of `max_wait` the `lifo_target` of a class is: by then a queue is not a burst
+/// any more, and nine tenths of everybody's patience are left.
+pub(crate) const CLASS_LIFO_PART: u32 = 10;
 
 /// The names of the one upstream and the one route of `--upstream`.
 pub(crate) const UPSTREAM_NAME: &str = "upstream";

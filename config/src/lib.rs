@@ -75,14 +75,14 @@ pub use secret::{EncryptionKey, Secret, SecretSource, StoreUrl};
 pub use text::{duration, show_duration, show_ppm, show_size, show_usd, size};
 pub use trace::KeyTrace;
 pub use upstream::{
-    Balance, Certificate, Endpoint, HostHeader, InjectUsage, ModelVersion, Scheme, Timeouts,
+    Balance, Certificate, Endpoint, HostHeader, InjectUsage, ModelVersion, Scheme, Share, Timeouts,
     Upstream, UpstreamId, UpstreamTls, VersionList, VersionPoll,
 };
 pub use warm::{Warm, WarmRun, WarmWhen};
 pub use wire::{Coding, Encodings, Pacing};
 
 use ipnet::IpNet;
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 use tollgate_core::class::ClassId;
 
 /// A configuration in force. Plain data, a few kilobytes: share it as `Arc<Config>`
@@ -314,9 +314,18 @@ pub struct Class {
     pub strict: bool,
     /// Its share among the classes that are not strict; at least 1; 1 where `strict`.
     pub weight: u32,
+    /// How many may run at one time, per upstream. `None`: as many as its limit lets.
+    pub max: Option<NonZeroU32>,
+    /// How many may run before weights are asked, per upstream; at most `max`.
+    pub floor: u32,
     /// How many may wait, per upstream. 0: nobody waits.
     pub queue_max: usize,
     pub wait_max: Duration,
+    /// How long a tenant's first call has waited when its newest goes before it; at most
+    /// `wait_max`, which is never.
+    pub lifo_target: Duration,
+    /// Whether its calls may be taken back before their first byte; not where `strict`.
+    pub preemptible: bool,
 }
 
 /// What all routes' caches have in common.

@@ -297,11 +297,23 @@ pub(crate) struct RawClass {
     pub(crate) weight: Option<u32>,
     /// Goes before all others; only the first may.
     pub(crate) strict: Option<bool>,
+    /// How many may run at one time, per upstream. Default: as many as the upstream's limit lets.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) max: Option<u32>,
+    /// How many run before weights are asked, per upstream; not of a strict class. Default: 0.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(crate) floor: Option<u32>,
     /// How many may wait, per upstream. Default: 512.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub(crate) queue: Option<u32>,
     /// Default: 30s.
     pub(crate) max_wait: Option<DurationText>,
+    /// How long a tenant's first call has waited when its newest goes before it; as long as
+    /// max_wait: never. Default: a tenth of max_wait; never where strict.
+    pub(crate) lifo_target: Option<DurationText>,
+    /// Whether its calls may be taken back before their first byte, where the upstream's
+    /// concurrency says preempt. Default: false.
+    pub(crate) preemptible: Option<bool>,
     /// The class of a call that claims none; exactly one.
     pub(crate) default: Option<bool>,
 }

@@ -44,6 +44,33 @@ pub(crate) struct RawConcurrency {
     /// Calls at one time; more wait in their class's queue.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) limit: Option<u32>,
+    /// How many may wait, of all classes together; the least important make place. Default: as
+    /// many as their queues hold.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(crate) queue: Option<u32>,
+    /// By what the upstream is shared out among classes and tenants. Default: calls.
+    pub(crate) share: Option<RawShare>,
+    /// Tokens in flight at one time, as they are estimated; with share: tokens. Default: any number.
+    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
+    pub(crate) tokens: Option<u64>,
+    /// How many of the limit only the strict class may take, used or not. Default: 0.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(crate) reserve: Option<u32>,
+    /// How many calls of preemptible classes may be taken back in a second, before their first
+    /// byte, for those of the strict class that wait. Default: 0.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(crate) preempt: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawShare {
+    /// Each call counts as one.
+    Calls,
+    /// By how long a place is held.
+    Time,
+    /// By tokens read, and twice those written.
+    Tokens,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

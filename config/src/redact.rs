@@ -14,7 +14,7 @@ use crate::{
     AliasUnit, Balance, CacheMode, CachePolicy, CacheStore, Class, Config, Disk, Endpoint,
     EvictionPolicy, HostHeader, HttpPolicy, InjectUsage, Listener, LogFormat, LogLevel, Match,
     MemcachedServer, PathRule, Redis, RedisLease, RedisMode, ResourceKind, Route, Secret,
-    SecretSource, StoreUrl, TenantSource, TierUse, Trust, Upstream, UpstreamTls,
+    SecretSource, Share, StoreUrl, TenantSource, TierUse, Trust, Upstream, UpstreamTls,
     text::{show_duration, show_ppm, show_size, show_usd},
 };
 use serde_json::{Map, Value, json};
@@ -283,7 +283,16 @@ fn upstream(one: &Upstream) -> Value {
             Balance::LeastLoaded => "least_loaded",
             Balance::RoundRobin => "round_robin",
         },
-        "concurrency": one.concurrency_limit.map(|limit| json!({ "limit": limit })),
+        "concurrency": one.concurrency_limit.map(|limit| {
+            json!({ "limit": limit, "queue": one.queue_max, "reserve": one.reserve,
+                "preempt": one.preempt_per_s,
+                "share": match one.share {
+                    Share::Calls => "calls",
+                    Share::Time => "time",
+                    Share::Tokens => "tokens",
+                },
+                "tokens": one.tokens_max })
+        }),
         "timeouts": {
             "connect": show_duration(timeouts.connect),
             "first_byte": show_duration(timeouts.first_byte),
@@ -319,8 +328,12 @@ fn class(config: &Config, one: &Class) -> Value {
         "name": one.name,
         "strict": one.strict,
         "weight": (!one.strict).then_some(one.weight),
+        "max": one.max,
+        "floor": (!one.strict).then_some(one.floor),
         "queue": one.queue_max,
         "max_wait": show_duration(one.wait_max),
+        "lifo_target": show_duration(one.lifo_target),
+        "preemptible": one.preemptible,
         "default": one.id == config.class_default,
     })
 }

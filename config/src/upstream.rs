@@ -1,6 +1,11 @@
 //! The services behind us, as they are after validation.
 
-use std::{fmt, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    num::{NonZeroU32, NonZeroU64},
+    path::PathBuf,
+    time::Duration,
+};
 
 /// The place of an upstream in [`crate::Config::upstreams`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,10 +25,31 @@ pub struct Upstream {
     pub balance: Balance,
     /// Calls at one time over all endpoints. `None`: no limit, nothing queues.
     pub concurrency_limit: Option<NonZeroU32>,
+    /// How many may wait, of all classes together. `None`: as many as their queues hold.
+    pub queue_max: Option<usize>,
+    /// How many of the limit only the strict class may take; less than the limit.
+    pub reserve: u32,
+    /// How many calls of preemptible classes may be taken back in a second.
+    pub preempt_per_s: u32,
+    pub share: Share,
+    /// How many tokens may be in flight, as they are estimated; only where shared by tokens.
+    pub tokens_max: Option<NonZeroU64>,
     pub timeouts: Timeouts,
     pub tls: UpstreamTls,
     pub model_version: ModelVersion,
     pub inject_usage: InjectUsage,
+}
+
+/// By what an upstream is shared out among classes and tenants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Share {
+    /// Each call counts as one.
+    #[default]
+    Calls,
+    /// By how long a place is held.
+    Time,
+    /// By tokens read, and twice those written.
+    Tokens,
 }
 
 /// One address. Never has a path, a query or a user.

@@ -10,26 +10,33 @@
 //!
 //! A call that need not wait allocates nothing and starts no timer.
 
-use crate::meter::{Holder, Holders};
+mod cost;
+mod permit;
+mod taken_back;
+
+use crate::meter::Holders;
+use cost::Estimates;
 use smallvec::SmallVec;
 use std::{
     future::Future,
     num::NonZeroU32,
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+use tollgate_cache::flight::Lift;
 use tollgate_core::{
     class::ClassId,
     scheduler::{self, Arrival, Grant, Scheduler, Turn, WaiterId},
 };
 
-pub use tollgate_core::scheduler::{ClassCounts, ClassLimits, Classes, Shed};
+pub use cost::Share;
+pub use permit::Permit;
+pub use tollgate_cache::flight::Queued;
+pub use tollgate_core::scheduler::{Bounds, ClassCounts, ClassLimits, Classes, Shed, Way};
 
 /// A call that wants to run.
 #[derive(Clone, Debug)]
@@ -39,17 +46,11 @@ pub struct Ask<'a> {
     pub classes: &'a Arc<Classes>,
     /// A hash of the tenant, alike for all its calls.
     pub tenant: u64,
-    /// What the call takes from its class's share; 1 to share by calls.
-    pub cost: u64,
     /// When the caller stops caring. It is not started at or after that moment.
     pub deadline: Option<Instant>,
-    /// Raised exactly while this call waits in the queue.
-    pub queued: Option<QueuedFlag>,
+    /// Raised exactly while this call waits in the queue, with a way to move it forward.
+    pub queued: Option<Queued>,
 }
-
-/// Whether a call in flight still waits for its turn. Clones are one flag.
-#[derive(Clone, Debug, Default)]
-pub struct QueuedFlag(Arc<AtomicBool>);
 
 /// The calls that run and wait at one upstream.
 #[derive(Debug)]
@@ -61,15 +62,13 @@ pub struct Admission {
     holders: Holders,
 }
 
-/// The right to run. Dropped, the next one runs.
-#[must_use = "dropped at once it lets the next one run"]
-#[derive(Debug)]
-pub struct Permit {
-    admission: Arc<Admission>,
-    /// `None` only while it is dropped.
-    grant: Option<Grant>,
-    queue_wait: Option<Duration>,
-    holder: Option<Holder>,
+/// What holds for all calls at one upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// How many run at once; `None`: without a limit nothing queues, but all is counted.
+    pub limit: Option<NonZeroU32>,
+    pub bounds: Bounds,
+    pub share: Share,
 }
 
 /// How things stand at one moment, exactly.
@@ -87,6 +86,12 @@ pub struct Snapshot {
     pub counts: Vec<ClassCounts>,
     /// Permits whose call is over and that did not come back: the most there ever were.
     pub leaked: u64,
+    /// What those that wait are thought to take, where the upstream is shared by tokens.
+    pub queued_tokens: u64,
+    /// Waiters that went on in a more important class, for somebody who depends on them.
+    pub lifted: u64,
+    /// Calls that were taken back for a more important one.
+    pub preempted: u64,
 }
 
 #[derive(Debug)]
@@ -100,12 +105,16 @@ struct State {
     permits: u64,
     /// See [`Snapshot::leaked`].
     leaked: u64,
+    lifted: u64,
+    preempted: u64,
+    estimates: Estimates,
+    watched: taken_back::Watched,
 }
 
 #[derive(Debug, Default)]
 struct Parked {
     waker: Option<Waker>,
-    queued: Option<QueuedFlag>,
+    queued: Option<Queued>,
 }
 
 /// A place in the queue. Dropped, it is given up, and so is a grant nobody took.
@@ -124,36 +133,37 @@ type Wakers = SmallVec<[Waker; 4]>;
 /// For a moment that no clock can name.
 const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-impl QueuedFlag {
-    /// Raises and lowers a flag that somebody else already looks at.
-    pub fn over(flag: Arc<AtomicBool>) -> Self {
-        Self(flag)
-    }
-
-    pub fn is_queued(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-
-    fn set(&self, is_queued: bool) {
-        self.0.store(is_queued, Ordering::Release);
-    }
-}
-
 impl Admission {
-    /// `limit`: how many run at once; without one nothing queues, but all is counted.
-    pub fn new(limit: Option<NonZeroU32>, classes: &Arc<Classes>) -> Arc<Self> {
-        let mut scheduler = Scheduler::new(limit, &[]);
+    pub fn new(limits: Limits, classes: &Arc<Classes>) -> Arc<Self> {
+        let mut scheduler = Scheduler::new(limits.limit, &[]);
+        scheduler.set_bounds(limits.bounds, 0);
         scheduler.set_rules(&classes.after(None), classes.default_class(), 0);
         let classes = classes.clone();
-        let state = State { scheduler, classes, parked: Vec::new(), permits: 0, leaked: 0 };
+        let parked = Vec::new();
+        let watched = Vec::new();
+        let (permits, leaked, lifted, preempted) = (0, 0, 0, 0);
+        let state = State {
+            scheduler,
+            classes,
+            parked,
+            permits,
+            leaked,
+            lifted,
+            preempted,
+            estimates: Estimates::new(limits.share),
+            watched,
+        };
         let state = Mutex::new(state);
         Arc::new(Self { epoch: Instant::now(), state, holders: Holders::default() })
     }
 
     /// Waits until the call may run. Dropped before that, it leaves its place.
     pub async fn admit(self: &Arc<Self>, ask: Ask<'_>) -> Result<Permit, Shed> {
-        let mut place = match self.arrive(ask) {
-            Arrival::Granted(grant) => return Ok(self.permit(grant, None)),
+        let class = ask.class;
+        let (arrival, share) = self.arrive(ask);
+        let learns = (share != Share::Calls).then_some(class);
+        let mut place = match arrival {
+            Arrival::Granted(grant) => return Ok(self.permit(grant, None).learning(learns)),
             Arrival::Shed(shed) => return Err(shed),
             Arrival::Waiting { waiter, expires_ns } => {
                 Place { admission: self.clone(), waiter: Some(waiter), expires_ns }
@@ -178,6 +188,7 @@ impl Admission {
             }
         })
         .await
+        .map(|permit| permit.learning(learns))
     }
 
     /// How things stand now. Those whose time has passed do not count, even if
@@ -199,13 +210,25 @@ impl Admission {
                 classes: state.classes.clone(),
                 counts: scheduler.class_counts().collect(),
                 leaked: state.leaked,
+                queued_tokens: match state.estimates.share {
+                    Share::Tokens => scheduler.waiting_cost(),
+                    Share::Calls | Share::Time => 0,
+                },
+                lifted: state.lifted,
+                preempted: state.preempted,
             }
         })
     }
 
-    /// Changes how many run at once. Those that run already are left alone.
-    pub fn set_limit(&self, limit: Option<NonZeroU32>) {
-        self.change(|state, now_ns| state.scheduler.set_limit(limit, now_ns));
+    /// Changes how many run and wait at once. Those that run already are left alone.
+    pub fn set_limits(&self, limits: Limits) {
+        self.change(|state, now_ns| {
+            state.scheduler.set_limit(limits.limit, now_ns);
+            state.scheduler.set_bounds(limits.bounds, now_ns);
+            if state.estimates.share != limits.share {
+                state.estimates = Estimates::new(limits.share);
+            }
+        });
     }
 
     /// Puts another list of classes into force. Those that run are left alone; those that
@@ -216,6 +239,8 @@ impl Admission {
                 return Wakers::new();
             }
             let before = std::mem::replace(&mut state.classes, classes.clone());
+            // By place, and the places are others.
+            state.estimates = Estimates::new(state.estimates.share);
             let list = classes.after(Some(&before));
             state.scheduler.set_rules(&list, classes.default_class(), now_ns);
             state.all_parked()
@@ -230,24 +255,50 @@ impl Admission {
         self.change(|state, _| state.scheduler.drain());
     }
 
-    fn arrive(&self, ask: Ask<'_>) -> Arrival {
+    fn arrive(self: &Arc<Self>, ask: Ask<'_>) -> (Arrival, Share) {
         let mut core_ask = scheduler::Ask {
             class: ask.class,
             tenant: ask.tenant,
-            cost: ask.cost,
+            cost: 0,
             deadline_ns: ask.deadline.map(|deadline| self.ns(deadline)),
+            ..scheduler::Ask::default()
         };
         self.change(|state, now_ns| {
             if !Arc::ptr_eq(&state.classes, ask.classes) {
                 core_ask.class = state.classes.translate(ask.class, ask.classes);
             }
+            core_ask.cost = state.estimates.of(core_ask.class);
             let arrival = state.scheduler.arrive(&core_ask, now_ns);
             match &arrival {
-                Arrival::Waiting { waiter, .. } => state.park(*waiter, ask.queued),
+                Arrival::Waiting { waiter, .. } => {
+                    if let Some(queued) = &ask.queued {
+                        queued.raise(Some(self.lift_of(*waiter, ask.classes)));
+                    }
+                    state.park(*waiter, ask.queued);
+                }
                 Arrival::Granted(_) => self.hand_out(state),
                 Arrival::Shed(_) => {}
             }
-            arrival
+            (arrival, state.estimates.share)
+        })
+    }
+
+    /// Moves one who waits forward, for whoever depends on it.
+    fn lift_of(self: &Arc<Self>, waiter: WaiterId, classes: &Arc<Classes>) -> Lift {
+        let (admission, classes) = (Arc::downgrade(self), classes.clone());
+        Arc::new(move |class| {
+            admission.upgrade().is_some_and(|admission| admission.lift(waiter, class, &classes))
+        })
+    }
+
+    fn lift(&self, waiter: WaiterId, mut class: ClassId, classes: &Arc<Classes>) -> bool {
+        self.change(|state, now_ns| {
+            if !Arc::ptr_eq(&state.classes, classes) {
+                class = state.classes.translate(class, classes);
+            }
+            let is_lifted = state.scheduler.lift(waiter, class, now_ns);
+            state.lifted += u64::from(is_lifted);
+            is_lifted
         })
     }
 
@@ -260,19 +311,22 @@ impl Admission {
     /// Of what was counted by [`Self::hand_out`].
     fn permit(self: &Arc<Self>, grant: Grant, queue_wait: Option<Duration>) -> Permit {
         let holder = Some(self.holders.holder());
-        Permit { admission: self.clone(), grant: Some(grant), queue_wait, holder }
+        let taken_back = self.watch(&grant);
+        let admission = self.clone();
+        Permit { admission, grant: Some(grant), queue_wait, holder, taken_back, learns: None }
     }
 
     /// Every change goes through here: under the lock, then wakes whom it settled.
     fn change<R>(&self, change: impl FnOnce(&mut State, u64) -> R) -> R {
-        let (result, wakers) = {
+        let (result, wakers, victims) = {
             let mut state = self.lock();
             // Read under the lock, so that the scheduler's time never goes back.
             let now_ns = self.now_ns();
             let result = change(&mut state, now_ns);
-            (result, state.settled())
+            (result, state.settled(), state.victims())
         };
         wakers.into_iter().for_each(Waker::wake);
+        victims.iter().for_each(CancellationToken::cancel);
         result
     }
 
@@ -303,39 +357,8 @@ impl Snapshot {
     }
 }
 
-impl Permit {
-    /// How long it waited for its turn.
-    pub fn queue_wait(&self) -> Duration {
-        self.queue_wait.unwrap_or_default()
-    }
-
-    /// The witness of its return, once: for the call, which is over only after it.
-    pub(crate) fn holder(&mut self) -> Option<Holder> {
-        self.holder.take()
-    }
-
-    /// Whether it was in the queue at all.
-    pub fn has_waited(&self) -> bool {
-        self.queue_wait.is_some()
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let Some(grant) = self.grant.take() {
-            self.admission.change(|state, now_ns| {
-                state.permits = state.permits.saturating_sub(1);
-                state.scheduler.release(grant, now_ns);
-            });
-        }
-    }
-}
-
 impl State {
-    fn park(&mut self, waiter: WaiterId, queued: Option<QueuedFlag>) {
-        if let Some(queued) = &queued {
-            queued.set(true);
-        }
+    fn park(&mut self, waiter: WaiterId, queued: Option<Queued>) {
         if self.parked.len() <= waiter.idx() {
             self.parked.resize_with(waiter.idx() + 1, Parked::default);
         }
@@ -357,7 +380,7 @@ impl State {
     fn unpark(&mut self, waiter: WaiterId) -> Option<Waker> {
         let parked = self.parked.get_mut(waiter.idx()).map(std::mem::take)?;
         if let Some(queued) = parked.queued {
-            queued.set(false);
+            queued.lower();
         }
         parked.waker
     }

@@ -17,7 +17,7 @@ pub(crate) use self::run::{parts, with_causes};
 
 use crate::{
     admin::AdminParts,
-    admission::{Admission, ClassLimits, Classes},
+    admission::{Admission, Bounds, ClassLimits, Classes, Limits, Share},
     events::Events,
     identity::Sources,
     inspect::BodyLimits,
@@ -158,7 +158,7 @@ impl Snapshot {
                 // Those who run and wait at it count on, whatever else is new about it.
                 known => {
                     let admission = known.map_or_else(
-                        || Admission::new(upstream.concurrency_limit, &classes),
+                        || Admission::new(limits_of(upstream), &classes),
                         |kept| kept.admission.clone(),
                     );
                     Destination::new(&config, upstream, admission, upstream_tasks).map(Arc::new)
@@ -227,12 +227,31 @@ fn classes_of(config: &Config) -> Arc<Classes> {
         let limits = ClassLimits {
             strict: class.strict,
             weight: class.weight,
+            max: class.max,
+            floor: class.floor,
             queue_max: class.queue_max,
             max_wait: class.wait_max,
+            lifo_target: Some(class.lifo_target),
+            preemptible: class.preemptible,
+            ..ClassLimits::NOTHING_WAITS
         };
         (Arc::from(&*class.name), limits)
     });
     Classes::new(list, config.class_default)
+}
+
+/// What an upstream's configuration says of all calls at it together.
+fn limits_of(upstream: &tollgate_config::Upstream) -> Limits {
+    let queue_max = upstream.queue_max.unwrap_or(usize::MAX);
+    let (reserve, preempt_per_s) = (upstream.reserve, upstream.preempt_per_s);
+    let budget = upstream.tokens_max;
+    let share = match upstream.share {
+        tollgate_config::Share::Calls => Share::Calls,
+        tollgate_config::Share::Time => Share::Time,
+        tollgate_config::Share::Tokens => Share::Tokens,
+    };
+    let bounds = Bounds { budget, queue_max, reserve, preempt_per_s };
+    Limits { limit: upstream.concurrency_limit, bounds, share }
 }
 
 fn lay_out(config: &Config, metrics: &Metrics) -> Result<metrics::Handles, metrics::MetricsError> {

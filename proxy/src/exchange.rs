@@ -32,7 +32,7 @@ pub(crate) use self::{
 
 use self::contain::Contained;
 use crate::{
-    admission::{QueuedFlag, Shed},
+    admission::Shed,
     app::{Parts, Snapshot},
     body::{Body, Carried},
     cache::{self, Ask, Consulted, Fill, Hit, Instead, Question},
@@ -399,7 +399,7 @@ async fn lead(
         lease::Turn::Found(hit) => return Ok(hit_response(hit, call, shape.debug)),
         lease::Turn::Lead(question, lease) => (question, lease),
     };
-    fetch.queued = Some(QueuedFlag::over(lead.queued()));
+    fetch.queued = Some(lead.queued());
     fetch.fill =
         Some(Fill::new(&fetch.parts, question).leased(lease).telling(fetch.peer.own.as_ref()));
     // The fetch itself gives up at the deadline, and its record says why.

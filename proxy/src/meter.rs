@@ -38,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tollgate_core::{
     class::ClassId,
     price::{Cost, Price, PriceBook},
+    scheduler::Way,
     usage::{Quality, Reading, Usage},
 };
 use tollgate_ledger::{self as ledger, DimId, Dims, Ledger, OpenCall, UsageRecord, Uuid};
@@ -95,6 +96,7 @@ struct Draft {
     cache: CacheOutcome,
     tier: TierLabel,
     queue: Option<(Duration, QueueOutcome)>,
+    way: Option<Way>,
     dispatched: Option<Instant>,
     /// Goes with the record: by then the permit must have come back.
     holder: Option<Holder>,
@@ -215,6 +217,7 @@ impl Call {
             cache: CacheOutcome::Bypass,
             tier: TierLabel::None,
             queue: None,
+            way: None,
             dispatched: None,
             holder: None,
             first_byte: None,
@@ -373,12 +376,18 @@ impl Call {
         }
     }
 
-    /// Its turn has come, and what it was given for that has `holder` for a witness. It is
+    /// Its turn has come, by this way, and the holder is the witness of the permit's return. It is
     /// written as open, so that it is not lost if the process dies before it ends.
-    pub(crate) fn dispatched(&mut self, waited: Duration, holder: Option<Holder>) {
+    pub(crate) fn dispatched(
+        &mut self,
+        waited: Duration,
+        way: Option<Way>,
+        holder: Option<Holder>,
+    ) {
         let Some(draft) = &mut self.0 else { return };
         draft.holder = holder;
         draft.queue = Some((waited, QueueOutcome::Served));
+        draft.way = way;
         draft.dispatched = Some(Instant::now());
         let usage = draft.asked_for();
         let at_ms = draft.record.started_at_ms;

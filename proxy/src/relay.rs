@@ -201,8 +201,8 @@ impl Answer {
         } else {
             drop(lease);
         }
-        drop(permit);
         let reading = counter.map(|counter| counter.finish(complete));
+        permit.spent(reading.as_ref().map(|reading| &reading.usage), complete);
         let storable = is_storable(reading.as_ref());
         let model = call.model().cloned();
         let bill = match reading {

@@ -96,8 +96,10 @@ pub(crate) fn verdict(error: &ExchangeError) -> Verdict {
                                                  => (BAD_REQUEST,        Downstream, "bad_request",          Never,   "the request body ended before its end"),
         E::NotCached                             => (GATEWAY_TIMEOUT,    Downstream, "not_cached",           Never,   "the answer is not in the cache, and only-if-cached was asked"),
         E::Shed(Shed::QueueFull)                 => (TOO_MANY,           Proxy,      "queue_full",           SOON,    "the queue of this class is full"),
+        E::Shed(Shed::PushedOut)                 => (TOO_MANY,           Proxy,      "pushed_out",           SOON,    "the queue is full, and its place went to a call with a better right to it"),
         E::Shed(Shed::QueueTimeout)              => (TOO_MANY,           Proxy,      "queue_timeout",        SOON,    "no turn came within this class's max_wait"),
         E::Shed(Shed::DeadlineUnmeetable)        => (GATEWAY_TIMEOUT,    Proxy,      "deadline_unmeetable",  Perhaps, "the deadline passes before a turn can come"),
+        E::Shed(Shed::Preempted)                 => (UNAVAILABLE,        Proxy,      "preempted",            SOON,    "its place was taken back for a more important call; nothing of it was answered"),
         E::Shed(Shed::Draining)                  => (UNAVAILABLE,        Proxy,      "draining",             SOON,    "this instance is going down; ask another"),
         E::Upstream(U::Unreachable { .. } | U::ConnectTimeout { .. })
                                                  => (BAD_GATEWAY,        Upstream,   "upstream_unreachable", Perhaps, "the upstream cannot be reached"),

@@ -347,7 +347,7 @@ async fn a_leader_who_leaves_the_queue_loses_its_followers_nothing() {
 }
 
 #[tokio::test]
-async fn a_more_important_caller_does_not_wait_behind_a_queued_leader() {
+async fn a_more_important_caller_lifts_a_queued_leader_and_follows_it() {
     let gate = Gate::heads();
     let (world, occupant) = with_one_place(&gate).await;
     let normal = send(&world.client, CHAT, &[("x-priority", "normal")], &chat("a"));
@@ -358,12 +358,15 @@ async fn a_more_important_caller_does_not_wait_behind_a_queued_leader() {
     assert_eq!(world.metric("tollgate_queue_length{class=\"normal\"}"), Some(1.0));
     let vip = send(&world.client, CHAT, &[("x-priority", "vip")], &chat("a"));
     world.metric_when("tollgate_queue_length{class=\"vip\"}", 1.0).await;
+    assert_eq!(world.metric("tollgate_queue_length{class=\"normal\"}"), Some(0.0));
+    assert_eq!(world.metric("tollgate_queue_lifted_total"), Some(1.0));
     gate.open();
     let vip = answered(vip).await;
-    assert_eq!((vip.status.as_u16(), vip.cache_status()), (200, MISS));
+    assert_eq!((vip.status.as_u16(), vip.cache_status()), (200, COLLAPSED));
     for asked in [occupant, normal, equal] {
         assert_eq!(answered(asked).await.status, 200);
     }
+    assert_eq!(world.standin.counts().calls, 2, "one call for the three of them");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@
 
 mod admission;
 mod admission_reload;
+mod admission_rights;
 mod ask;
 mod busy;
 mod cache_cdn;

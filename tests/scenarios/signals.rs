@@ -12,7 +12,8 @@ use std::{
 use tollgate_tests::{Reply, Settings, World};
 
 /// What autoscalers ask for by name.
-const UNLABELLED: [&str; 9] = [
+const UNLABELLED: [&str; 10] = [
+    "request_queue_tokens",
     "request_queue_length",
     "request_concurrency",
     "request_inflight",

@@ -1,9 +1,7 @@
 //! What the memory tier is measured against.
 
-use super::{
-    Score,
-    traces::{Ask, Draw},
-};
+use super::{Score, traces::Ask};
+use crate::draw::Draw;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A cache that is asked, and keeps what it missed if it likes.

@@ -1,5 +1,6 @@
 //! Calls as they might come, drawn from fixed seeds.
 
+use crate::draw::Draw;
 use tollgate_cache::key::CacheKey;
 
 /// One call: what it asks, how long the answer is, what a hit on it saves.
@@ -108,32 +109,6 @@ fn bytes(name: u64) -> u64 {
 /// Three orders of magnitude, as prices of models are apart.
 fn worth(name: u64) -> u64 {
     (1_000.0 * 1_000_f64.powf(Draw::new(name ^ 991).unit())) as u64
-}
-
-/// SplitMix64.
-#[derive(Debug)]
-pub(super) struct Draw(u64);
-
-impl Draw {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// 0 to 1, without 1.
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        (self.unit() * bound as f64) as usize
-    }
 }
 
 struct Zipf(Vec<f64>);

@@ -39,7 +39,7 @@ use crate::{
     review::Review,
     text::{self, DurationText},
 };
-use std::{collections::HashSet, path::PathBuf, time::Duration};
+use std::{collections::HashSet, num::NonZeroU32, path::PathBuf, time::Duration};
 use tollgate_core::class::{CLASSES_MAX, ClassId};
 
 /// Only to be believed where `review` has no problems afterwards.
@@ -170,18 +170,43 @@ fn class(review: &mut Review<'_>, i: usize, raw: RawClass) -> Class {
             "a strict class goes before all others and has no weight",
         );
     }
+    let floor = raw.floor.unwrap_or(0);
+    if strict && 0 < floor {
+        review.report(
+            format!("{path}.floor"),
+            "a strict class goes before all others and has no floor",
+        );
+    }
+    if let Some(max) = raw.max.filter(|max| *max < floor) {
+        review.report(format!("{path}.floor"), format!("must be at most max, {max}"));
+    }
+    if strict && raw.preemptible == Some(true) {
+        review.report(
+            format!("{path}.preemptible"),
+            "calls are taken back for those of the strict class, not from it",
+        );
+    }
+    let max_wait = raw.max_wait.as_ref();
+    let wait_max = review.duration(format!("{path}.max_wait"), max_wait, defaults::CLASS_MAX_WAIT);
+    let lifo_target = review.duration_within(
+        format!("{path}.lifo_target"),
+        raw.lifo_target.as_ref(),
+        // How long one of the strict class may wait for those ahead of it is a promise.
+        if strict { wait_max } else { wait_max / defaults::CLASS_LIFO_PART },
+        Duration::ZERO..=wait_max,
+    );
     Class {
         id: ClassId::new(i).unwrap_or_default(),
         name: review.name(format!("{path}.name"), raw.name, "_-"),
         strict,
         weight: raw.weight.unwrap_or(1),
+        max: raw.max.and_then(NonZeroU32::new),
+        floor,
         queue_max: usize::try_from(raw.queue.unwrap_or(defaults::CLASS_QUEUE))
             .unwrap_or(usize::MAX),
-        wait_max: review.duration(
-            format!("{path}.max_wait"),
-            raw.max_wait.as_ref(),
-            defaults::CLASS_MAX_WAIT,
-        ),
+        wait_max,
+        lifo_target,
+        preemptible: raw.preemptible.unwrap_or(false),
     }
 }
 
@@ -190,6 +215,10 @@ fn raw_class(&(name, strict, weight, queue, wait, default): &ClassDefault) -> Ra
         name: Some(name.to_owned()),
         weight: (!strict).then_some(weight),
         strict: Some(strict),
+        max: None,
+        floor: None,
+        lifo_target: None,
+        preemptible: None,
         queue: Some(queue),
         max_wait: Some(DurationText(text::show_duration(wait))),
         default: Some(default),

@@ -2,16 +2,19 @@
 
 use super::{endpoint, version};
 use crate::{
-    Balance, Certificate, Endpoint, HostHeader, InjectUsage, Scheme, Timeouts, Upstream,
+    Balance, Certificate, Endpoint, HostHeader, InjectUsage, Scheme, Share, Timeouts, Upstream,
     UpstreamId, UpstreamTls, defaults,
     problem::{member, quoted},
     raw::{
-        RawBalance, RawEndpoint, RawInjectUsage, RawOnOff, RawSwitch, RawTimeouts, RawUpstream,
-        RawUpstreamTls,
+        RawBalance, RawConcurrency, RawEndpoint, RawInjectUsage, RawOnOff, RawShare, RawSwitch,
+        RawTimeouts, RawUpstream, RawUpstreamTls,
     },
     review::Review,
 };
-use std::{collections::BTreeMap, num::NonZeroU32};
+use std::{
+    collections::BTreeMap,
+    num::{NonZeroU32, NonZeroU64},
+};
 
 pub(super) fn upstreams(
     review: &mut Review<'_>,
@@ -31,6 +34,7 @@ fn upstream(review: &mut Review<'_>, id: UpstreamId, name: String, raw: RawUpstr
     let path = member("upstreams", &name);
     let endpoints = endpoints(review, &path, raw.endpoints.as_deref().unwrap_or_default());
     let scheme = endpoints.first().map_or(Scheme::Http, |endpoint| endpoint.scheme);
+    let bounds = concurrency(review, &format!("{path}.concurrency"), raw.concurrency);
     Upstream {
         id,
         name: review.name(path.clone(), Some(name), "._-"),
@@ -40,13 +44,16 @@ fn upstream(review: &mut Review<'_>, id: UpstreamId, name: String, raw: RawUpstr
             Some(RawBalance::RoundRobin) => Balance::RoundRobin,
             Some(RawBalance::LeastLoaded) | None => Balance::LeastLoaded,
         },
-        concurrency_limit: raw.concurrency.and_then(|raw| {
-            let path = format!("{path}.concurrency");
-            if raw.limit.is_none() && !review.is_reported(&path) {
-                review.report(format!("{path}.limit"), "missing");
-            }
-            raw.limit.and_then(NonZeroU32::new)
-        }),
+        concurrency_limit: bounds.limit.and_then(NonZeroU32::new),
+        queue_max: bounds.queue.and_then(|queue| usize::try_from(queue).ok()),
+        reserve: bounds.reserve.unwrap_or(0),
+        preempt_per_s: bounds.preempt.unwrap_or(0),
+        share: match bounds.share {
+            Some(RawShare::Time) => Share::Time,
+            Some(RawShare::Tokens) => Share::Tokens,
+            Some(RawShare::Calls) | None => Share::Calls,
+        },
+        tokens_max: bounds.tokens.and_then(NonZeroU64::new),
         timeouts: timeouts(review, &path, &raw.timeouts.unwrap_or_default()),
         tls: tls(review, &format!("{path}.tls"), raw.tls, scheme),
         model_version: version::model_version(
@@ -60,6 +67,22 @@ fn upstream(review: &mut Review<'_>, id: UpstreamId, name: String, raw: RawUpstr
         },
         endpoints,
     }
+}
+
+fn concurrency(review: &mut Review<'_>, path: &str, raw: Option<RawConcurrency>) -> RawConcurrency {
+    let Some(raw) = raw else { return RawConcurrency::default() };
+    match raw.limit {
+        None if !review.is_reported(path) => review.report(format!("{path}.limit"), "missing"),
+        Some(limit) if raw.reserve.is_some_and(|reserve| limit <= reserve) => {
+            let message = format!("must be less than limit, {limit}, or no other class ever runs");
+            review.report(format!("{path}.reserve"), message);
+        }
+        Some(_) | None => {}
+    }
+    if raw.tokens.is_some() && !matches!(raw.share, Some(RawShare::Tokens)) {
+        review.report(format!("{path}.tokens"), "needs share: tokens, or nobody counts them");
+    }
+    raw
 }
 
 pub(super) fn is_on(raw: RawSwitch) -> bool {

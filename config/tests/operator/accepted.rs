@@ -72,6 +72,9 @@ fn the_full_example_says_the_defaults_it_claims() {
     let (mut spelled, plain) = (default_of(&full, "model"), default_of(&least, "model"));
     spelled.endpoints.clone_from(&plain.endpoints);
     spelled.concurrency_limit = plain.concurrency_limit;
+    (spelled.queue_max, spelled.reserve) = (plain.queue_max, plain.reserve);
+    spelled.preempt_per_s = plain.preempt_per_s;
+    (spelled.share, spelled.tokens_max) = (plain.share, plain.tokens_max);
     assert_eq!(spelled, plain);
 }
 

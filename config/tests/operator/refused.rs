@@ -41,6 +41,26 @@ routes: [{ name: r, upstream: m }]";
 }
 
 #[test]
+fn rules_of_a_queue_that_cannot_all_hold_are_refused() {
+    let text = r#"
+upstreams: { m: { endpoints: [{ url: "http://m" }], concurrency: { limit: 2, reserve: 2, queue: -1, tokens: 9 } } }
+classes:
+  - { name: a, strict: true, floor: 1, max: 0 }
+  - { name: b, default: true, max: 1, floor: 2, max_wait: 30s, lifo_target: 31s }
+routes: [{ name: r, upstream: m }]
+"#;
+    insta::assert_snapshot!(problems(text), @r#"
+    upstreams.m.concurrency.queue: must be 0 to 1000000
+    upstreams.m.concurrency.reserve: must be less than limit, 2, or no other class ever runs
+    upstreams.m.concurrency.tokens: needs share: tokens, or nobody counts them
+    classes[0].max: must be 1 to 1000000
+    classes[0].floor: a strict class goes before all others and has no floor
+    classes[1].floor: must be at most max, 1
+    classes[1].lifo_target: must be 0s to 30s, not 31s
+    "#);
+}
+
+#[test]
 fn what_is_not_built_yet_is_refused_by_name() {
     let text = r#"
 readiness: { upstream: model }

@@ -18,13 +18,17 @@
 //! of the flight wakes all that are registered but the one that made it.
 
 mod order;
+mod queued;
 mod recording;
 mod show;
 mod state;
 mod wakers;
 mod window;
 
-pub use self::recording::Recording;
+pub use self::{
+    queued::{Lift, Queued},
+    recording::Recording,
+};
 
 use self::{
     state::{Seat, Stage, State},
@@ -40,7 +44,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker, ready},
 };
@@ -126,9 +130,9 @@ pub enum NoHead<F> {
 
 struct Flight<S: Source> {
     key: CacheKey,
-    rank: ClassId,
-    /// True while the leader waits for its turn.
-    queued: Arc<AtomicBool>,
+    /// Of the most important that its leader waits for, as a place.
+    rank: AtomicUsize,
+    queued: Queued,
     table: Arc<DashMap<CacheKey, Arc<Self>>>,
     state: Mutex<State<S>>,
     wakers: Arc<Wakers>,
@@ -150,8 +154,9 @@ impl<S: Source> Clone for Flights<S> {
 
 impl<S: Source> Flights<S> {
     /// Joins the flight of `key`, or makes one. A caller that is more important than a
-    /// leader that still waits in the queue does not wait behind it: it leads a flight
-    /// of its own, and later callers join that.
+    /// leader that still waits in the queue does not wait behind it: the leader is lifted
+    /// to its class, or, where that cannot be, it leads a flight of its own, and later
+    /// callers join that.
     pub fn join(&self, key: CacheKey, rank: ClassId) -> Join<S> {
         let mut slot = match self.table.entry(key) {
             Entry::Vacant(vacant) => {
@@ -162,8 +167,13 @@ impl<S: Source> Flights<S> {
             Entry::Occupied(occupied) => occupied,
         };
         let flight = slot.get().clone();
-        let outranked = rank < flight.rank && flight.queued.load(Ordering::Acquire);
-        if !outranked && let Some(listener) = flight.admit() {
+        let outranked = rank.place() < flight.rank.load(Ordering::Acquire);
+        if outranked && flight.queued.is_queued() {
+            // Not under the table's lock: who is let in by it is woken.
+            drop(slot);
+            return self.overtake(&flight, rank);
+        }
+        if let Some(listener) = flight.admit() {
             return Join::Follow(listener);
         }
         let flight = Flight::new(key, rank, self.table.clone());
@@ -208,8 +218,8 @@ impl<S: Source> Lead<S> {
         Self { listener: Some(Listener { flight, seat: Seat::default(), waiting: None }) }
     }
 
-    /// True while the leader waits for its turn; to be set by whoever makes it wait.
-    pub fn queued(&self) -> Arc<AtomicBool> {
+    /// To be raised by whoever makes the leader wait for its turn, while it does.
+    pub fn queued(&self) -> Queued {
         self.listener.as_ref().map(|listener| listener.flight.queued.clone()).unwrap_or_default()
     }
 
@@ -236,7 +246,8 @@ impl<S: Source> Flight<S> {
     fn new(key: CacheKey, rank: ClassId, table: Arc<DashMap<CacheKey, Arc<Self>>>) -> Arc<Self> {
         let wakers = Arc::new(Wakers::default());
         let waker = Waker::from(wakers.clone());
-        let (queued, state) = (Arc::default(), Mutex::new(State::new()));
+        let (rank, queued) = (AtomicUsize::new(rank.place()), Queued::default());
+        let state = Mutex::new(State::new());
         Arc::new(Self { key, rank, queued, table, state, wakers, waker })
     }
 

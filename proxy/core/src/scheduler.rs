@@ -6,13 +6,16 @@
 //!              ├─ nobody waits and a slot is free ────────────────────▶ Granted ── release
 //!              └─▶ Waiting ─┬─ its turn came ──▶ granted, not taken ──▶ Granted ── release
 //!                           ├─ its time passed ──▶ shed, not taken ───▶ Shed
+//!                           ├─ others had a better right to its place ─▶ Shed
 //!                           └─ leave: gone, from any of these states
 //! ```
 //!
-//! The order: a strict first class before all others; the others by start-time
-//! fair queueing (each grant moves the class's virtual time on by cost / weight,
-//! the least virtual time is next); inside a class, tenants in turn; inside a
-//! tenant, first come first served.
+//! The order: a strict first class before all others; then classes below their floor; the
+//! others by start-time fair queueing (each grant moves the class's virtual time on by
+//! cost / weight, the least virtual time is next); inside a class, tenants by the same;
+//! inside a tenant, first come first served until that serves only the hopeless. What a
+//! call took in truth is settled when it ends. `dispatch` has the order, `lines` and
+//! `queue` that of tenants and their calls, `runs` what may be taken back.
 //!
 //! Why no ageing: under lasting overload everything is old, so ageing is FIFO
 //! again, and the urgent wait behind the patient. Why virtual time and not
@@ -25,41 +28,63 @@
 //!
 //! The limit and the classes' rules change while calls run and wait; `rules` says how.
 //!
-//! **Invariant:** after every call, nobody waits while a slot is free.
+//! **Invariant:** after every call, nobody waits who may have a slot that is free.
 
+mod arrive;
 mod classes;
+mod dispatch;
+mod heap;
+mod lines;
 mod queue;
 mod rules;
+mod runs;
 mod waiters;
 
 use crate::class::ClassId;
-use queue::{ClassQueue, TenantKey};
+use heap::Heap;
+use lines::settled;
+use queue::ClassQueue;
 use rules::{Class, Seat};
-use std::{
-    collections::{BTreeSet, VecDeque},
-    num::NonZeroU32,
-};
+use runs::Runs;
+use std::{collections::VecDeque, num::NonZeroU32};
 use waiters::{List, Stage, Waiter, Waiters};
 
 pub use classes::{ClassLimits, Classes};
-pub use rules::{ClassRules, NewClass};
+pub use rules::{Bounds, ClassRules, NewClass};
+pub use runs::RunId;
 pub use waiters::WaiterId;
 
-/// The dearest call that is believed, in units of cost. At this price and weight
-/// 1 a class's virtual time has room for 2^56 calls: it never wraps.
-const COST_MAX: u64 = 1 << 40;
+/// The dearest call that is believed, in units of cost; `lines` says how far virtual time
+/// goes at this price.
+pub const COST_MAX: u64 = 1 << 40;
 
 /// A call that wants to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ask {
     /// A class beyond the configured list is treated as the last of the list.
     pub class: ClassId,
     /// A hash of the tenant, alike for all its calls.
     pub tenant: u64,
-    /// What the call takes from its class's share; 0 counts as 1. Give 1 to share by calls.
+    /// The tenant's share among those of its class; 0 counts as 1.
+    pub weight: u32,
+    /// What the call is thought to take from its class's and tenant's share and from the
+    /// budget; 0 counts as 1. Give 1 to share by calls.
     pub cost: u64,
-    /// When the caller stops caring. It is not started at or after that moment.
+    /// When the caller stops caring. It is not started when it could not end before.
     pub deadline_ns: Option<u64>,
+    /// How long it is thought to run; 0 where nobody knows.
+    pub service_ns: u64,
+}
+
+impl Ask {
+    fn cost(&self) -> u64 {
+        self.cost.clamp(1, COST_MAX)
+    }
+
+    /// It is not started at or after that moment.
+    fn latest_ns(&self) -> Option<u64> {
+        self.deadline_ns.map(|deadline_ns| deadline_ns.saturating_sub(self.service_ns))
+    }
 }
 
 /// What becomes of a call that arrived.
@@ -93,21 +118,48 @@ pub enum Turn {
 #[must_use = "a grant that is not released is a slot lost for ever"]
 #[derive(Debug)]
 pub struct Grant {
-    seat: usize,
+    run: RunId,
+    way: Way,
+    revocable: bool,
 }
 
-/// Why a call was sent away without being tried.
+/// By which rule a call was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Way {
+    /// Nobody waited and a slot was free.
+    AtOnce,
+    /// As one of the strict class.
+    Strict,
+    /// Its class ran fewer than its floor.
+    Floor,
+    /// Its class and its tenant had the least for their share.
+    Share,
+    /// In its tenant's turn, before older ones that had waited too long.
+    NewestFirst,
+    /// In its tenant's turn, past one that does not fit the budget.
+    Bypass,
+    /// As one of the strict class, beyond the budget; also where it was its tenant's newest.
+    Overcommit,
+}
+
+/// Why a call was sent away without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Shed {
-    /// As many as may wait in its class already do.
-    #[error("as many calls of its class as may wait already do")]
+    /// As many as may wait already do, and none of them has less right to.
+    #[error("as many calls as may wait already do")]
     QueueFull,
+    /// It waited, and had to make place for one with a better right to it.
+    #[error("it made place in the queue for a call with a better right to it")]
+    PushedOut,
     /// It waited as long as its class may.
     #[error("it waited in the queue as long as its class may")]
     QueueTimeout,
     /// Its own deadline passed, or comes before it could start.
     #[error("its deadline passes before it can start")]
     DeadlineUnmeetable,
+    /// It ran, and was taken back for a more important one before anybody saw of its answer.
+    #[error("it was taken back for a more important call before its first byte")]
+    Preempted,
     /// Nothing new is taken any more.
     #[error("draining: nothing new is taken")]
     Draining,
@@ -118,14 +170,19 @@ pub enum Shed {
 pub struct ClassCounts {
     pub inflight: u64,
     pub waiting: usize,
+    /// The cost of those that wait.
+    pub waiting_cost: u64,
 }
 
 /// The order of calls at one upstream.
 #[derive(Debug)]
 pub struct Scheduler {
     limit: Option<NonZeroU32>,
+    bounds: Bounds,
     draining: bool,
     inflight: u64,
+    /// As it was estimated.
+    inflight_cost: u128,
     waiting: usize,
     /// Never empty, most important first.
     classes: Vec<Class>,
@@ -136,10 +193,13 @@ pub struct Scheduler {
     waiters: Waiters,
     /// All that wait, oldest first.
     arrivals: List,
-    /// All that wait, by the moment their waiting ends.
-    expiry: BTreeSet<(u64, WaiterId)>,
+    /// All that wait, by the moment their waiting ends, and of equals by their age.
+    expiry: Heap<(u64, u64)>,
     /// Settled, and nobody was told yet.
     settled: VecDeque<WaiterId>,
+    runs: Runs,
+    /// Taken back, and nobody was told yet.
+    victims: VecDeque<RunId>,
 }
 
 impl Scheduler {
@@ -149,16 +209,20 @@ impl Scheduler {
     pub fn new(limit: Option<NonZeroU32>, classes: &[ClassRules]) -> Self {
         let mut scheduler = Self {
             limit,
+            bounds: Bounds::default(),
             draining: false,
             inflight: 0,
+            inflight_cost: 0,
             waiting: 0,
             classes: Vec::new(),
             seats: Vec::new(),
             virtual_now: 0,
             waiters: Waiters::default(),
             arrivals: List::default(),
-            expiry: BTreeSet::new(),
+            expiry: Heap::default(),
             settled: VecDeque::new(),
+            runs: Runs::default(),
+            victims: VecDeque::new(),
         };
         let classes: Vec<_> =
             classes.iter().map(|rules| NewClass { rules: *rules, was: None }).collect();
@@ -171,16 +235,15 @@ impl Scheduler {
         if self.draining {
             return Arrival::Shed(Shed::Draining);
         }
-        if ask.deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns) {
+        if ask.latest_ns().is_some_and(|latest_ns| latest_ns <= now_ns) {
             return Arrival::Shed(Shed::DeadlineUnmeetable);
         }
         self.expire(now_ns);
-        // Nobody may overtake those who wait, so only an empty queue lets through.
-        let place = ask.class.place().min(self.classes.len().saturating_sub(1));
-        if self.waiting == 0 && self.has_room() {
-            return Arrival::Granted(self.start(place, ask.cost));
+        let place = self.place(ask.class);
+        match self.start_at_once(place, ask) {
+            Some(grant) => Arrival::Granted(grant),
+            None => self.enqueue(place, ask, now_ns),
         }
-        self.enqueue(place, ask, now_ns)
     }
 
     /// What became of a waiter. Anything but [`Turn::Waiting`] is said once and ends it.
@@ -191,9 +254,9 @@ impl Scheduler {
                 let expires_ns = self.waiters.waiter(waiter).map_or(now_ns, |it| it.expires_ns);
                 Turn::Waiting { expires_ns }
             }
-            Some(Stage::Granted { seat, waited_ns }) => {
+            Some(Stage::Granted { run, way, waited_ns }) => {
                 self.waiters.remove(waiter);
-                Turn::Granted { grant: Grant { seat }, waited_ns }
+                Turn::Granted { grant: self.runs.take(run, way), waited_ns }
             }
             Some(Stage::Shed(shed)) => {
                 self.waiters.remove(waiter);
@@ -212,10 +275,12 @@ impl Scheduler {
             Some(Stage::Waiting) => {
                 self.unlink(waiter);
                 self.waiters.remove(waiter);
+                // It may have been in the way of one that fits the budget.
+                self.dispatch(now_ns);
             }
-            Some(Stage::Granted { seat, .. }) => {
+            Some(Stage::Granted { run, way, .. }) => {
                 self.waiters.remove(waiter);
-                self.release(Grant { seat }, now_ns);
+                self.release_settled(Grant { run, way, revocable: false }, 0, now_ns);
             }
             Some(Stage::Shed(_)) => {
                 self.waiters.remove(waiter);
@@ -224,14 +289,38 @@ impl Scheduler {
         }
     }
 
-    /// A call that ran ended.
-    pub fn release(&mut self, grant: Grant, now_ns: u64) {
-        debug_assert!(0 < self.inflight, "a call ended that never ran");
-        self.inflight = self.inflight.saturating_sub(1);
-        if let Some(seat) = self.seats.get_mut(grant.seat) {
-            seat.live = seat.live.saturating_sub(1);
+    /// A more important one depends on a waiter now: it waits on as one of that class, with
+    /// its own patience. False: it is as important already, waits no more, or that class
+    /// is full, and nobody is pushed out for one who has a place.
+    pub fn lift(&mut self, waiter: WaiterId, class: ClassId, now_ns: u64) -> bool {
+        self.expire(now_ns);
+        let place = self.place(class);
+        let is_waiting = self.waiters.stage(waiter) == Some(Stage::Waiting);
+        let Some(seen) = self.waiters.waiter(waiter).filter(|_| is_waiting) else { return false };
+        let is_full = self.classes.get(place).is_none_or(|class| class.is_full(seen.cost));
+        if seen.place <= place || is_full {
+            return false;
         }
+        if let Some(class) = self.classes.get_mut(seen.place) {
+            class.queue.remove(waiter, &mut self.waiters);
+        }
+        if let Some(lifted) = self.waiters.waiter_mut(waiter) {
+            lifted.place = place;
+        }
+        self.line_up(waiter, place);
         self.dispatch(now_ns);
+        true
+    }
+
+    /// A call that ran ended, and took what was estimated.
+    pub fn release(&mut self, grant: Grant, now_ns: u64) {
+        self.end(&grant, None, now_ns);
+    }
+
+    /// A call that ran ended, and this is what it took: its class and its tenant are charged
+    /// or given back the difference.
+    pub fn release_settled(&mut self, grant: Grant, cost: u64, now_ns: u64) {
+        self.end(&grant, Some(cost), now_ns);
     }
 
     /// Changes how many run at once. Those that run already are left alone: below
@@ -246,14 +335,21 @@ impl Scheduler {
         self.draining = true;
     }
 
-    /// Sheds those whose time has passed.
+    /// Sheds those whose time has passed, and lets go whom they stood in the way of.
     pub fn expire(&mut self, now_ns: u64) {
-        while let Some(&(expires_ns, waiter)) = self.expiry.first() {
+        self.shed_late(now_ns);
+        self.fill(now_ns);
+    }
+
+    fn shed_late(&mut self, now_ns: u64) {
+        while let Some(((expires_ns, _), idx)) = self.expiry.first() {
             if now_ns < expires_ns {
                 break;
             }
-            let Some(at_end) = self.unlink(waiter).map(|waiter| waiter.at_end) else { break };
-            self.settle(waiter, Stage::Shed(at_end));
+            let late = self.waiters.named(idx);
+            let Some(late) = late else { break };
+            let Some(at_end) = self.unlink(late).map(|waiter| waiter.at_end) else { break };
+            self.settle(late, Stage::Shed(at_end));
         }
     }
 
@@ -279,6 +375,17 @@ impl Scheduler {
         self.waiting
     }
 
+    /// The cost of those that run, as it was estimated.
+    pub fn inflight_cost(&self) -> u64 {
+        u64::try_from(self.inflight_cost).unwrap_or(u64::MAX)
+    }
+
+    /// The cost of those that wait.
+    pub fn waiting_cost(&self) -> u64 {
+        let cost: u128 = self.classes.iter().map(|class| class.queue.cost()).sum();
+        u64::try_from(cost).unwrap_or(u64::MAX)
+    }
+
     /// When the longest waiter came.
     pub fn oldest_arrival_ns(&self) -> Option<u64> {
         self.waiters.arrived_ns(self.arrivals.head()?)
@@ -286,97 +393,40 @@ impl Scheduler {
 
     /// By class, most important first.
     pub fn class_counts(&self) -> impl Iterator<Item = ClassCounts> {
-        self.classes.iter().enumerate().map(|(place, class)| {
-            let seats = self.seats.iter().filter(|seat| seat.place == place);
-            ClassCounts {
-                inflight: seats.map(|seat| seat.live).sum(),
-                waiting: class.queue.waiting(),
-            }
+        self.classes.iter().map(|class| ClassCounts {
+            inflight: class.inflight,
+            waiting: class.queue.waiting(),
+            waiting_cost: u64::try_from(class.queue.cost()).unwrap_or(u64::MAX),
         })
     }
 
-    fn has_room(&self) -> bool {
-        self.limit.is_none_or(|limit| self.inflight < u64::from(limit.get()))
+    fn place(&self, class: ClassId) -> usize {
+        class.place().min(self.classes.len().saturating_sub(1))
     }
 
-    fn enqueue(&mut self, place: usize, ask: &Ask, now_ns: u64) -> Arrival {
-        let Some(class) = self.classes.get_mut(place) else {
-            debug_assert!(false, "there is always a class");
-            return Arrival::Shed(Shed::QueueFull);
+    fn end(&mut self, grant: &Grant, actual: Option<u64>, now_ns: u64) {
+        let Some(run) = self.runs.remove(grant.run) else {
+            debug_assert!(false, "a call ended that never ran");
+            return;
         };
-        if class.queue_max <= class.queue.waiting() {
-            return Arrival::Shed(Shed::QueueFull);
-        }
-        let (expires_ns, at_end) = class.patience(now_ns, ask.deadline_ns);
-        if expires_ns <= now_ns {
-            return Arrival::Shed(at_end);
-        }
-        let waiter = Waiter {
-            place,
-            tenant: ask.tenant,
-            line: class.queue.key(ask.tenant),
-            cost: ask.cost,
-            arrived_ns: now_ns,
-            deadline_ns: ask.deadline_ns,
-            expires_ns,
-            at_end,
-        };
-        let Some(id) = self.waiters.insert(waiter) else {
-            return Arrival::Shed(Shed::QueueFull);
-        };
-        if class.queue.is_empty() {
-            class.vtime = class.vtime.max(self.virtual_now);
-        }
-        class.queue.push(id, waiter.line, &mut self.waiters);
-        self.waiters.append_arrival(&mut self.arrivals, id);
-        self.expiry.insert((expires_ns, id));
-        self.waiting += 1;
-        Arrival::Waiting { waiter: id, expires_ns }
-    }
-
-    /// Fills the free slots. The late are shed first, so that no slot is theirs.
-    fn dispatch(&mut self, now_ns: u64) {
-        self.expire(now_ns);
-        while self.has_room()
-            && let Some(id) = self.next_waiter()
-        {
-            let Some(waiter) = self.unlink(id) else { break };
-            if let Some(class) = self.classes.get_mut(waiter.place) {
-                class.queue.pass_turn(waiter.line);
-            }
-            // The count lives on in the waiter's stage; `turn` or `leave` makes
-            // a grant of it again.
-            let Grant { seat } = self.start(waiter.place, waiter.cost);
-            let waited_ns = now_ns.saturating_sub(waiter.arrived_ns);
-            self.settle(id, Stage::Granted { seat, waited_ns });
-        }
-    }
-
-    /// Who is first of all that wait.
-    fn next_waiter(&self) -> Option<WaiterId> {
-        let busy = self.classes.iter().filter(|class| !class.queue.is_empty());
-        // Of equals `min_by_key` takes the first: the more important class.
-        busy.min_by_key(|class| (!class.strict, class.vtime))?.queue.first()
-    }
-
-    /// Counts a call as running and charges its class.
-    fn start(&mut self, place: usize, cost: u64) -> Grant {
-        self.inflight += 1;
-        let mut seat = 0;
-        if let Some(class) = self.classes.get_mut(place) {
-            seat = class.seat;
-            if !class.strict {
-                // Also when nobody waits: what was idle is not saved up.
-                let start = class.vtime.max(self.virtual_now);
-                let charge = u128::from(cost.clamp(1, COST_MAX)) * u128::from(class.unit);
-                class.vtime = start.saturating_add(charge);
-                self.virtual_now = start;
+        self.inflight = self.inflight.saturating_sub(1);
+        self.inflight_cost = self.inflight_cost.saturating_sub(u128::from(run.cost));
+        let Some(seat) = self.seats.get_mut(run.seat) else { return };
+        seat.live = seat.live.saturating_sub(1);
+        if let Some(class) = self.classes.get_mut(seat.place) {
+            class.inflight = class.inflight.saturating_sub(1);
+            // One of a class that is gone is counted here, and was charged there.
+            if class.seat == run.seat {
+                let actual = actual.unwrap_or(run.cost);
+                if !class.strict {
+                    class.vtime = settled(class.vtime, run.cost, actual, class.unit);
+                }
+                if let Some(line) = run.line {
+                    class.queue.lines.end(line, run.cost, actual);
+                }
             }
         }
-        if let Some(seat) = self.seats.get_mut(seat) {
-            seat.live += 1;
-        }
-        Grant { seat }
+        self.dispatch(now_ns);
     }
 
     /// Takes a waiter out of every order, so that it only keeps its result.
@@ -387,9 +437,9 @@ impl Scheduler {
             debug_assert!(false, "only one who waits can stop waiting");
             return None;
         };
-        class.queue.remove(id, waiter.line, &mut self.waiters);
+        class.queue.remove(id, &mut self.waiters);
         self.waiters.unlink_arrival(&mut self.arrivals, id);
-        self.expiry.remove(&(waiter.expires_ns, id));
+        self.expiry.remove(id.idx());
         self.waiting = self.waiting.saturating_sub(1);
         Some(waiter)
     }

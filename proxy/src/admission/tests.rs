@@ -1,22 +1,32 @@
 //! Waiting, in paused time to the millisecond, and under real threads.
 
+mod rights;
+
 use super::*;
 use std::{
     pin::Pin,
     sync::{
         LazyLock,
-        atomic::{AtomicU32, AtomicU64},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     task::Wake,
 };
 use tokio::task::{JoinSet, yield_now};
 
-const EMERGENCY: ClassLimits =
-    ClassLimits { strict: true, weight: 1, queue_max: 2, max_wait: Duration::from_secs(60) };
-const NORMAL: ClassLimits =
-    ClassLimits { strict: false, weight: 4, queue_max: 8, max_wait: Duration::from_secs(2) };
+const EMERGENCY: ClassLimits = ClassLimits {
+    strict: true,
+    queue_max: 2,
+    max_wait: Duration::from_secs(60),
+    ..ClassLimits::NOTHING_WAITS
+};
+const NORMAL: ClassLimits = ClassLimits {
+    weight: 4,
+    queue_max: 8,
+    max_wait: Duration::from_secs(2),
+    ..ClassLimits::NOTHING_WAITS
+};
 const BATCH: ClassLimits =
-    ClassLimits { strict: false, weight: 1, queue_max: 8, max_wait: Duration::from_secs(10) };
+    ClassLimits { queue_max: 8, max_wait: Duration::from_secs(10), ..ClassLimits::NOTHING_WAITS };
 
 static CLASSES: LazyLock<Arc<Classes>> =
     LazyLock::new(|| classes(&[("emergency", EMERGENCY), ("normal", NORMAL), ("batch", BATCH)]));
@@ -27,8 +37,12 @@ fn classes(list: &[(&str, ClassLimits)]) -> Arc<Classes> {
     Classes::new(list.iter().map(|(name, limits)| (Arc::from(*name), *limits)), default)
 }
 
+fn up_to(limit: Option<NonZeroU32>) -> Limits {
+    Limits { limit, ..Limits::default() }
+}
+
 fn admission(limit: u32) -> Arc<Admission> {
-    Admission::new(NonZeroU32::new(limit), &CLASSES)
+    Admission::new(up_to(NonZeroU32::new(limit)), &CLASSES)
 }
 
 fn ask(class: usize) -> Ask<'static> {
@@ -37,7 +51,7 @@ fn ask(class: usize) -> Ask<'static> {
 
 fn ask_of(classes: &Arc<Classes>, class: usize) -> Ask<'_> {
     let class = ClassId::new(class).unwrap();
-    Ask { class, classes, tenant: 1, cost: 1, deadline: None, queued: None }
+    Ask { class, classes, tenant: 1, deadline: None, queued: None }
 }
 
 type Admitting<'a> = Pin<Box<dyn Future<Output = Result<Permit, Shed>> + Send + 'a>>;
@@ -153,11 +167,9 @@ async fn a_permit_granted_to_one_who_never_came_goes_to_the_next_at_once() {
 #[tokio::test(start_paused = true)]
 async fn the_flag_is_up_exactly_while_the_call_waits() {
     let admission = admission(1);
-    let seen_elsewhere = Arc::new(AtomicBool::new(false));
-    let [a, b, c] = [(); 3].map(|()| QueuedFlag::default());
-    let flags = [a, QueuedFlag::over(seen_elsewhere.clone()), b, c];
+    let flags = [(); 4].map(|()| Queued::default());
     let flagged = |nth: usize, class| Ask { queued: Some(flags[nth].clone()), ..ask(class) };
-    let up = || flags.each_ref().map(QueuedFlag::is_queued);
+    let up = || flags.each_ref().map(Queued::is_queued);
 
     let running = admission.admit(flagged(0, 1)).await.unwrap();
     assert_eq!(up(), [false; 4]);
@@ -165,7 +177,6 @@ async fn the_flag_is_up_exactly_while_the_call_waits() {
     let dropped = parked(&admission, flagged(2, 1)).await;
     let expired = parked(&admission, flagged(3, 1)).await;
     assert_eq!(up(), [false, true, true, true]);
-    assert!(seen_elsewhere.load(Ordering::Acquire));
     drop(running);
     assert_eq!(up(), [false, false, true, true], "granted, though not yet taken");
     drop(dropped);
@@ -182,7 +193,7 @@ async fn the_snapshot_is_exact_without_another_call() {
     let _old = parked(&admission, ask(2)).await;
     time::advance(Duration::from_millis(1_500)).await;
     let _young = parked(&admission, ask(1)).await;
-    let class = |inflight, waiting| ClassCounts { inflight, waiting };
+    let class = |inflight, waiting| ClassCounts { inflight, waiting, waiting_cost: waiting as u64 };
     let expected = Snapshot {
         limit: NonZeroU32::new(1),
         inflight: 1,
@@ -191,6 +202,9 @@ async fn the_snapshot_is_exact_without_another_call() {
         classes: CLASSES.clone(),
         counts: vec![class(0, 0), class(1, 1), class(0, 1)],
         leaked: 0,
+        queued_tokens: 0,
+        lifted: 0,
+        preempted: 0,
     };
     assert_eq!(admission.snapshot(), expected);
     // Nobody polls the waiters; their time passes all the same.
@@ -221,12 +235,12 @@ async fn the_limit_changes_live() {
     for _ in 0..3 {
         waiting.push(parked(&admission, ask(1)).await);
     }
-    admission.set_limit(NonZeroU32::new(3));
+    admission.set_limits(up_to(NonZeroU32::new(3)));
     assert_eq!(counts(&admission), (3, 1));
-    admission.set_limit(NonZeroU32::new(1));
+    admission.set_limits(up_to(NonZeroU32::new(1)));
     drop(first);
     assert_eq!(counts(&admission), (2, 1), "above the limit nothing starts");
-    admission.set_limit(None);
+    admission.set_limits(up_to(None));
     assert_eq!(counts(&admission), (3, 0));
     for waiter in waiting {
         drop(waiter.await.unwrap());
@@ -280,7 +294,7 @@ async fn a_class_of_an_older_list_is_known_by_its_name() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_limit_nobody_waits_and_all_are_counted() {
-    let admission = Admission::new(None, &CLASSES);
+    let admission = Admission::new(up_to(None), &CLASSES);
     let mut permits = Vec::new();
     for nth in 0..300 {
         permits.push(admission.admit(ask(nth % 3)).await.unwrap());
@@ -355,7 +369,7 @@ async fn after_a_storm_on_real_threads_no_permit_is_missing() {
         classes(&[("emergency", strict), ("normal", patient), ("batch", patient)]),
         classes(&[("batch", strict), ("new", patient)]),
     ];
-    let admission = Admission::new(NonZeroU32::new(LIMIT_MAX), &lists[0]);
+    let admission = Admission::new(up_to(NonZeroU32::new(LIMIT_MAX)), &lists[0]);
     let running = Arc::new(AtomicU32::new(0));
     let mut tasks = JoinSet::new();
     for nth in 0..64_usize {
@@ -385,7 +399,7 @@ async fn after_a_storm_on_real_threads_no_permit_is_missing() {
                 completed += 1;
                 if dice == 7 {
                     let limit = u32::try_from(round).unwrap() % LIMIT_MAX + 1;
-                    admission.set_limit(NonZeroU32::new(limit));
+                    admission.set_limits(up_to(NonZeroU32::new(limit)));
                     admission.set_classes(&lists[nth % 2]);
                 }
             }

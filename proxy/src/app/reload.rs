@@ -1,6 +1,6 @@
 //! A new configuration for a running process: all of it, or none.
 
-use super::{App, Parts, Snapshot, run};
+use super::{App, Parts, Snapshot, limits_of, run};
 use crate::admin::ConfigSource;
 use std::sync::{Arc, PoisonError};
 use tollgate_config::Config;
@@ -78,7 +78,7 @@ impl Parts {
         // Not before it is in force: one that is refused must not change a queue.
         for destination in &next.destinations {
             destination.admission.set_classes(&next.classes);
-            destination.admission.set_limit(destination.config.concurrency_limit);
+            destination.admission.set_limits(limits_of(&destination.config));
         }
         Ok(left)
     }

@@ -429,7 +429,10 @@ fn queue_reading(to: &super::Destination) -> QueueReading {
         inflight: seen.inflight,
         oldest: seen.oldest_wait.unwrap_or_default(),
         limit: seen.limit.map_or(0, |limit| u64::from(limit.get())),
+        queued_tokens: seen.queued_tokens,
         permits_leaked: seen.leaked,
+        lifted: seen.lifted,
+        preempted: seen.preempted,
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     upgrade::{self, Sides, Tunnel},
 };
 use crate::{
-    admission::{Admission, Ask as Turn, Permit, QueuedFlag},
+    admission::{Admission, Ask as Turn, Permit, Queued, Shed},
     app::Parts,
     body::Outgoing,
     cache::{self, Ask, Fill, Holds, Instead},
@@ -33,6 +33,7 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use smallvec::SmallVec;
 use std::{
     hash::{BuildHasher as _, RandomState},
+    pin::{Pin, pin},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
@@ -58,7 +59,7 @@ pub(crate) struct Fetch {
     pub(crate) caller: Caller,
     pub(crate) head: request::Parts,
     pub(crate) ask: Ask,
-    pub(crate) queued: Option<QueuedFlag>,
+    pub(crate) queued: Option<Queued>,
     pub(crate) fill: Option<Fill>,
     /// The caller's side of a WebSocket it asks for.
     pub(crate) upgrade: Option<OnUpgrade>,
@@ -129,7 +130,6 @@ impl Fetch {
             class,
             classes: &route.classes,
             tenant: TENANTS.hash_one(caller.tenant.as_str()),
-            cost: 1,
             deadline: Some(deadline),
             queued,
         };
@@ -147,11 +147,15 @@ impl Fetch {
         }
         let sent = Instant::now();
         call.streams(prepared.passed_in.take());
-        // What is rare is on the heap: this future is as large as its largest part.
         let (response, lease) = match fill.as_ref().filter(|fill| fill.asks_about()) {
-            None => send(prepared, &destination, endpoint, deadline, call).await?,
+            None => {
+                let asked = pin!(send(prepared, &destination, endpoint, deadline, call));
+                unless_taken_back(&permit, asked).await?
+            }
             Some(fill) => {
-                Box::pin(inquire(prepared, &destination, endpoint, deadline, fill, call)).await?
+                // What is rare is on the heap: this future is as large as its largest part.
+                let asked = inquire(prepared, &destination, endpoint, deadline, fill, call);
+                unless_taken_back(&permit, Box::pin(asked).as_mut()).await?
             }
         };
         let waited = Timing {
@@ -205,7 +209,7 @@ async fn admit(
     let began = Instant::now();
     match admission.admit(turn).await {
         Ok(mut permit) => {
-            call.dispatched(permit.queue_wait(), permit.holder());
+            call.dispatched(permit.queue_wait(), permit.way(), permit.holder());
             Ok(permit)
         }
         Err(shed) => {
@@ -213,6 +217,19 @@ async fn admit(
             Err(ExchangeError::Shed(shed))
         }
     }
+}
+
+/// What was asked for, unless the right to it is taken back first. Until now nobody has seen
+/// anything of it; from then on it stays.
+async fn unless_taken_back<T, E: Into<ExchangeError>>(
+    permit: &Permit,
+    asked: Pin<&mut impl Future<Output = Result<T, E>>>,
+) -> Result<T, ExchangeError> {
+    let Some(taken_back) = permit.taken_back() else { return asked.await.map_err(E::into) };
+    let answer = Box::pin(taken_back.run_until_cancelled(asked)).await;
+    let answer = answer.ok_or(ExchangeError::Shed(Shed::Preempted))?.map_err(E::into)?;
+    permit.begin().map_err(ExchangeError::Shed)?;
+    Ok(answer)
 }
 
 /// How long the parts of a call took, for `server-timing`.

@@ -12,7 +12,13 @@ impl ExchangeError {
     pub(crate) fn trouble(&self) -> Option<Trouble> {
         let is_shed = matches!(
             self,
-            Self::Shed(Shed::QueueFull | Shed::QueueTimeout | Shed::DeadlineUnmeetable)
+            Self::Shed(
+                Shed::QueueFull
+                    | Shed::PushedOut
+                    | Shed::QueueTimeout
+                    | Shed::DeadlineUnmeetable
+                    | Shed::Preempted
+            )
         );
         if is_shed { Some(Trouble::Shed) } else { self.is_no_answer().then_some(Trouble::Upstream) }
     }

@@ -4,7 +4,6 @@
 
 use super::{Answer, Fetch, Marks, lease, partial::IDEMPOTENCY_KEY};
 use crate::{
-    admission::QueuedFlag,
     cache::{self, Fill, Question},
     inspect::AskBody,
     meter::Call,
@@ -104,7 +103,7 @@ async fn renew(mut fetch: Box<Fetch>, question: Box<Question>, lead: Lead<Answer
         tollgate_core::usage::has_tokens(fetch.ask.operation),
     );
     call.cache(CacheOutcome::Miss, TierLabel::None);
-    fetch.queued = Some(QueuedFlag::over(lead.queued()));
+    fetch.queued = Some(lead.queued());
     fetch.fill = Some(Fill::new(&parts, question).leased(lease));
     let Some(mut listener) = lead.start(Box::pin(fetch.ask(call, marks))) else { return };
     if listener.head().await.is_ok() {

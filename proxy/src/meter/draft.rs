@@ -172,6 +172,7 @@ impl Draft {
             total: since(self.started),
             upstream,
             first_byte,
+            way: self.way,
             queue: waited.zip(self.queue).map(|(waited, (_, outcome))| (waited, outcome)),
             // What stood in for an answer was no refusal.
             reason: self.reason.filter(|_| self.cache != CacheOutcome::Stale),

@@ -38,6 +38,8 @@ macro_rules! families {
 
 families! {
     // For autoscalers: unlabelled, sums over upstreams, without hits and followers.
+    QUEUE_TOKENS_SUM = Gauge, "request_queue_tokens", [],
+        "Tokens that waiting calls are thought to take, over all upstreams that are shared by tokens.";
     QUEUE_LENGTH_SUM = Gauge, "request_queue_length", [],
         "Calls waiting for a permit now, over all upstreams.";
     CONCURRENCY = Gauge, "request_concurrency", [],
@@ -74,6 +76,12 @@ families! {
         "Calls Tollgate refused or failed itself, by the tollgate-reason it gave.";
     DISPATCHED = Counter, "tollgate_dispatched_total", ["class"],
         "Calls that got a permit.";
+    TURNS = Counter, "tollgate_queue_turns_total", ["class", "way"],
+        "Calls that got a permit, by the rule that let them in; their sum is tollgate_dispatched_total.";
+    LIFTED = Counter, "tollgate_queue_lifted_total", [],
+        "Waiting calls that went on in a more important class, because a caller of that class asked the same.";
+    PREEMPTED = Counter, "tollgate_queue_preempted_total", [],
+        "Calls that were taken back before their first byte, for one of the strict class.";
     PERMITS_LEAKED = Counter, "tollgate_permits_leaked_total", [],
         "Permits that did not come back before their call was over; above 0 is a defect of Tollgate, and that much of the limit is lost until a restart.";
 

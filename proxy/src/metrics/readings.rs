@@ -23,8 +23,14 @@ pub struct QueueReading {
     pub oldest: Duration,
     /// 0 = unlimited.
     pub limit: u64,
+    /// What waiting calls are thought to take; 0 where nobody counts tokens.
+    pub queued_tokens: u64,
     /// Since the start.
     pub permits_leaked: u64,
+    /// Since the start.
+    pub lifted: u64,
+    /// Since the start.
+    pub preempted: u64,
 }
 
 /// One tier of the cache at one moment; counts are since the start.
@@ -217,7 +223,10 @@ pub(super) fn queues(readings: &[QueueReading], classes: &[String]) -> Vec<Metri
         one(&names::CONCURRENCY, (waiting + inflight) as f64),
         one(&names::INFLIGHT, inflight as f64),
         one(&names::QUEUE_OLDEST, oldest.as_secs_f64()),
+        one(&names::QUEUE_TOKENS_SUM, sum(|queue| queue.queued_tokens) as f64),
         one(&names::CONCURRENCY_LIMIT, sum(|queue| queue.limit) as f64),
+        one(&names::LIFTED, sum(|queue| queue.lifted) as f64),
+        one(&names::PREEMPTED, sum(|queue| queue.preempted) as f64),
         one(&names::PERMITS_LEAKED, sum(|queue| queue.permits_leaked) as f64),
     ];
     let by_class: Vec<_> = classes

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use tollgate_core::class::ClassId;
+use tollgate_core::{class::ClassId, scheduler::Way};
 use tollgate_ledger::Uuid;
 
 /// A call that has ended, as the metrics see it.
@@ -39,6 +39,8 @@ pub struct CallEnd {
     pub first_byte: Option<Duration>,
     /// How long it waited for a permit; `None` = it never came to the queue.
     pub queue: Option<(Duration, QueueOutcome)>,
+    /// By which rule it got a permit, if it did.
+    pub way: Option<Way>,
     /// The `tollgate-reason`, if Tollgate refused or failed the call itself.
     pub reason: Option<&'static str>,
     pub cache: CacheOutcome,
@@ -84,6 +86,8 @@ struct ClassMetrics {
     queue: Box<[Arc<Histogram>]>,
     rejected: Box<[IntCounter]>,
     dispatched: IntCounter,
+    /// In the order of [`Way::ALL`].
+    turns: Box<[IntCounter]>,
 }
 
 /// What [`RouteMetrics::new`] needs besides its names.
@@ -256,6 +260,9 @@ impl ClassMetrics {
         let rejected = REASONS
             .iter()
             .map(|reason| families.rejected.get_metric_with_label_values(&[class, reason]));
+        let turns = Way::ALL
+            .iter()
+            .map(|way| families.turns.get_metric_with_label_values(&[class, way.label()]));
         let metrics = Self {
             class: class.to_owned(),
             requests: LazyCounters::new(&families.requests, CODE_PLACES),
@@ -263,6 +270,7 @@ impl ClassMetrics {
             queue: queue.collect(),
             rejected: rejected.collect::<Result<_, _>>()?,
             dispatched: families.dispatched.get_metric_with_label_values(&[class])?,
+            turns: turns.collect::<Result<_, _>>()?,
         };
         // A rate needs a first value to start from.
         families.requests.get_metric_with_label_values(&[route, class, "200"])?;
@@ -282,6 +290,10 @@ impl ClassMetrics {
             if outcome == QueueOutcome::Served {
                 self.dispatched.inc();
             }
+        }
+        let turn = Way::ALL.iter().position(|way| call.way == Some(*way));
+        if let Some(count) = turn.and_then(|place| self.turns.get(place)) {
+            count.inc();
         }
         let refused = call.reason.filter(|_| !call.own);
         if let Some(count) = refused.and_then(|reason| self.rejected.get(reason_place(reason))) {

@@ -6,7 +6,7 @@ use super::{text::tests::parse, *};
 use crate::scaling::Unit;
 use proptest::prelude::*;
 use std::{collections::BTreeMap, process::Command};
-use tollgate_core::{class::ClassId, money::PicoUsd, price::Cost, usage::Usage};
+use tollgate_core::{class::ClassId, money::PicoUsd, price::Cost, scheduler::Way, usage::Usage};
 use tollgate_ledger::Uuid;
 
 /// A process with two classes, two routes and an alias, started at `start`.
@@ -59,6 +59,7 @@ impl Stage {
             upstream: Some(Duration::from_millis(190)),
             first_byte: Some(Duration::from_millis(100)),
             queue: Some((Duration::from_millis(10), QueueOutcome::Served)),
+            way: Some(Way::Share),
             reason: None,
             cache: CacheOutcome::Miss,
             tier: TierLabel::None,
@@ -73,6 +74,7 @@ impl Stage {
             upstream: None,
             first_byte: None,
             queue: None,
+            way: None,
             cache: CacheOutcome::Hit,
             tier: TierLabel::Memory,
             ..self.miss()
@@ -109,6 +111,7 @@ fn busy() -> Stage {
         reason: Some("queue_full"),
         upstream: None,
         queue: Some((Duration::ZERO, shed)),
+        way: None,
         ..stage.miss()
     });
     stage.handles.routes[1].ended(&stage.miss());
@@ -122,7 +125,16 @@ fn busy() -> Stage {
     stage.metrics.set_queue_source(|| {
         let waiting = vec![("vip".into(), 0), ("normal".into(), 3)];
         let oldest = Duration::from_millis(1500);
-        let limited = QueueReading { waiting, inflight: 4, oldest, limit: 4, permits_leaked: 0 };
+        let limited = QueueReading {
+            waiting,
+            inflight: 4,
+            oldest,
+            limit: 4,
+            queued_tokens: 900,
+            permits_leaked: 0,
+            lifted: 2,
+            preempted: 1,
+        };
         vec![limited, QueueReading { inflight: 2, ..QueueReading::default() }]
     });
     stage.metrics.set_cache_source(|| {
@@ -234,7 +246,7 @@ fn hits_and_followers_count_nowhere_in_the_autoscalers_series() {
         assert_eq!(after.get(name), Some(value), "{name}");
         seen += 1;
     }
-    assert_eq!(seen, 8);
+    assert_eq!(seen, 9);
 }
 
 #[test]
@@ -306,6 +318,7 @@ fn no_call_is_lost_under_threads() {
         "tollgate_requests_total{class=normal,code=200,route=chat}",
         "tollgate_request_duration_seconds_count{class=normal,route=chat}",
         "tollgate_dispatched_total{class=normal}",
+        "tollgate_queue_turns_total{class=normal,way=share}",
         "tollgate_cache_requests_total{outcome=miss,route=chat,tier=none}",
     ] {
         assert_eq!(stage.value(series), calls, "{series}");

@@ -99,11 +99,12 @@ impl Answer {
         } else {
             drop(lease);
         }
-        drop(permit);
+        let reading = counter.map(|counter| counter.finish(is_whole));
+        permit.spent(reading.as_ref().map(|reading| &reading.usage), is_whole);
         Ok(Gathered {
             body: is_whole.then(|| whole.freeze()),
             upstream_took: call.upstream_took(),
-            reading: counter.map(|counter| counter.finish(is_whole)),
+            reading,
             meter,
             call,
             fill,

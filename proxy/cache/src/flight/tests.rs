@@ -259,7 +259,7 @@ async fn the_more_important_do_not_wait_behind_a_leader_that_is_queued() {
     let stage = Scene::new();
     let Join::Lead(lead) = stage.flights.join(key(), rank(RANK)) else { panic!("fresh") };
     let queued = lead.queued();
-    queued.store(true, Ordering::Release);
+    queued.raise(None);
     assert!(matches!(stage.flights.join(key(), rank(RANK)), Join::Follow(_)));
     let Join::Lead(urgent) = stage.flights.join(key(), rank(0)) else { panic!("it follows") };
     // And whoever comes now follows the urgent one.
@@ -268,6 +268,23 @@ async fn the_more_important_do_not_wait_behind_a_leader_that_is_queued() {
     assert!(matches!(stage.flights.join(key(), rank(RANK)), Join::Follow(_)), "not unlisted");
     drop(urgent);
     assert!(stage.flights.is_empty());
+}
+
+#[tokio::test]
+async fn a_leader_that_can_be_lifted_goes_forward_with_the_more_important() {
+    let stage = Scene::new();
+    let Join::Lead(lead) = stage.flights.join(key(), rank(RANK)) else { panic!("fresh") };
+    let lifted = Arc::new(Mutex::new(Vec::new()));
+    let noted = lifted.clone();
+    lead.queued().raise(Some(Arc::new(move |class: ClassId| {
+        noted.lock().unwrap().push(class.place());
+        true
+    })));
+    assert!(matches!(stage.flights.join(key(), rank(0)), Join::Follow(_)));
+    // It is as important as that now: nobody need lift it again.
+    assert!(matches!(stage.flights.join(key(), rank(0)), Join::Follow(_)));
+    assert_eq!(*lifted.lock().unwrap(), [0]);
+    assert_eq!(stage.flights.len(), 1);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 
 use super::{ClassRules, NewClass};
 use crate::class::ClassId;
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 /// What a class is entitled to at one upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,10 +15,35 @@ pub struct ClassLimits {
     pub strict: bool,
     /// The share of a class that is not strict; 0 counts as 1.
     pub weight: u32,
+    /// How many may run at once; `None`: as many as the upstream's limit lets.
+    pub max: Option<NonZeroU32>,
+    /// How many may run before weights are asked.
+    pub floor: u32,
     /// How many calls may wait; 0: none ever waits.
     pub queue_max: usize,
+    /// How much may wait, in units of cost; `None`: only their number is bounded.
+    pub queue_cost_max: Option<u64>,
     /// How long one may wait.
     pub max_wait: Duration,
+    /// How long the first of a tenant has waited when its newest goes before it; `None`: never.
+    pub lifo_target: Option<Duration>,
+    /// Whether its calls may be taken back before their first byte.
+    pub preemptible: bool,
+}
+
+impl ClassLimits {
+    /// Shares by weight, and none ever waits.
+    pub const NOTHING_WAITS: Self = Self {
+        strict: false,
+        weight: 1,
+        max: None,
+        floor: 0,
+        queue_max: 0,
+        queue_cost_max: None,
+        max_wait: Duration::ZERO,
+        lifo_target: None,
+        preemptible: false,
+    };
 }
 
 /// All classes, most important first.
@@ -70,8 +95,18 @@ impl Classes {
 
 impl From<ClassLimits> for ClassRules {
     fn from(limits: ClassLimits) -> Self {
-        let ClassLimits { strict, weight, queue_max, max_wait } = limits;
-        let max_wait_ns = u64::try_from(max_wait.as_nanos()).unwrap_or(u64::MAX);
-        Self { strict, weight, queue_max, max_wait_ns }
+        let ClassLimits { strict, weight, max, floor, queue_max, preemptible, .. } = limits;
+        let ns = |wait: Duration| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            strict,
+            weight,
+            max,
+            floor,
+            queue_max,
+            queue_cost_max: limits.queue_cost_max.unwrap_or(u64::MAX),
+            max_wait_ns: ns(limits.max_wait),
+            lifo_target_ns: limits.lifo_target.map_or(u64::MAX, ns),
+            preemptible,
+        }
     }
 }

@@ -1,47 +1,44 @@
-//! The waiters of one class: a line per tenant, and the tenants in turn.
+//! The waiters of one class: how many, how dear, and who of them is next.
 //!
-//! A tenant whose turn came goes to the end, and so does one that comes (back)
-//! without waiters: leaving and returning gains nothing, so a tenant is forgotten
-//! with its last waiter and the table is never larger than the queue.
-//!
-//! Tenants are told apart up to [`TENANTS_MAX`]; later ones share
-//! [`LINES_SHARED`] lines by hash, so that a million names cost no more and are
-//! no louder than a few thousand.
+//! Among tenants the one whose virtual time is least is next; `lines` keeps that order.
+//! Inside a tenant the first come is, until he has waited so long that serving in order
+//! would serve only those who are about to give up: then the newest goes first, who has
+//! the most time left. That keeps the work useful where everybody cannot be served, and
+//! where the queue is short it never happens.
 
-use super::waiters::{List, WaiterId, Waiters};
-use std::collections::{BTreeMap, HashMap};
+use super::{
+    lines::Lines,
+    waiters::{WaiterId, Waiters},
+};
 
-/// How many tenants of one class have a line of their own at a time.
-pub(super) const TENANTS_MAX: usize = 4096;
-
-/// How many lines the tenants above that share.
-const LINES_SHARED: u64 = 128;
-
-/// Whose line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum TenantKey {
-    Own(u64),
-    Shared(u64),
-}
+/// How often a head that does not fit the budget is passed by, by calls of its own tenant
+/// that do, before all wait for it.
+pub(super) const PASSED_BY_MAX: u8 = 4;
 
 #[derive(Debug, Default)]
 pub(super) struct ClassQueue {
     waiting: usize,
-    lines: HashMap<TenantKey, Line>,
-    /// Whose turn is when. (Cost-weighted tenants will put their virtual time before the turn.)
-    turns: BTreeMap<u64, TenantKey>,
-    turn_next: u64,
+    /// Of those who wait.
+    cost: u128,
+    pub(super) lines: Lines,
 }
 
-#[derive(Debug)]
-struct Line {
-    list: List,
-    turn: u64,
+/// Whose turn it is in a class.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Next {
+    pub(super) line: usize,
+    pub(super) waiter: WaiterId,
+    /// It goes before others of its tenant that came earlier.
+    pub(super) newest_first: bool,
 }
 
 impl ClassQueue {
     pub(super) fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    pub(super) fn cost(&self) -> u128 {
+        self.cost
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -53,61 +50,66 @@ impl ClassQueue {
         self.lines.len()
     }
 
-    /// Which line a tenant joins. While one of its calls may be in a shared line
-    /// its next ones join that too, or they would overtake the first.
-    pub(super) fn key(&self, tenant: u64) -> TenantKey {
-        let own = TenantKey::Own(tenant);
-        let shared = TenantKey::Shared(tenant % LINES_SHARED);
-        let is_full = TENANTS_MAX <= self.lines.len();
-        let has_own = self.lines.contains_key(&own);
-        if !has_own && (is_full || self.lines.contains_key(&shared)) { shared } else { own }
-    }
-
-    /// Empties every line and leaves it standing with its turn, so that all who stood
-    /// in them can be put back, others among them, in the order they arrived in. Nobody
-    /// who stood in a line may be left out: an empty line would never go away.
+    /// See [`Lines::empty`].
     pub(super) fn empty_lines(&mut self) {
         self.waiting = 0;
-        for line in self.lines.values_mut() {
-            line.list = List::default();
-        }
+        self.cost = 0;
+        self.lines.empty();
     }
 
-    pub(super) fn push(&mut self, id: WaiterId, tenant: TenantKey, waiters: &mut Waiters) {
-        let line = self.lines.entry(tenant).or_insert_with(|| {
-            let turn = self.turn_next;
-            self.turn_next += 1;
-            self.turns.insert(turn, tenant);
-            Line { list: List::default(), turn }
-        });
-        waiters.append_to_line(&mut line.list, id);
+    /// Puts a waiter at the end of its tenant's line; it must be in none.
+    pub(super) fn push(&mut self, id: WaiterId, waiters: &mut Waiters) {
+        let Some(waiter) = waiters.waiter_mut(id) else { return };
+        let at = self.lines.join(waiter.tenant, waiter.weight);
+        waiter.line = at;
+        let (tenant, cost) = (waiter.tenant, waiter.cost);
+        let mut list = self.lines.get(at).map_or_else(Default::default, |line| line.list);
+        waiters.append_to_line(&mut list, id);
+        self.lines.push(at, tenant, cost, list);
         self.waiting += 1;
-    }
-
-    /// Who is next: the first in the line of the tenant whose turn it is.
-    pub(super) fn first(&self) -> Option<WaiterId> {
-        let (_, tenant) = self.turns.first_key_value()?;
-        self.lines.get(tenant)?.list.head()
+        self.cost += u128::from(cost);
     }
 
     /// Takes a waiter out, wherever it stands.
-    pub(super) fn remove(&mut self, id: WaiterId, tenant: TenantKey, waiters: &mut Waiters) {
-        let Some(line) = self.lines.get_mut(&tenant) else { return };
-        waiters.unlink_from_line(&mut line.list, id);
+    pub(super) fn remove(&mut self, id: WaiterId, waiters: &mut Waiters) {
+        let Some(waiter) = waiters.waiter(id) else { return };
+        let Some(line) = self.lines.get(waiter.line) else { return };
+        let mut list = line.list;
+        waiters.unlink_from_line(&mut list, id);
+        self.lines.remove(waiter.line, waiter.tenant, waiter.cost, list);
         self.waiting = self.waiting.saturating_sub(1);
-        if line.list.head().is_none() {
-            self.turns.remove(&line.turn);
-            self.lines.remove(&tenant);
-        }
+        self.cost = self.cost.saturating_sub(u128::from(waiter.cost));
     }
 
-    /// A tenant had its turn; the others come first now.
-    pub(super) fn pass_turn(&mut self, tenant: TenantKey) {
-        if let Some(line) = self.lines.get_mut(&tenant) {
-            self.turns.remove(&line.turn);
-            line.turn = self.turn_next;
-            self.turn_next += 1;
-            self.turns.insert(line.turn, tenant);
+    /// Who is next. `lifo_target_ns`: how long the first of a line has waited when the
+    /// newest goes before him.
+    pub(super) fn next(&self, waiters: &Waiters, lifo_target_ns: u64, now_ns: u64) -> Option<Next> {
+        let line = self.lines.first()?;
+        let list = self.lines.get(line)?.list;
+        let (head, tail) = (list.head()?, list.tail()?);
+        let waited_ns = now_ns.saturating_sub(waiters.arrived_ns(head)?);
+        let newest_first = lifo_target_ns < waited_ns && head != tail;
+        Some(Next { line, waiter: if newest_first { tail } else { head }, newest_first })
+    }
+
+    /// One behind a head that does not fit, of the same line, that does: of the next few
+    /// only, so that the look is short.
+    pub(super) fn passer_by(
+        &self,
+        next: &Next,
+        waiters: &Waiters,
+        fits: impl Fn(u64) -> bool,
+    ) -> Option<WaiterId> {
+        if next.newest_first || PASSED_BY_MAX <= self.lines.passed_by(next.line, next.waiter) {
+            return None;
         }
+        let behind = std::iter::successors(waiters.behind(next.waiter), |id| waiters.behind(*id));
+        let mut few = behind.take(usize::from(PASSED_BY_MAX));
+        few.find(|id| waiters.waiter(*id).is_some_and(|waiter| fits(waiter.cost)))
+    }
+
+    /// Whom to push out: the newest of the costliest line, of `mine` where that is as costly.
+    pub(super) fn costliest(&self, mine: Option<usize>) -> Option<WaiterId> {
+        self.lines.get(self.lines.costliest(mine)?)?.list.tail()
     }
 }

@@ -1,18 +1,21 @@
 //! The order of calls, case by case.
 
+mod bounds;
+mod rights;
+
 use super::*;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
 const WEIGHTED: ClassRules =
-    ClassRules { strict: false, weight: 1, queue_max: 10_000, max_wait_ns: 60 * SECOND_NS };
+    ClassRules { queue_max: 10_000, max_wait_ns: 60 * SECOND_NS, ..ClassRules::NOTHING_WAITS };
 
 fn limit(n: u32) -> Option<NonZeroU32> {
     NonZeroU32::new(n)
 }
 
 fn ask(class: usize, tenant: u64) -> Ask {
-    Ask { class: ClassId::new(class).unwrap(), tenant, cost: 1, deadline_ns: None }
+    Ask { class: ClassId::new(class).unwrap(), tenant, cost: 1, ..Ask::default() }
 }
 
 #[track_caller]
@@ -274,7 +277,7 @@ fn a_class_nobody_configured_is_the_last_one() {
 /// call overtakes his first while that stands in a shared line.
 #[test]
 fn above_the_limit_tenants_share_lines_in_order() {
-    let n_tenants = 2 * queue::TENANTS_MAX;
+    let n_tenants = 2 * lines::TENANTS_MAX;
     let rules = ClassRules { queue_max: usize::MAX, ..WEIGHTED };
     let mut scheduler = Scheduler::new(limit(1), &[rules]);
     let mut running = granted(scheduler.arrive(&ask(0, 0), 0));
@@ -286,9 +289,9 @@ fn above_the_limit_tenants_share_lines_in_order() {
             let ask = ask(0, u64::try_from(tenant).unwrap());
             tenant_of.insert(waiting(scheduler.arrive(&ask, 0)), (tenant, nth));
         }
-        assert!(scheduler.classes[0].queue.lines_len() <= queue::TENANTS_MAX + 128);
+        assert!(scheduler.classes[0].queue.lines_len() <= lines::TENANTS_MAX + 128);
         // After the first round: enough to leave room for lines of one's own again.
-        let n_served = if nth == 0 { queue::TENANTS_MAX } else { 3 * queue::TENANTS_MAX };
+        let n_served = if nth == 0 { lines::TENANTS_MAX } else { 3 * lines::TENANTS_MAX };
         for _ in 0..n_served {
             scheduler.release(running, 0);
             let next = scheduler.next_settled().unwrap();

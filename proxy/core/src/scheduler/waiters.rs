@@ -4,7 +4,7 @@
 //! the order of arrival. Links stored beside the waiter make both O(1) without a
 //! search and without allocating once the table has grown to its busiest hour.
 
-use super::{Shed, TenantKey};
+use super::{RunId, Shed, Way};
 
 /// Names a waiter. A number that is used again has another generation, so a
 /// stale name finds nothing.
@@ -18,12 +18,17 @@ pub struct WaiterId {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiter {
     pub(super) place: usize,
+    /// The class it asked for, whose patience it has; another than `place` once it was lifted.
+    pub(super) home: usize,
     pub(super) tenant: u64,
+    /// Of its tenant.
+    pub(super) weight: u32,
     /// The line of its class's queue that it stands in.
-    pub(super) line: TenantKey,
+    pub(super) line: usize,
     pub(super) cost: u64,
     pub(super) arrived_ns: u64,
-    pub(super) deadline_ns: Option<u64>,
+    /// When it could not end in time any more.
+    pub(super) latest_ns: Option<u64>,
     pub(super) expires_ns: u64,
     /// What it is told at `expires_ns`.
     pub(super) at_end: Shed,
@@ -32,7 +37,7 @@ pub(super) struct Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Waiting,
-    Granted { seat: usize, waited_ns: u64 },
+    Granted { run: RunId, way: Way, waited_ns: u64 },
     Shed(Shed),
 }
 
@@ -87,6 +92,10 @@ impl List {
     pub(super) fn head(&self) -> Option<WaiterId> {
         self.head
     }
+
+    pub(super) fn tail(&self) -> Option<WaiterId> {
+        self.tail
+    }
 }
 
 impl Waiters {
@@ -128,6 +137,17 @@ impl Waiters {
 
     pub(super) fn waiter_mut(&mut self, id: WaiterId) -> Option<&mut Waiter> {
         self.held_mut(id).map(|held| &mut held.waiter)
+    }
+
+    /// The name of the one in this place of the table.
+    pub(super) fn named(&self, idx: usize) -> Option<WaiterId> {
+        let cell = self.cells.get(idx).filter(|cell| cell.held.is_some())?;
+        Some(WaiterId { idx: u32::try_from(idx).ok()?, generation: cell.generation })
+    }
+
+    /// The next one in its tenant's line.
+    pub(super) fn behind(&self, id: WaiterId) -> Option<WaiterId> {
+        self.held(id)?.in_line.after
     }
 
     /// All of the chain of arrivals, oldest first.
