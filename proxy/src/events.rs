@@ -165,11 +165,6 @@ async fn act(parts: &Parts, source: &Source, said: Said) -> Option<Place> {
             lost(parts, source, EventOutcome::Lost).await;
             return None;
         }
-        Said::Unheard => {
-            tracing::warn!(events = source.rule.name, "events may have been lost since the start");
-            unheard(parts, source);
-            return None;
-        }
         Said::Message(message) => (Payload::read(&message), None),
         Said::Entry { place, fields } => {
             let field = match &source.rule.origin {
@@ -251,31 +246,15 @@ fn listed(aims: &[(Aim, bool)]) -> String {
 async fn lost(parts: &Parts, source: &Source, why: EventOutcome) -> Done {
     let rule = &source.rule;
     parts.metrics.heard_event(&rule.name, why);
-    let aims = instead(source);
+    let Some(rest) = &rule.lost else { return Done { purges: 0, pending: false } };
+    let aims = named(std::slice::from_ref::<EventPurge>(rest), &Payload::Nothing);
+    let aims = aims.unwrap_or_default();
     let done = purge(parts, &aims).await;
     for (aim, soft) in &aims {
         let (by, name, events) = (aim.kind(), aim.to_string(), &*rule.name);
         tracing::warn!(events, %by, name, soft, "the cache was purged for events that were lost");
     }
     done
-}
-
-/// The same of events since the start, which the rest of the fleet has heard: a start of one instance,
-/// while its store is away, voids nothing of the others'.
-fn unheard(parts: &Parts, source: &Source) {
-    let rule = &source.rule;
-    parts.metrics.heard_event(&rule.name, EventOutcome::Lost);
-    for (aim, soft) in instead(source) {
-        parts.cache.tiers.purge_this_instance(aim.target(), soft);
-        let (by, name, events) = (aim.kind(), aim.to_string(), &*rule.name);
-        tracing::warn!(events, %by, name, soft, "this instance alone was purged for events that were lost");
-    }
-}
-
-/// What is purged instead of what events that were lost would have named.
-fn instead(source: &Source) -> Vec<(Aim, bool)> {
-    let rest = source.rule.lost.as_ref().map(std::slice::from_ref::<EventPurge>);
-    named(rest.unwrap_or_default(), &Payload::Nothing).unwrap_or_default()
 }
 
 async fn purge(parts: &Parts, aims: &[(Aim, bool)]) -> Done {

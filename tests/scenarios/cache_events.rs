@@ -3,7 +3,7 @@
 
 use crate::{
     cache_redis::{Line, Server, UP, member_with, provider},
-    cache_stage::{CHAT, cached_is, chat, content, is_cached, purge},
+    cache_stage::{CHAT, cached_is, chat, content, is_cached},
 };
 use serde_json::{Value, json};
 use tollgate_tests::{Client, Reply, World, WorldBuilder, standin::Options, until};
@@ -108,30 +108,6 @@ async fn a_channel_is_heard_again_after_the_line_was_cut_and_says_that_it_was() 
     assert!(is_there(&a, "2").await, "what a channel said meanwhile is lost");
     publish(&server, r#"{"id":2}"#).await;
     goes(&a, "2").await;
-}
-
-#[tokio::test]
-async fn an_instance_that_could_not_listen_at_its_start_purges_itself_alone() {
-    let (server, provider) = (Server::start().await, provider(Options::default()).await);
-    let (line, away) = (Line::to(&server).await, Line::to(&server).await);
-    let mut sources = redis(json!({ "channel": "kb-changes" }));
-    sources[0]["lost"] = json!({ "all": true });
-    let a = member(sources.clone(), &line, &provider.url()).await;
-    ask_all(&a).await;
-    away.cut();
-    let b = member_with(with_events(sources), &away, &provider.url(), "2s").await;
-    b.client.post_with(CHAT, &[("x-kb", "4")], &chat("4")).await;
-    cached_is(&b.client, &chat("4"), true).await;
-    away.mend();
-    b.metric_when(UP, 1.0).await;
-    goes(&b, "4").await;
-    assert_eq!(heard(&b, "lost"), 1.0);
-    // What it then tells the fleet comes after all that it has told before.
-    publish(&server, r#"{"id":1}"#).await;
-    until("b has purged", || async { heard(&b, "purged") }, |n| *n >= 1.0).await;
-    purge(&b, json!({ "tag": "kb:3" })).await;
-    goes(&a, "3").await;
-    assert!(is_there(&a, "2").await, "the fleet's were voided by the start of one");
 }
 
 #[tokio::test]

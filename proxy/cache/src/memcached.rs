@@ -222,6 +222,8 @@ impl Cluster {
                 failed => self.unwritten(server, session, failed.is_err()),
             }
         }
+        // All of them wait at once: however many come late from one server, it was late once.
+        let mut late: Vec<&Server> = Vec::new();
         for (server, session, answer) in sent {
             match time::timeout_at(until, answer).await {
                 Ok(Ok(Answer::Done { .. })) => counters.stored.add_one(),
@@ -233,7 +235,13 @@ impl Cluster {
                     tracing::debug!(?answer, "memcached refused a write");
                 }
                 Ok(Err(_)) => self.unwritten(server, session, false),
-                Err(_elapsed) => self.unwritten(server, session, true),
+                Err(_elapsed) if late.iter().any(|known| std::ptr::eq(*known, server)) => {
+                    counters.dropped_down.add_one();
+                }
+                Err(_elapsed) => {
+                    late.push(server);
+                    self.unwritten(server, session, true);
+                }
             }
         }
     }

@@ -361,15 +361,6 @@ impl Tiers {
         told
     }
 
-    /// As [`Self::purge`] or [`Self::purge_softly`], but of this instance alone: nobody is told.
-    pub fn purge_this_instance(&self, target: Target<'_>, softly: bool) {
-        if softly {
-            self.purge_here(target, true);
-        } else {
-            self.void(target);
-        }
-    }
-
     /// As [`Self::purge`], but what it is about is only past its time: it is renewed when it is
     /// asked for, and given meanwhile where a stale answer may be.
     pub async fn purge_softly(&self, target: Target<'_>) -> Purged {

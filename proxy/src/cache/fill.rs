@@ -211,7 +211,6 @@ impl Fill {
     }
 
     fn kept(&self, kept: Kept, answer: &response::Parts) -> Under {
-        self.question.is_kept_for(&self.parts, &kept.others);
         Under {
             key: kept.key,
             check: kept.check,
@@ -341,6 +340,7 @@ impl Fill {
         if begun.is_some_and(|begun| !begun.may_keep(&parts, until_ms)) {
             return None;
         }
+        under.others.iter().for_each(|others| question.is_kept_for(&parts, others));
         let worth = worth(bill, took);
         let entry = Entry {
             frame_ends: under.frame_ends(recording.ends),

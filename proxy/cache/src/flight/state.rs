@@ -29,6 +29,10 @@ pub(super) struct State<S: Source> {
     listeners: usize,
     /// How many of them are behind.
     behind: usize,
+    /// How many were passed while nothing was recorded any more: the answer is lost for them.
+    lost: usize,
+    /// Where the window began when recording ended: who had less is behind.
+    recorded_to: usize,
     /// What is left of the others' [`PATIENCE`], and since when it is tried.
     patience: Duration,
     tried_since: Option<Instant>,
@@ -68,6 +72,8 @@ impl<S: Source> State<S> {
             free: Vec::new(),
             listeners: 1,
             behind: 0,
+            lost: 0,
+            recorded_to: 0,
             patience: PATIENCE,
             tried_since: None,
             order: None,
@@ -89,8 +95,14 @@ impl<S: Source> State<S> {
 
     /// It is not to be stored.
     pub(super) fn give_up(&mut self) {
-        self.records = false;
+        self.ends_recording();
         self.recorder.give_up(self.behind > 0);
+    }
+
+    fn ends_recording(&mut self) {
+        if mem::replace(&mut self.records, false) {
+            self.recorded_to = self.window.from();
+        }
     }
 
     /// One more listener, who is to have the whole.
@@ -115,12 +127,15 @@ impl<S: Source> State<S> {
         if seat.place != 0 {
             self.free.push(seat.place);
         }
-        if self.is_behind(seat) {
-            self.window.leave(self.recorder.len());
-            self.one_less_behind();
+        if self.is_lost(seat) {
+            self.lost = self.lost.saturating_sub(1);
         } else {
-            self.window.leave(seat.at);
+            self.window.leave(self.next(seat));
         }
+        if self.is_behind(seat) {
+            self.one_less_behind();
+        }
+        self.settle();
     }
 
     pub(super) fn has_listeners(&self) -> bool {
@@ -128,7 +143,13 @@ impl<S: Source> State<S> {
     }
 
     fn is_behind(&self, seat: &Seat) -> bool {
-        seat.is_behind || seat.at < self.window.from()
+        let window_from = if self.records { self.window.from() } else { self.recorded_to };
+        seat.is_behind || seat.at < window_from
+    }
+
+    /// Where in the window its next piece out of it begins.
+    fn next(&self, seat: &Seat) -> usize {
+        if self.is_behind(seat) { self.recorder.len() } else { seat.at }
     }
 
     fn one_less_behind(&mut self) {
@@ -146,19 +167,20 @@ impl<S: Source> State<S> {
             return;
         }
         // Who is behind reads what was recorded, and this, too, if it was.
-        let behind = if self.records { self.behind } else { 0 };
-        self.window.push(piece, self.listeners.saturating_sub(behind));
-        if self.records || self.patience.is_zero() {
+        let others = if self.records { self.behind } else { self.lost };
+        self.window.push(piece, self.listeners.saturating_sub(others));
+        if self.records {
             self.behind += self.window.shrink();
+        } else if self.patience.is_zero() {
+            self.lost += self.window.shrink();
         }
     }
 
     /// Until when to wait for the slowest; `None`: not now. Who is passed when patience is at its end
     /// has lost the answer.
     pub(super) fn waits_until(&mut self) -> Option<Instant> {
+        self.settle();
         if !self.is_full() {
-            let tried = self.tried_since.take().map_or(Duration::ZERO, |since| since.elapsed());
-            self.patience = self.patience.saturating_sub(tried);
             return None;
         }
         let now = Instant::now();
@@ -167,17 +189,28 @@ impl<S: Source> State<S> {
             return Some(until);
         }
         (self.patience, self.tried_since) = (Duration::ZERO, None);
-        self.behind += self.window.shrink();
+        self.lost += self.window.shrink();
         None
     }
 
-    /// The others have gone on without this listener, which had had all there was for it.
+    /// Nobody waits any more: so much of the patience is used up.
+    fn settle(&mut self) {
+        if !self.is_full() {
+            let tried = self.tried_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+            self.patience = self.patience.saturating_sub(tried);
+        }
+    }
+
+    /// The others have gone on without this listener.
     pub(super) fn is_lost(&self, seat: &Seat) -> bool {
-        seat.at < self.window.from()
+        !self.records && self.next(seat) < self.window.from()
     }
 
     /// The next piece for a listener; `None`: it has had all there is.
     pub(super) fn take(&mut self, seat: &mut Seat) -> Option<Bytes> {
+        if self.is_lost(seat) {
+            return None;
+        }
         seat.is_behind = self.is_behind(seat);
         let piece =
             if seat.is_behind { self.recorder.part(seat.at) } else { self.window.take(seat.at) }?;
@@ -186,6 +219,7 @@ impl<S: Source> State<S> {
             seat.is_behind = false;
             self.one_less_behind();
         }
+        self.settle();
         Some(piece)
     }
 
@@ -213,7 +247,7 @@ impl<S: Source> State<S> {
         if !is_whole {
             self.give_up();
         }
-        self.records = false;
+        self.ends_recording();
         let outcome = source.finish(end, recording);
         self.stage = Stage::Ended(head, end, outcome);
     }

@@ -3,8 +3,7 @@
 //! It has a connection of its own, so that neither the tier's purges nor a flood of theirs waits for
 //! the other, and finds its server as the tier does: the one of several that takes writes, as
 //! notifications come from no standby. What is said while nobody listens is lost; a connection that
-//! broke and one that had no room are both said to be ([`Said::Lost`]), and so is one that could not
-//! be made at first ([`Said::Unheard`]).
+//! broke and one that had no room are both said to be ([`Said::Lost`]).
 
 use super::{
     Store,
@@ -40,8 +39,6 @@ pub struct Feed {
     outages: Outages,
     /// How often it was connected.
     sessions: u64,
-    /// It could not be at first.
-    is_unheard: bool,
 }
 
 #[derive(Debug)]
@@ -56,8 +53,7 @@ struct Line {
 impl Feed {
     pub(super) fn new(store: Arc<Store>, name: String, channel: String) -> Self {
         let (losses, outages) = (Losses::default(), Outages::default());
-        let (sessions, is_unheard) = (0, false);
-        Self { store, name, channel, line: None, losses, outages, sessions, is_unheard }
+        Self { store, name, channel, line: None, losses, outages, sessions: 0 }
     }
 
     /// Whatever comes next. Waits for as long as nothing does.
@@ -73,11 +69,7 @@ impl Feed {
     async fn pause(&mut self, error: &SessionError) {
         self.line = None;
         // What is said until it is heard is gone, also before the first time.
-        if self.sessions > 0 {
-            self.losses.was_away();
-        } else {
-            self.is_unheard = true;
-        }
+        self.losses.was_away();
         let events = &*self.name;
         let slower = self.outages.failed(self.sessions, error, |cause| {
             tracing::warn!(%error, cause, events, "no events are heard");
@@ -92,9 +84,6 @@ impl Feed {
             self.line = Some(Line::connect(&self.store, &self.channel, missed).await?);
             self.sessions += 1;
             tracing::info!(events = self.name, "events are heard");
-            if std::mem::take(&mut self.is_unheard) {
-                return Ok(Said::Unheard);
-            }
         }
         let Some(line) = &mut self.line else { return Err(SessionError::Lost) };
         loop {

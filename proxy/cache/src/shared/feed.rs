@@ -68,8 +68,6 @@ pub enum Said {
     },
     /// Something may have been said that was not heard: so many messages; 0: nobody knows.
     Lost(u64),
-    /// The same, but only since the start, and of this instance alone: others have listened.
-    Unheard,
 }
 
 /// An entry's place in its stream, which is its name there.
@@ -93,9 +91,8 @@ pub struct Feed {
     /// The last read brought as much as it may: this is behind, and what it has not read may be cut.
     is_behind: bool,
     losses: Losses,
-    /// It was connected once, or could not be; and it was.
+    /// It was connected once.
     was_up: bool,
-    was_heard: bool,
     /// Why it is not, as far as that was told in this outage.
     told: Vec<String>,
 }
@@ -189,9 +186,8 @@ impl Feed {
     /// `name`: under which a stream's place is kept.
     pub(super) fn new(link: Arc<Link>, name: String, of: FeedOf) -> Self {
         let entries = VecDeque::new();
-        let (losses, told, line, read) = (Losses::default(), Vec::new(), None, None);
-        let (is_behind, was_up, was_heard) = (false, false, false);
-        Self { link, name, of, line, read, entries, is_behind, losses, was_up, was_heard, told }
+        let (losses, told, is_behind, was_up) = (Losses::default(), Vec::new(), false, false);
+        Self { link, name, of, line: None, read: None, entries, is_behind, losses, was_up, told }
     }
 
     /// Whatever comes next. Waits for as long as nothing does.
@@ -248,10 +244,7 @@ impl Feed {
             tracing::info!(events = self.name, "events are heard");
             self.was_up = true;
             self.told.clear();
-            let is_first = !std::mem::replace(&mut self.was_heard, true);
-            if is_lost && is_first && matches!(self.of, FeedOf::Channel(_)) {
-                return Ok(Some(Said::Unheard));
-            } else if is_lost {
+            if is_lost {
                 self.losses.was_away();
                 return Ok(None);
             }

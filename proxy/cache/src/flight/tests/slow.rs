@@ -73,3 +73,30 @@ async fn a_piece_that_fills_the_window_by_itself_holds_nobody_up_for_longer() {
     assert!(fast.flight.lock().held_pieces() <= 1, "one is as much as is held for the slow");
     assert!(poll_fn(|cx| slow.poll_piece(cx)).await.unwrap().is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_who_lost_the_answer_and_leaves_takes_nothing_from_one_who_is_only_slower() {
+    let stage = Scene::new();
+    let (mut fast, stuck, feed) = fast_and_slow(&stage).await;
+    let mut slower = {
+        let seat = fast.flight.lock().admit();
+        Listener { flight: fast.flight.clone(), seat, waiting: None }
+    };
+    let big = Bytes::from(vec![0; 60 * 1024]);
+    for _ in 0..10 {
+        feed.send(Next::Piece(big.clone())).await.unwrap();
+    }
+    feed.send(Next::End).await.unwrap();
+    for round in 0..10 {
+        assert_eq!(piece(&mut fast).await.len(), big.len());
+        if round > 1 {
+            assert_eq!(piece(&mut slower).await.len(), big.len());
+        }
+    }
+    drop(stuck);
+    for _ in 0..2 {
+        assert_eq!(piece(&mut slower).await.len(), big.len());
+    }
+    assert!(poll_fn(|cx| fast.poll_piece(cx)).await.is_none());
+    assert!(poll_fn(|cx| slower.poll_piece(cx)).await.is_none(), "it has the whole");
+}
