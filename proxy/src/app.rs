@@ -84,8 +84,6 @@ pub(crate) struct CacheParts {
     pub(crate) namespace: Box<str>,
     /// How often callers have voted answers out.
     pub(crate) votes: crate::cache::Votes,
-    /// How often calls have voided what was kept.
-    pub(crate) voids: crate::cache::Votes,
     /// Calls that wait to be asked with others.
     pub(crate) joins: Arc<crate::exchange::Joins>,
     /// Which answers were begun to be renewed of late.

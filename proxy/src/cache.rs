@@ -27,7 +27,6 @@ mod tags;
 mod trace;
 mod varies;
 mod version;
-mod voided;
 mod vote;
 
 pub(crate) use self::{

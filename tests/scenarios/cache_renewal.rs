@@ -2,7 +2,7 @@
 //! say of themselves can be purged; over a fleet, too.
 
 use crate::{
-    cache_redis::{Line, Server, UP, member_with},
+    cache_redis::{Line, Server, member_with},
     cache_stage::{Told as _, assert_hit, assert_miss, by_url, purge},
 };
 use http::Method;
@@ -196,36 +196,4 @@ mod redis {
         let look = || async { a.client.send(Method::GET, "/a", &only, "").await };
         until("the change to be heard of", look, |reply| reply.status == 504).await;
     }
-}
-
-#[tokio::test]
-async fn who_changes_many_urls_voids_them_all_and_does_not_fill_the_table_of_purges() {
-    let (server, upstream) = (
-        Server::start().await,
-        Scripted::start(|mut line| async move {
-            while line.request().await.is_some() {
-                line.wire.send(answer("cache-control: max-age=600\r\n", "x")).await;
-            }
-        })
-        .await,
-    );
-    let line = Line::to(&server).await;
-    let world = member_with(by_url(), &line, &upstream.url(), "2s").await;
-    world.metric_when(UP, 1.0).await;
-    for n in 0..320 {
-        let path = format!("/x?n={n}");
-        assert_miss(&world.client.get(&path).await);
-        assert_hit(&world.client.get(&path).await);
-        world.client.send(Method::POST, &path, &[], "").await;
-        assert_miss(&world.client.get(&path).await);
-        if n > 300 {
-            // Of what was voided so, too, a newer answer is kept, and can be voided.
-            assert_hit(&world.client.get(&path).await);
-            world.client.send(Method::POST, &path, &[], "").await;
-            assert_miss(&world.client.get(&path).await);
-        }
-    }
-    let fields: u32 =
-        server.cli(&["HLEN", "tollgate:{fleet}:purges"]).await.trim().parse().unwrap();
-    assert!((300..=302).contains(&fields), "{fields}");
 }

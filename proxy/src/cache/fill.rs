@@ -29,7 +29,6 @@ use super::{
     http_mode::{self, ForOthers, Kept, keeps},
     learn,
     version::{self, OfHead},
-    voided,
 };
 use crate::{app::Parts, exchange::framing_of, listener::Own, meter::Bill, route::Life};
 use bytes::Bytes;
@@ -276,10 +275,13 @@ impl Fill {
         match next {
             Next::Stays => {}
             Next::Goes(key) => {
-                let under = (key, self.question.check);
-                voided::void(&self.parts, &self.question, Target::Key(key), under).await;
+                tiers.purge_beside(Target::Key(key)).await;
             }
             Next::Renewed(key, newer) => {
+                let until_ms = newer.stored_at_ms.saturating_add(newer.ttl_ms);
+                if self.begun.is_some_and(|begun| !begun.may_keep(&self.parts, until_ms)) {
+                    return;
+                }
                 let plan = &self.question.route.http.plan;
                 self.question.brought(&key, &newer, Duration::ZERO);
                 keeps(&self.parts, &newer);

@@ -38,7 +38,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// Of all tenants together: a minute's votes are a hundredth of the purges that are told apart.
 const VOTES_MAX: u32 = 600;
 
-/// The votes of this minute, or what else callers may do so many times.
+/// The votes of this minute.
 #[derive(Debug)]
 pub(crate) struct Votes(Mutex<Count>);
 
@@ -58,7 +58,7 @@ impl Default for Votes {
 
 impl Votes {
     /// Whether `tenant` has one left on `route`; it is then used.
-    pub(super) fn take(&self, route: &Arc<str>, tenant: &str, per_minute: NonZeroU32) -> bool {
+    fn take(&self, route: &Arc<str>, tenant: &str, per_minute: NonZeroU32) -> bool {
         let now = Instant::now();
         let mut count = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if now >= count.since + WINDOW {

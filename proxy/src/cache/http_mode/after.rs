@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     app::Parts,
-    cache::{Fill, Mode, Question, now_ms, voided},
+    cache::{Fill, Mode, Question, now_ms},
     exchange::Fetch,
     head,
 };
@@ -117,7 +117,7 @@ async fn voids(
         // The table of purges is bounded: what is not kept needs no place in it.
         let may_be_kept = parts.cache.urls.changes(url, now_ms());
         if may_be_kept || is_kept(parts, &question.route, &key, &check).await {
-            voided::void(parts, question, Target::Url(url), (key, check)).await;
+            parts.cache.tiers.purge_beside(Target::Url(url)).await;
         }
     }
 }
@@ -133,8 +133,7 @@ async fn compares(parts: &Parts, question: &Question, status: StatusCode, header
     match update::head(&kept, len, status, headers) {
         Head::Nothing => {}
         Head::Voids => {
-            let (key, check) = (question.key, question.check);
-            voided::void(parts, question, Target::Key(key), (key, check)).await;
+            parts.cache.tiers.purge_beside(Target::Key(question.key)).await;
         }
         Head::Freshens => {
             let rules = &question.route.http.rules;
