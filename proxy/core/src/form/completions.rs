@@ -9,8 +9,6 @@ use super::carried::{Carried, Known, Rule};
 use super::raw::{Object, Raw};
 use super::sse;
 
-const DONE: &str = "[DONE]";
-
 const ENVELOPE: Known = &[
     ("id", Rule::Text),
     ("created", Rule::FirstNumber),
@@ -35,18 +33,8 @@ const FINISH: Known =
 /// `needs_usage`: as for [`super::stream_to_whole`].
 pub(super) fn stream_to_whole(frames: &[u8], needs_usage: bool) -> Option<Vec<u8>> {
     let mut answer = Answer::new();
-    let mut done = false;
-    for event in sse::events(frames)? {
-        if done || event.name.is_some_and(|name| name != "message") {
-            return None;
-        }
-        if event.data == DONE {
-            done = true;
-        } else {
-            answer.take(Raw::parse(event.data.as_bytes())?)?;
-        }
-    }
-    if !done || !answer.is_finished() || (needs_usage && answer.usage.is_none()) {
+    sse::chunks(frames, |chunk| answer.take(chunk))?;
+    if !answer.is_finished() || (needs_usage && answer.usage.is_none()) {
         return None;
     }
     Some(answer.whole().into_bytes())
@@ -66,7 +54,7 @@ pub(super) fn whole_to_stream(body: &[u8]) -> Option<Vec<Vec<u8>>> {
     answer.finish.write(&mut choice);
     frames.push(answer.chunk(&format!("[{}]", choice.end()), "null"));
     frames.push(answer.chunk("[]", usage));
-    frames.push(sse::frame(None, DONE));
+    frames.push(sse::frame(None, sse::DONE));
     Some(frames)
 }
 

@@ -13,8 +13,6 @@ use super::carried::{Carried, Known, Rule};
 use super::raw::{Object, Raw, quoted};
 use super::sse;
 
-const DONE: &str = "[DONE]";
-
 /// What every chunk and the whole answer say about the answer.
 const ENVELOPE: Known = &[
     ("id", Rule::Text),
@@ -54,18 +52,8 @@ const FUNCTION: Known = &[("name", Rule::Text)];
 /// `needs_usage`: as for [`super::stream_to_whole`].
 pub(super) fn stream_to_whole(frames: &[u8], needs_usage: bool) -> Option<Vec<u8>> {
     let mut answer = Answer::new();
-    let mut done = false;
-    for event in sse::events(frames)? {
-        if done || event.name.is_some_and(|name| name != "message") {
-            return None;
-        }
-        if event.data == DONE {
-            done = true;
-        } else {
-            answer.take_chunk(Raw::parse(event.data.as_bytes())?)?;
-        }
-    }
-    if !done || !answer.is_finished() || (needs_usage && answer.usage.is_none()) {
+    sse::chunks(frames, |chunk| answer.take_chunk(chunk))?;
+    if !answer.is_finished() || (needs_usage && answer.usage.is_none()) {
         return None;
     }
     Some(answer.whole().into_bytes())
@@ -265,7 +253,7 @@ impl Answer {
         self.finish.write(&mut choice);
         frames.push(self.chunk_frame(&format!("[{}]", choice.end()), "null"));
         frames.push(self.chunk_frame("[]", usage));
-        frames.push(sse::frame(None, DONE));
+        frames.push(sse::frame(None, sse::DONE));
         Some(frames)
     }
 

@@ -5,6 +5,11 @@
 //! the format's own definition; `id`, `retry` and names unknown to it mean
 //! something that a whole answer has no place for.
 
+use super::raw::Raw;
+
+/// What ends a stream of OpenAI's.
+pub(super) const DONE: &str = "[DONE]";
+
 /// One event.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Event {
@@ -68,6 +73,23 @@ fn append_line(data: &mut String, line: &str) {
         data.push('\n');
     }
     data.push_str(line);
+}
+
+/// Hands on the chunks of a stream of OpenAI's, each with its JSON. `None`: one of them was refused,
+/// or its last event, and no other, is not [`DONE`].
+pub(super) fn chunks(stream: &[u8], mut take: impl FnMut(Raw<'_>) -> Option<()>) -> Option<()> {
+    let mut done = false;
+    for event in events(stream)? {
+        if done || event.name.is_some_and(|name| name != "message") {
+            return None;
+        }
+        if event.data == DONE {
+            done = true;
+        } else {
+            take(Raw::parse(event.data.as_bytes())?)?;
+        }
+    }
+    done.then_some(())
 }
 
 /// `json` as one event. `json` must have no line break.
