@@ -4,7 +4,7 @@ use super::*;
 use crate::key::{BodyDigest, KeyParts, Scope};
 use proptest::prelude::*;
 use std::{sync::atomic::AtomicUsize, time::Duration};
-use tokio::{sync::mpsc, task::JoinSet, time};
+use tokio::{runtime::Builder, sync::mpsc, task::JoinSet, time};
 
 /// An upstream that says what a test tells it to say.
 struct Told {
@@ -287,7 +287,7 @@ async fn a_leader_that_can_be_lifted_goes_forward_with_the_more_important() {
     assert_eq!(stage.flights.len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_slow_listener_holds_back_only_an_answer_that_is_not_kept() {
     let stage = Scene::new();
     let (mut fast, feed) = stage.lead(Some(1 << 30), Duration::ZERO);
@@ -413,6 +413,9 @@ proptest! {
         steps in steps(),
         keep in prop_oneof![Just(None), (0..3_000_000_usize).prop_map(Some)],
     ) {
+        // A machine that stands still for a second takes nothing from anybody's patience here.
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let _time = runtime.enter();
         let stage = Scene::new();
         let Join::Lead(lead) = stage.flights.join(key(), rank(RANK)) else { panic!("fresh") };
         let (feed, pieces) = mpsc::channel(64);

@@ -208,7 +208,10 @@ impl Keeper {
                 thread::park_timeout(GATHER);
             }
             has_ended |= self.take_all();
-            self.flush();
+            // The last calls are counted, even where none of them was one to note.
+            if !self.block.is_empty() || has_ended {
+                self.flush();
+            }
             self.complain_in = self.complain_in.saturating_sub(1);
         }
     }
@@ -248,10 +251,10 @@ impl Keeper {
     }
 
     fn flush(&mut self) {
-        if self.block.is_empty() {
+        let counts = self.shared.counts();
+        if self.block.is_empty() && counts == Counts::default() {
             return;
         }
-        let counts = self.shared.counts();
         let bytes = self.block.finish(counts);
         let lines = self.block.lines;
         match self.files.write(&bytes) {
@@ -387,18 +390,22 @@ mod tests {
         }
     }
 
+    fn line(at_ms: u64) -> Line<Arc<str>> {
+        Line {
+            at_ms,
+            digest: at_ms,
+            route: "chat".into(),
+            outcome: Outcome::Missed,
+            is_stale: false,
+            by_content: true,
+            asks_memory: true,
+            kept: None,
+        }
+    }
+
     fn write(keeper: &mut Keeper, times: std::ops::Range<u64>) {
         for at_ms in times {
-            keeper.add(&Line {
-                at_ms,
-                digest: at_ms,
-                route: "chat".into(),
-                outcome: Outcome::Missed,
-                is_stale: false,
-                by_content: true,
-                asks_memory: true,
-                kept: None,
-            });
+            keeper.add(&line(at_ms));
             if at_ms % 100 == 99 {
                 keeper.flush();
             }
@@ -424,6 +431,20 @@ mod tests {
         assert!(times.iter().copied().eq(first..4_000));
         assert!(head.part > 0 && head.held_bytes == u64::MAX, "{head:?}");
         assert!(routes.values().any(|name| &**name == "chat"), "each file names its routes");
+    }
+
+    #[test]
+    fn calls_that_are_not_noted_are_counted_to_the_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(1 << 20, &dir);
+        write(&mut keeper, 0..100);
+        keeper.shared.asked.fetch_add(3, Relaxed);
+        let (queue, waiting) = sync_channel(1);
+        keeper.waiting = waiting;
+        queue.send(Message::End).unwrap();
+        keeper.run();
+        let read = read(dir.path()).unwrap();
+        assert_eq!((read.asked, read.lines.len()), (3, 100));
     }
 
     #[test]
