@@ -127,12 +127,14 @@ impl<S: Source> State<S> {
         if seat.place != 0 {
             self.free.push(seat.place);
         }
+        // Before the window lets go of what only this one had yet to take.
+        let is_behind = self.is_behind(seat);
         if self.is_lost(seat) {
             self.lost = self.lost.saturating_sub(1);
         } else {
             self.window.leave(self.next(seat));
         }
-        if self.is_behind(seat) {
+        if is_behind {
             self.one_less_behind();
         }
         self.settle();

@@ -100,3 +100,20 @@ async fn one_who_lost_the_answer_and_leaves_takes_nothing_from_one_who_is_only_s
     assert!(poll_fn(|cx| fast.poll_piece(cx)).await.is_none());
     assert!(poll_fn(|cx| slower.poll_piece(cx)).await.is_none(), "it has the whole");
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_who_leaves_the_last_piece_of_the_window_untaken_takes_nothing_from_late_joiners() {
+    let stage = Scene::new();
+    let (mut leader, feed) = streaming(&stage, Some(1024)).await;
+    feed.send(Next::Piece("a".into())).await.unwrap();
+    piece(&mut leader).await;
+    // All come late: what there was is in no window any more.
+    let (mut caught_up, late) = (stage.follow(), stage.follow());
+    assert_eq!(piece(&mut caught_up).await, "a");
+    feed.send(Next::Piece("b".into())).await.unwrap();
+    piece(&mut leader).await;
+    drop(caught_up);
+    feed.send(Next::End).await.unwrap();
+    assert!(poll_fn(|cx| leader.poll_piece(cx)).await.is_none());
+    assert_eq!(read(late).await.as_deref(), Ok(b"ab".as_slice()));
+}
