@@ -68,8 +68,9 @@ pub use purge::PurgeKind;
 pub use redact::redacted;
 pub use reload::{keep_what_needs_a_restart, needs_restart};
 pub use route::{
-    CacheMode, CachePolicy, ClassRule, Heuristic, HttpPolicy, Match, PathRule, QueryPolicy, Route,
-    Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, Trust, VoteOut, Writes,
+    CacheMode, CachePolicy, ClassRule, Forward, Heuristic, HttpPolicy, Match, PathRule,
+    QueryPolicy, Route, Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, Trust, VoteOut,
+    Writes,
 };
 pub use secret::{EncryptionKey, Secret, SecretSource, StoreUrl};
 pub use text::{duration, show_duration, show_ppm, show_size, show_usd, size};

@@ -127,6 +127,10 @@ pub(crate) struct RawCachePolicy {
     pub(crate) promote: Option<bool>,
     /// Who may be answered from whose entry. Default: tenant.
     pub(crate) scope: Option<RawScope>,
+    /// Which fields of a call's head go on to the upstream, where its answer may be kept: all; or
+    /// keyed, only those that its key binds, so that no caller can change what another is given.
+    /// Default: all.
+    pub(crate) forward: Option<RawForward>,
     pub(crate) key: Option<RawKey>,
     /// Calls with a list of items are answered item by item: what is known is not asked again.
     /// embeddings: those of dialects' embeddings. auto: documents to be ranked, too. off (or
@@ -289,6 +293,13 @@ pub(crate) struct RawTierWith {
     pub(crate) ttl: Option<DurationText>,
     /// A larger entry is not kept here. Default: as large as the tier takes.
     pub(crate) max_entry: Option<SizeText>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawForward {
+    All,
+    Keyed,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]

@@ -382,77 +382,58 @@ fn matches(one: &Match) -> Value {
 }
 
 fn cache(one: &CachePolicy) -> Value {
-    let tiers = list(&one.tiers, tier);
-    let tags = list(&one.tags, |tag| tag.to_string().into());
-    let http = &one.http;
-    let stale = rules::stale(&one.stale);
-    let query = json!({
-        "sort": http.query.sort,
-        "ignore": http.query.ignore,
-        "only": http.query.only,
-    });
-    let set_cookie = http.set_cookie.name();
-    match one.mode {
-        CacheMode::Off => "off".into(),
+    let parts = match one.mode {
+        CacheMode::Off => return "off".into(),
         // Freshness and scope are in the answer's headers.
-        CacheMode::Http => json!({
-            "mode": "http",
-            "tiers": tiers,
-            "writes": one.writes.name(),
-            "promote": one.promotes,
-            "tags": tags,
-            "vote_out": one.vote_out.as_ref().map(rules::vote_out),
-            "encodings": one.encodings.as_ref().map(rules::encodings),
-            "stale": stale,
-            "heuristic": heuristic(http),
-            "set_cookie": set_cookie,
-            "query": query,
-            "cdn": http.cdn.as_ref().map(rules::cdn),
-        }),
-        CacheMode::Content => json!({
-            "mode": "content",
-            "ttl": show_duration(one.ttl),
-            "tiers": tiers,
-            "writes": one.writes.name(),
-            "promote": one.promotes,
-            "scope": one.scope.name(),
-            "key": rules::key(&one.key),
-            "items": rules::items(&one.items),
-            "join": one.join.as_ref().map(rules::join),
-            "when": rules::when(&one.when),
-            "ttl_rules": list(&one.lifetime.rules, rules::ttl_rule),
-            "upstream_ttl": one.lifetime.upstream,
-            "jitter_percent": one.lifetime.jitter_percent,
-            "tags": tags,
-            "stale": stale,
-            "vote_out": one.vote_out.as_ref().map(rules::vote_out),
-            "encodings": one.encodings.as_ref().map(rules::encodings),
-            "pacing": one.pacing.map(rules::pacing),
-        }),
-        CacheMode::Auto => json!({
-            "ttl": show_duration(one.ttl),
-            "tiers": tiers,
-            "writes": one.writes.name(),
-            "promote": one.promotes,
-            "scope": one.scope.name(),
-            "key": rules::key(&one.key),
-            "items": rules::items(&one.items),
-            "join": one.join.as_ref().map(rules::join),
-            "when": rules::when(&one.when),
-            "ttl_rules": list(&one.lifetime.rules, rules::ttl_rule),
-            "upstream_ttl": one.lifetime.upstream,
-            "jitter_percent": one.lifetime.jitter_percent,
-            "tags": tags,
-            "stale": stale,
-            "vote_out": one.vote_out.as_ref().map(rules::vote_out),
-            "encodings": one.encodings.as_ref().map(rules::encodings),
-            "pacing": one.pacing.map(rules::pacing),
-            "heuristic": heuristic(http),
-            "set_cookie": set_cookie,
-            "query": query,
-            "cdn": http.cdn.as_ref().map(rules::cdn),
-        }),
-    }
+        CacheMode::Http => vec![json!({ "mode": "http" }), in_both_modes(one), by_url(&one.http)],
+        CacheMode::Content => {
+            vec![json!({ "mode": "content" }), in_both_modes(one), by_content(one)]
+        }
+        CacheMode::Auto => vec![in_both_modes(one), by_content(one), by_url(&one.http)],
+    };
+    let members = parts.iter().filter_map(Value::as_object).flatten();
+    Value::Object(members.map(|(name, value)| (name.clone(), value.clone())).collect())
+}
+
+fn in_both_modes(one: &CachePolicy) -> Value {
+    json!({
+        "tiers": list(&one.tiers, tier),
+        "writes": one.writes.name(),
+        "promote": one.promotes,
+        "forward": one.forward.name(),
+        "tags": list(&one.tags, |tag| tag.to_string().into()),
+        "vote_out": one.vote_out.as_ref().map(rules::vote_out),
+        "encodings": one.encodings.as_ref().map(rules::encodings),
+        "stale": rules::stale(&one.stale),
+    })
+}
+
+fn by_content(one: &CachePolicy) -> Value {
+    json!({
+        "ttl": show_duration(one.ttl),
+        "scope": one.scope.name(),
+        "key": rules::key(&one.key),
+        "items": rules::items(&one.items),
+        "join": one.join.as_ref().map(rules::join),
+        "when": rules::when(&one.when),
+        "ttl_rules": list(&one.lifetime.rules, rules::ttl_rule),
+        "upstream_ttl": one.lifetime.upstream,
+        "jitter_percent": one.lifetime.jitter_percent,
+        "pacing": one.pacing.map(rules::pacing),
+    })
+}
+
+fn by_url(http: &HttpPolicy) -> Value {
+    json!({
+        "heuristic": heuristic(http),
+        "set_cookie": http.set_cookie.name(),
+        "query": {
+            "sort": http.query.sort,
+            "ignore": http.query.ignore,
+            "only": http.query.only,
+        },
+        "cdn": http.cdn.as_ref().map(rules::cdn),
+    })
 }
 
 fn tier(one: &TierUse) -> Value {

@@ -89,6 +89,7 @@ pub struct CachePolicy {
     /// What a tier has is copied to those before it.
     pub promotes: bool,
     pub scope: Scope,
+    pub forward: Forward,
     /// In content mode.
     pub key: KeyPolicy,
     /// In content mode.
@@ -113,6 +114,25 @@ pub struct VoteOut {
     pub trust: Trust,
     /// Of each tenant.
     pub per_minute: NonZeroU32,
+}
+
+/// Which fields of a call's head go on to the upstream, where its answer may be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forward {
+    #[default]
+    All,
+    /// Those that its key tells apart, and what is the same in every call.
+    Keyed,
+}
+
+impl Forward {
+    /// As the file writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Keyed => "keyed",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

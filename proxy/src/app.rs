@@ -173,14 +173,14 @@ impl Snapshot {
             Arc::new(Lane { metrics, route, classes, class_default, access })
         };
         let unrouted = lane(handles.unrouted, "");
+        let sources = Sources::new(&config);
         let routes = config.routes.iter().zip(handles.routes).filter_map(|(route, metrics)| {
             let destination = destinations.get(route.upstream.place())?.clone();
             let lane = lane(metrics, &route.name);
-            let made = Route::new(route.clone(), destination, lane, classes.clone());
+            let made = Route::new(route.clone(), destination, lane, classes.clone(), &sources);
             Some(Arc::new(made.after(before.and_then(|before| before.alike(&config, &route.name)))))
         });
         let routes = Routes::new(routes.collect());
-        let sources = Sources::new(&config);
         Ok(Self { routes, destinations, classes, sources, unrouted, config })
     }
 

@@ -22,6 +22,7 @@ mod note;
 mod paced;
 mod peek;
 mod question;
+mod sends;
 mod shadow;
 mod tags;
 mod trace;
@@ -51,6 +52,7 @@ use self::{
     held::{Held, Looking, Use},
     key_query::key_query,
     question::{Asking, Keyed},
+    sends::Sends,
 };
 
 use crate::{
@@ -102,6 +104,8 @@ pub(crate) struct Ask {
     pacing: Option<Pacing>,
     /// By a call of our own: what it finds, nobody has asked for.
     is_own: bool,
+    /// What of its head the upstream sees.
+    pub(crate) sends: Sends,
 }
 
 impl Ask {
@@ -110,11 +114,17 @@ impl Ask {
         Self { is_own: peer.own.is_some(), ..self }
     }
 
+    /// As what may be kept of it wants to be sent.
+    pub(crate) fn sent_for(self, question: Option<&Question>) -> Self {
+        Self { sends: question.map(Question::sends).unwrap_or_default(), ..self }
+    }
+
     /// The same question in another body.
     pub(crate) fn with_body(&self, body: AskBody) -> Self {
         let (path, known) = (self.path.clone(), self.known.clone());
         let Self { operation, mode, agreed, pacing, is_own, .. } = *self;
-        Self { operation, path, body, known, mode, agreed, pacing, is_own }
+        let sends = self.sends.clone();
+        Self { operation, path, body, known, mode, agreed, pacing, is_own, sends }
     }
 
     pub(crate) fn model(&self) -> Option<&Arc<str>> {
@@ -219,7 +229,8 @@ pub(crate) fn ask(
     };
     let agreed = Agreed::with(route, &head.headers);
     let pacing = route.config.cache.pacing;
-    Ask { operation, path: path.clone(), body, known, mode, agreed, pacing, is_own: false }
+    let (path, is_own, sends) = (path.clone(), false, Sends::default());
+    Ask { operation, path, body, known, mode, agreed, pacing, is_own, sends }
 }
 
 /// Asks the tiers.

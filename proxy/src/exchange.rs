@@ -220,7 +220,7 @@ async fn run(
         limits,
         caller,
         head,
-        ask,
+        ask: ask.sent_for(question.as_deref().ok()),
         queued: None,
         fill: None,
         upgrade,

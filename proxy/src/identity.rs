@@ -69,6 +69,14 @@ enum Source {
     Header(HeaderName),
 }
 
+/// The fields that say who asks, where configured: with their values the scope of a key is told
+/// apart.
+#[derive(Debug)]
+pub(crate) struct SaidBy {
+    pub(crate) tenant: Option<HeaderName>,
+    pub(crate) user: Option<HeaderName>,
+}
+
 /// The tenant of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Tenant {
@@ -174,6 +182,15 @@ impl Sources {
             tenant_configured: self.tenant.is_some(),
             credentials,
         })
+    }
+}
+
+impl Sources {
+    pub(crate) fn said_by(&self) -> SaidBy {
+        let tenant = self.tenant.as_ref().map(|source| match source {
+            Source::ApiKey(name) | Source::Header(name) => name.clone(),
+        });
+        SaidBy { tenant, user: self.user.clone() }
     }
 }
 

@@ -23,11 +23,12 @@ use crate::{
     meter::Bill,
 };
 use bytes::Bytes;
-use http::{HeaderName, Response, header, response};
+use http::{HeaderMap, HeaderName, Response, header, response};
 use oracle::{Identity, Sent};
 use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
 use tollgate_cache::{flight::Recording, freshness::Trouble, generations::Target, key::CacheKey};
 use tollgate_config::{Overrides, ProcessEnvironment, load};
+use tollgate_core::dialect::Operation;
 
 /// Who callers are, in each laboratory.
 const SETTINGS: [(&str, Identity); 3] = [
@@ -66,6 +67,11 @@ routes:
     upstream: model
     dialect: http
     cache: { mode: content, key: { of: [body./messages, header.x-app] } }
+  - { name: sealed, match: { headers: { x-route: sealed } }, upstream: model, cache: { mode: content, forward: keyed, key: { include_headers: [x-flavour] } } }
+  - { name: sealed-user, match: { headers: { x-route: sealed-user } }, upstream: model, cache: { mode: content, scope: user, forward: keyed } }
+  - { name: sealed-shared, match: { headers: { x-route: sealed-shared } }, upstream: model, cache: { mode: content, scope: shared, forward: keyed } }
+  - { name: sealed-bytes, match: { headers: { x-route: sealed-bytes } }, upstream: model, dialect: http, cache: { mode: content, forward: keyed } }
+  - { name: sealed-http, match: { headers: { x-route: sealed-http } }, upstream: model, cache: { mode: http, forward: keyed } }
   - { name: bytes, match: { headers: { x-route: bytes } }, upstream: model, dialect: http, cache: { mode: content } }
   - { name: tenant, upstream: model, cache: { mode: content, stale: { while_revalidate: 1h, if_error: 1h } } }
 ";
@@ -95,6 +101,8 @@ struct Lab {
     flights: HashMap<CacheKey, Arc<Sent>>,
     /// And of those for URLs, with what their answers are to others.
     url_flights: HashMap<CacheKey, (Arc<Sent>, Option<Arc<ForOthers>>)>,
+    /// With which head a key was asked for, on routes that forward only what is keyed.
+    sealed: HashMap<CacheKey, HeaderMap>,
     next: usize,
     _dir: Scratch,
 }
@@ -171,7 +179,8 @@ impl Lab {
         let parts = app::parts(Arc::new(config)).await.map_err(|error| with_causes(&error))?;
         let parts = Arc::new(parts);
         let (calls, flights, url_flights) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Ok(Self { identity, parts, calls, flights, url_flights, next: 0, _dir: dir })
+        let (sealed, next) = (HashMap::new(), 0);
+        Ok(Self { identity, parts, calls, flights, url_flights, sealed, next, _dir: dir })
     }
 
     /// Whether the cache had an answer; `None`: it had nothing to do with the call.
@@ -186,6 +195,7 @@ impl Lab {
             self.calls.clear();
             self.flights.clear();
             self.url_flights.clear();
+            self.sealed.clear();
         }
         let snapshot: Arc<Snapshot> = self.parts.snapshot.load_full();
         let as_sent = (head.clone(), body.clone());
@@ -197,9 +207,11 @@ impl Lab {
             Consulted::Given(given) => self.judge(given.body(), &sent),
             Consulted::Renewed(instead, question) => {
                 self.judge(instead.body(), &sent);
+                self.seal(&question, head.headers, ask.operation);
                 self.answer(question, sent).await;
             }
             Consulted::Miss(question) => {
+                self.seal(&question, head.headers, ask.operation);
                 self.answer(question, sent).await;
                 return Some(false);
             }
@@ -217,6 +229,19 @@ impl Lab {
         };
         if let Some(why) = oracle::apart(stored, sent) {
             panic!("{why}: the answer of {stored:#?}\nwas given to {sent:#?}");
+        }
+    }
+
+    /// Where only what is keyed goes on, one key is asked for with one head.
+    #[expect(clippy::panic, reason = "the report of a property, never called by the proxy")]
+    fn seal(&mut self, question: &Question, mut headers: HeaderMap, operation: Operation) {
+        if question.forwards_all() {
+            return;
+        }
+        question.sends().keep(&mut headers, operation);
+        let before = self.sealed.entry(question.key).or_insert_with(|| headers.clone());
+        if *before != headers {
+            panic!("one key is asked for with {before:?}\nand with {headers:?}");
         }
     }
 

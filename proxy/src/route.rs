@@ -16,7 +16,13 @@ pub(crate) use self::{
     offer::Offer,
 };
 
-use crate::{app::Destination, head, identity::Caller, meter::Lane, prefetch::Prefetch};
+use crate::{
+    app::Destination,
+    head,
+    identity::{Caller, SaidBy, Sources},
+    meter::Lane,
+    prefetch::Prefetch,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use tollgate_cache::{
@@ -61,6 +67,9 @@ pub(crate) struct Route {
     pub(crate) offer: Option<Offer>,
     /// Where a plain service has its items.
     items: Option<Layout>,
+    /// Of what may be kept, only what its key binds goes on to the upstream; and which fields say
+    /// whose key it is.
+    pub(crate) keyed_only: Option<SaidBy>,
 }
 
 /// What holds for a route's `mode: http`.
@@ -112,6 +121,7 @@ impl Route {
         destination: Arc<Destination>,
         lane: Arc<Lane>,
         classes: Arc<Classes>,
+        sources: &Sources,
     ) -> Self {
         let header = |name: &str| HeaderName::from_bytes(name.as_bytes()).ok();
         let class_header = config.class.header.as_deref().and_then(header);
@@ -127,6 +137,8 @@ impl Route {
         let items = named_items(&config.cache.items);
         let prefetch = Prefetch::new(&config.cache, &lane.metrics).map(Arc::new);
         let offer = Offer::new(&config.cache);
+        let keyed_only =
+            (config.cache.forward == config::Forward::Keyed).then(|| sources.said_by());
         Self {
             config,
             name,
@@ -142,6 +154,7 @@ impl Route {
             class_header,
             offer,
             items,
+            keyed_only,
         }
     }
 

@@ -32,6 +32,7 @@ mod cache_explain;
 mod cache_faults;
 mod cache_flight;
 mod cache_forms;
+mod cache_forward;
 mod cache_hot;
 mod cache_hot_set;
 mod cache_http;

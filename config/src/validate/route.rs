@@ -5,13 +5,13 @@ use super::{
     when, wire,
 };
 use crate::{
-    CacheMode, CachePolicy, Class, ClassRule, Match, PathRule, Route, Scope, Tier, TierUse, Trust,
-    Upkeep, Upstream, UpstreamId, Writes,
+    CacheMode, CachePolicy, Class, ClassRule, Forward, KeyPart, KeyPolicy, Match, PathRule, Route,
+    Scope, Tier, TierUse, Trust, Upkeep, Upstream, UpstreamId, Writes,
     defaults::{self, DURATION_MAX},
     problem::{member, quoted},
     raw::{
         RawCacheMode, RawCacheModeWord, RawCachePolicy, RawCacheRule, RawClassRule, RawDialect,
-        RawMatch, RawRoute, RawScope, RawTier, RawTierName, RawWrites,
+        RawForward, RawMatch, RawRoute, RawScope, RawTier, RawTierName, RawWrites,
     },
     review::{Review, is_token},
 };
@@ -283,6 +283,7 @@ fn cache(
         writes: writes(raw.writes),
         promotes: raw.promote.unwrap_or(true),
         scope,
+        forward: forward(review, path, raw.forward, &key),
         join: items::join(review, &format!("{path}.join"), raw.join, &items),
         items,
         key,
@@ -304,6 +305,26 @@ fn cache(
     };
     policy.upkeep = upkeep::upkeep(review, path, &policy, raw_upkeep);
     policy
+}
+
+fn forward(
+    review: &mut Review<'_>,
+    path: &str,
+    raw: Option<RawForward>,
+    key: &KeyPolicy,
+) -> Forward {
+    let mut named = key.of.iter().flatten();
+    match raw {
+        None | Some(RawForward::All) => Forward::All,
+        Some(RawForward::Keyed) => {
+            if named.any(|part| matches!(part, KeyPart::Field(_))) {
+                let message = "keyed does not go with part.NAME in key.of: what divides a form's parts stands in \
+                    its content-type, which is another in each call and so in no key";
+                review.report(format!("{path}.forward"), message);
+            }
+            Forward::Keyed
+        }
+    }
 }
 
 fn writes(raw: Option<RawWrites>) -> Writes {

@@ -189,7 +189,7 @@ fn what_is_shown_of_a_cache_rule_is_the_same_rule() {
         assert_eq!(config.routes, again.routes, "{rule}");
     }
     let shown = redacted(&valid(&file("{ mode: http, heuristic: false }")));
-    insta::assert_snapshot!(shown.pointer("/routes/0/cache").unwrap(), @r#"{"heuristic":"off","mode":"http","promote":true,"query":{"ignore":[],"sort":false},"set_cookie":"strip","stale":{"degrade":"0s","if_error":"0s","while_revalidate":"0s"},"tags":[],"tiers":[{"name":"memory"}],"writes":"back"}"#);
+    insta::assert_snapshot!(shown.pointer("/routes/0/cache").unwrap(), @r#"{"forward":"all","heuristic":"off","mode":"http","promote":true,"query":{"ignore":[],"sort":false},"set_cookie":"strip","stale":{"degrade":"0s","if_error":"0s","while_revalidate":"0s"},"tags":[],"tiers":[{"name":"memory"}],"writes":"back"}"#);
 }
 
 #[test]

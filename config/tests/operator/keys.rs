@@ -2,7 +2,7 @@
 
 use super::*;
 use std::time::Duration;
-use tollgate_config::{CachePolicy, Items, Join, KeyPart, redacted};
+use tollgate_config::{CachePolicy, Forward, Items, Join, KeyPart, redacted};
 
 fn file(rule: &str) -> String {
     SMALLEST.replace("upstream: model", &format!("upstream: model, cache: {rule}"))
@@ -72,9 +72,19 @@ fn what_a_template_leaves_out_is_said() {
 }
 
 #[test]
+fn what_goes_on_is_what_the_key_is_of_where_a_route_says_so() {
+    assert_eq!(policy("{ mode: content }").forward, Forward::All);
+    assert_eq!(policy("{ mode: http, forward: keyed }").forward, Forward::Keyed);
+    let rule = "{ mode: content, forward: keyed, key: { of: [part.image] } }";
+    let refused = load(&file(rule), &Table::default()).unwrap_err();
+    let refused: Vec<_> = refused.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(refused.join("\n"), @"routes[0].cache.forward: keyed does not go with part.NAME in key.of: what divides a form's parts stands in its content-type, which is another in each call and so in no key");
+}
+
+#[test]
 fn a_rule_about_keys_is_shown_as_it_was_written() {
     let rule = "{ mode: content, key: { versions: { kb: { header: x-kb } }, ignore: [/user],
-        include_headers: [x-session], of: [body./q, path.3] } }";
+        include_headers: [x-session], of: [body./q, path.3] }, forward: keyed }";
     let config = valid(&file(rule));
     assert_eq!(valid(&redacted(&config).to_string()).routes, config.routes);
 }

@@ -8,6 +8,7 @@
 //! | always | the providers' own fields, and `content-encoding` ([`PROVIDERS`]) |
 //! | mode content | fields that put another method, path or URL in place of the request's ([`REWRITES`]); the `content-type` of a body that a dialect reads, unless it only says JSON |
 //! | mode content, open to all | what says which place is meant ([`PLACES`]), and `host` where it is sent on; that a body which a dialect reads came without a `content-type` |
+//! | mode content, `forward: keyed` | the `content-type` of any body |
 //! | mode http | `host`, [`REWRITES`], [`PLACES`], and what the answer's `vary` names |
 //!
 //! Open to all is the scope `shared`, and the tenant of callers without credentials: nobody there
@@ -16,7 +17,7 @@
 //! `vary` is for `varies` to judge. What is left is written down in decision 0031.
 
 use super::Mode;
-use crate::identity::Tenant;
+use crate::{identity::Tenant, route::Route};
 use http::{HeaderMap, HeaderName, header};
 use smallvec::SmallVec;
 use tollgate_cache::{
@@ -76,6 +77,8 @@ pub(super) struct Binds<'a> {
     is_open: bool,
     /// What the upstream is sent as `host`.
     host: &'a HostHeader,
+    /// Nothing else of a head goes on to the upstream ([`super::sends`]).
+    keyed_only: bool,
 }
 
 impl<'a> Binds<'a> {
@@ -83,7 +86,18 @@ impl<'a> Binds<'a> {
         mode: Mode,
         operation: Operation,
         scope: Scope<'_>,
+        route: &'a Route,
+    ) -> Self {
+        let host = &route.destination.config.host;
+        Self::of(mode, operation, scope, host, route.keyed_only.is_some())
+    }
+
+    fn of(
+        mode: Mode,
+        operation: Operation,
+        scope: Scope<'_>,
         host: &'a HostHeader,
+        keyed_only: bool,
     ) -> Self {
         let is_open = match scope {
             Scope::Shared => true,
@@ -92,7 +106,7 @@ impl<'a> Binds<'a> {
                 tenant == Tenant::Anonymous.as_str()
             }
         };
-        Self { mode, operation, is_open, host }
+        Self { mode, operation, is_open, host, keyed_only }
     }
 
     /// Every line of the fields that are bound: an upstream reads them all.
@@ -140,7 +154,10 @@ impl<'a> Binds<'a> {
         if self.binds_host() {
             each(std::slice::from_ref(&HOST));
         }
-        if self.operation != Operation::Other && !is_plain_json(headers) {
+        let is_read = self.operation != Operation::Other;
+        // A service that no dialect reads for us may read anything into it.
+        let minds_kind = if is_read { !is_plain_json(headers) } else { self.keyed_only };
+        if minds_kind {
             each(std::slice::from_ref(&KIND));
         }
     }
@@ -159,7 +176,7 @@ impl<'a> Binds<'a> {
 }
 
 /// The `content-type` says no more than that the body is JSON, as it does in nearly every call.
-fn is_plain_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_plain_json(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(header::CONTENT_TYPE).iter();
     let (first, second) = (lines.next(), lines.next());
     first.is_some_and(|kind| second.is_none() && share::is_plain_json(kind.as_bytes()))
@@ -175,7 +192,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        let binds = Binds::new(mode, Operation::OpenAiChat, scope, &HostHeader::Preserve);
+        let binds = Binds::of(mode, Operation::OpenAiChat, scope, &HostHeader::Preserve, false);
         let lines = binds.lines(&headers);
         lines.iter().map(|(name, value)| format!("{name}: {}", value.escape_ascii())).collect()
     }

@@ -135,7 +135,7 @@ impl Asking<'_> {
 
     fn binds(&self) -> Binds<'_> {
         let (mode, operation) = (self.ask.mode, self.ask.operation);
-        Binds::new(mode, operation, self.scope, &self.route.destination.config.host)
+        Binds::new(mode, operation, self.scope, self.route)
     }
 
     /// What the route's rule reads for each call.
@@ -339,8 +339,7 @@ impl Question {
 
     /// Which fields of the head its keys bind.
     pub(super) fn binds(&self) -> Binds<'_> {
-        let host = &self.route.destination.config.host;
-        Binds::new(self.mode, self.operation, self.scope(), host)
+        Binds::new(self.mode, self.operation, self.scope(), &self.route)
     }
 
     fn scope(&self) -> Scope<'_> {
@@ -361,6 +360,9 @@ fn own_lines<'a>(
     said: Said<'a>,
     host: Option<&'a [u8]>,
 ) -> SmallVec<[Line<'a>; 4]> {
-    // No configured name is empty, so the host cannot be mistaken for a version.
-    host.map(|host| ("", host)).into_iter().chain(route.key.lines(said)).collect()
+    // No configured name is empty, or in braces with nothing behind it: neither can be mistaken for
+    // a version. What was asked for with heads as they came is not for who keeps them apart.
+    let sealed = route.keyed_only.as_ref().map(|_| ("{forward}", &b"keyed"[..]));
+    let ours = host.map(|host| ("", host)).into_iter().chain(sealed);
+    ours.chain(route.key.lines(said)).collect()
 }

@@ -249,7 +249,9 @@ fn prepare(
     limits: &BodyLimits,
     fill: Option<&Fill>,
 ) -> Prepared {
+    ask.sends.keep(&mut head.headers, ask.operation);
     marks.forward(&mut head.headers, peer, route.destination.upstream.via);
+    ask.sends.unname(&mut head.headers);
     head.uri = head::origin_form(&head.uri, &ask.path);
     head.version = Version::HTTP_11;
     let hides_usage = ask.hides_usage();

@@ -18,6 +18,8 @@ pub(super) enum Identity {
 pub(super) struct Sent {
     identity: Identity,
     route: String,
+    /// Its route forwards only what is keyed.
+    is_sealed: bool,
     method: Method,
     path: String,
     query: String,
@@ -83,7 +85,8 @@ impl Sent {
         });
         Self {
             identity,
-            route: route.to_owned(),
+            is_sealed: route.starts_with("sealed"),
+            route: route.trim_start_matches("sealed-").to_owned(),
             method: head.method,
             path: meant(head.uri.path()),
             query: head.uri.query().unwrap_or_default().to_owned(),
@@ -153,6 +156,9 @@ pub(super) fn apart(stored: &Sent, sent: &Sent) -> Option<&'static str> {
     if stored.owner() != sent.owner() {
         return Some("another's answer");
     }
+    if stored.is_sealed != sent.is_sealed {
+        return Some("what was asked for with a head as it came");
+    }
     let is_http = sent.route == "http";
     if is_http != (stored.route == "http") {
         return Some("another mode's answer");
@@ -198,6 +204,7 @@ pub(super) fn apart(stored: &Sent, sent: &Sent) -> Option<&'static str> {
     }
     match &*sent.route {
         "ruled" if differs(&["x-flavour", "x-kb"]) => return Some("a field that the route names"),
+        "sealed" if differs(&["x-flavour"]) => return Some("a field that the route names"),
         "named" if differs(&["x-app"]) => return Some("a field that the route names"),
         _ => {}
     }

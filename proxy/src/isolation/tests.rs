@@ -34,6 +34,11 @@ fn line() -> impl Strategy<Value = String> {
         "openai-beta",
         "anthropic-version",
         "content-encoding",
+        "accept",
+        "user-agent",
+        "via",
+        "traceparent",
+        "x-forwarded-for",
         "connection",
         "cache-control",
         "host",
@@ -59,6 +64,8 @@ fn line() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => (name, value).prop_map(|(name, value)| format!("{name}: {value}")),
         3 => select(vec!["user", "shared", "http", "disk", "ruled", "named", "bytes"])
+            .prop_map(|route| format!("x-route: {route}")),
+        2 => select(vec!["sealed", "sealed-user", "sealed-shared", "sealed-bytes", "sealed-http"])
             .prop_map(|route| format!("x-route: {route}")),
         2 => select(vec!["a", "b"]).prop_map(|user| format!("x-user: {user}")),
         2 => select(vec!["a", "b"]).prop_map(|tenant| format!("x-tenant: {tenant}")),
@@ -209,4 +216,26 @@ fn the_laboratory_notices_an_answer_that_crosses() {
     let judged =
         std::panic::AssertUnwindSafe(|| laboratory.assert_no_answer_crosses(ask("a").as_bytes()));
     assert!(std::panic::catch_unwind(judged).is_err());
+}
+
+/// Goal: the other property is not empty either: with one field let through that no key binds it does
+/// not hold.
+#[test]
+fn the_laboratory_notices_a_field_that_goes_on_and_is_in_no_key() {
+    let mut laboratory = Laboratory::new().unwrap();
+    let ask = |language: &str| {
+        let lines = format!("host: h\nx-route: sealed-shared\naccept-language: {language}\n");
+        format!("0POST {CHAT} HTTP/1.1\n{lines}\n{{\"messages\":[]}}")
+    };
+    laboratory.assert_no_answer_crosses(ask("de").as_bytes());
+    laboratory.assert_no_answer_crosses(ask("fr").as_bytes());
+    assert_eq!((laboratory.hits, laboratory.misses), (1, 1));
+    let sent = laboratory.labs[0].sealed.values_mut().next().unwrap();
+    assert!(!sent.contains_key("accept-language"), "{sent:?}");
+    sent.insert("accept-language", http::HeaderValue::from_static("de"));
+    let purged = ask("fr").replacen('0', "0~", 1);
+    let asked = std::panic::AssertUnwindSafe(|| {
+        laboratory.assert_no_answer_crosses(purged.as_bytes());
+    });
+    assert!(std::panic::catch_unwind(asked).is_err());
 }

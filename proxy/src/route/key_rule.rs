@@ -259,7 +259,7 @@ mod tests {
             of: (!of.is_empty()).then(|| of.to_vec()),
             versions: versions.iter().map(version).collect(),
             include_headers: included.iter().map(ToString::to_string).collect(),
-            ignore: Vec::new(),
+            ..KeyPolicy::default()
         };
         KeyRule::of(&policy, &When::default(), "", "")
     }
@@ -293,7 +293,7 @@ mod tests {
             }]),
             versions: Vec::new(),
             include_headers: Vec::new(),
-            ignore: Vec::new(),
+            ..KeyPolicy::default()
         };
         let rule = |of: &str, path: &str| {
             let key = policy(of);

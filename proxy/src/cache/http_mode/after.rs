@@ -57,6 +57,10 @@ pub(crate) fn posted(fetch: &Fetch) -> Option<Fill> {
     {
         return None;
     }
+    if fetch.route.keyed_only.is_some() {
+        // It was sent as it came.
+        return None;
+    }
     let request = read(&fetch.head, scope(&fetch.caller));
     let question = question(fetch, request, Some(target(fetch)?));
     Some(Fill::new(&fetch.parts, question))
