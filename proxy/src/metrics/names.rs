@@ -51,13 +51,13 @@ families! {
     CONCURRENCY_LIMIT = Gauge, "concurrency_limit", [],
         "Sum of the limits of the upstreams that have one; 0 = unlimited.";
     ERROR_RATIO = Gauge, "request_error_ratio", [],
-        "Part of the calls of the last 60 s, hits and followers apart, that were shed or ended in a 5xx; 0 when idle.";
+        "Part of the calls of the last 60 s, hits and followers apart, that were shed or ended in a 5xx; exact, 0 when idle.";
     LATENCY_P50 = Gauge, "request_latency_p50_seconds", [],
-        "Median duration of the calls that reached an upstream in the last 60 s, queue included; within 2 %, 0 when idle.";
+        "Median duration, in seconds, of the calls that reached an upstream in the last 60 s, queue included; within 2 %, 0 when idle.";
     LATENCY_P95 = Gauge, "request_latency_p95_seconds", [],
-        "95th percentile of the duration of the calls that reached an upstream in the last 60 s, queue included; within 2 %, 0 when idle.";
+        "95th percentile of the duration, in seconds, of the calls that reached an upstream in the last 60 s, queue included; within 2 %, 0 when idle.";
     LATENCY_P99 = Gauge, "request_latency_p99_seconds", [],
-        "99th percentile of the duration of the calls that reached an upstream in the last 60 s, queue included; within 2 %, 0 when idle.";
+        "99th percentile of the duration, in seconds, of the calls that reached an upstream in the last 60 s, queue included; within 2 %, 0 when idle.";
 
     // Calls.
     REQUESTS = Counter, "tollgate_requests_total", ["route", "class", "code"],

@@ -1,6 +1,9 @@
 //! What the windows promise, checked against an exact sort of the same numbers.
 
-use super::*;
+use super::{
+    sketch::{LONGEST_NS, rank},
+    *,
+};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -23,7 +26,7 @@ fn latency() -> impl Strategy<Value = Duration> {
 
 proptest! {
     #[test]
-    fn a_quantile_is_within_two_percent_or_a_microsecond(
+    fn a_quantile_is_within_the_stated_error_whatever_was_seen(
         latencies in prop::collection::vec(latency(), 1..300),
         quantile in 0.001..=1.0,
     ) {
@@ -33,16 +36,61 @@ proptest! {
         }
         let told = window.recent(1_000).latency(quantile);
         let truth = exact(latencies, quantile);
-        let bound = (truth / 50).max(Duration::from_micros(1));
+        let bound = truth.mul_f64(Sketch::ERROR_MAX).max(Duration::from_nanos(1));
         prop_assert!(told.abs_diff(truth) <= bound, "told {told:?}, true {truth:?}");
     }
 
     #[test]
-    fn the_places_are_in_order_without_gap_or_overlap(us in 0..LONGEST_US) {
-        let here = place(Duration::from_micros(us));
-        let next = place(Duration::from_micros(us + 1));
+    fn merged_sketches_are_the_one_that_saw_everything(
+        some in prop::collection::vec(latency(), 0..100),
+        others in prop::collection::vec(latency(), 0..100),
+    ) {
+        let of = |latencies: &[Duration]| {
+            let mut sketch = Sketch::default();
+            latencies.iter().for_each(|latency| sketch.add(*latency));
+            sketch
+        };
+        let mut merged = of(&some);
+        merged.merge(&of(&others));
+        let all = [some, others].concat();
+        prop_assert_eq!(merged.count(), all.len() as u64);
+        prop_assert_eq!(merged, of(&all));
+    }
+
+    /// A window is the sketches of its slots, merged.
+    #[test]
+    fn calls_at_different_times_of_a_window_are_told_as_one(
+        calls in prop::collection::vec((0_u64..55_000, latency()), 1..100),
+    ) {
+        let window = Window::spanning(MINUTE);
+        let mut sketch = Sketch::default();
+        for (at, latency) in &calls {
+            window.record(*at, Some(*latency), false);
+            sketch.add(*latency);
+        }
+        let recent = window.recent(55_000);
+        for quantile in [0.5, 0.95, 0.99] {
+            prop_assert_eq!(recent.latency(quantile), sketch.quantile(quantile));
+        }
+    }
+
+    #[test]
+    fn the_error_ratio_is_exact(outcomes in prop::collection::vec((any::<bool>(), any::<bool>()), 1..500)) {
+        let window = Window::spanning(MINUTE);
+        for (ran, failed) in &outcomes {
+            window.record(7, ran.then_some(Duration::from_millis(3)), *failed);
+        }
+        let failed = outcomes.iter().filter(|(_, failed)| *failed).count();
+        let told = window.recent(7).error_ratio();
+        prop_assert_eq!(told, failed as f64 / outcomes.len() as f64);
+    }
+
+    #[test]
+    fn the_places_are_in_order_without_gap_or_overlap(ns in 0..LONGEST_NS) {
+        let here = place(Duration::from_nanos(ns));
+        let next = place(Duration::from_nanos(ns + 1));
         prop_assert!(next == here || next == here + 1);
-        prop_assert!(next < LATENCIES);
+        prop_assert!(next < PLACES);
     }
 
     /// Calls a minute old or older are forgotten, those of the last 55 s are not.
@@ -73,7 +121,7 @@ fn a_latency_beyond_the_scale_counts_as_the_longest() {
     let window = Window::spanning(MINUTE);
     window.record(0, Some(Duration::MAX), false);
     let told = window.recent(0).latency(0.5);
-    let longest = Duration::from_micros(LONGEST_US);
+    let longest = Duration::from_nanos(LONGEST_NS);
     assert!(told.abs_diff(longest) < longest / 50, "{told:?}");
 }
 
