@@ -5,6 +5,7 @@
 
 pub mod class;
 pub mod dialect;
+pub mod forecast;
 pub mod form;
 pub mod items;
 pub mod money;
