@@ -102,6 +102,11 @@ pub(crate) const MEMORY_BYTES: u64 = 256 * MIB;
 /// Below this a memory tier holds nothing useful.
 pub(crate) const MEMORY_BYTES_MIN: u64 = MIB;
 
+/// Minutes that it takes to begin a pod: one that is there, and one whose model must be loaded.
+pub(crate) const HORIZONS: [u32; 2] = [5, 15];
+/// Of the highest rate of a day: more has to be announced.
+pub(crate) const RAISE_MAX: f64 = 3.0;
+
 pub(crate) const ALIAS_WINDOW: Duration = MINUTE;
 /// A window is kept in memory at one sample bucket a second.
 pub(crate) const ALIAS_WINDOW_MAX: Duration = Duration::from_secs(10 * 60);

@@ -30,6 +30,7 @@ mod raw_cdn;
 mod raw_route;
 mod raw_events;
 mod raw_warm;
+mod raw_forecast;
 mod raw_trace;
 mod raw_wire;
 mod purge;
@@ -44,6 +45,7 @@ mod postgres;
 mod cdn;
 mod route;
 mod warm;
+mod forecast;
 mod trace;
 mod wire;
 mod events;
@@ -60,6 +62,7 @@ pub use cache_policy::{
 pub use cdn::{Cdn, CdnControl, CdnTags};
 pub use environment::{Environment, ProcessEnvironment, memory_limit};
 pub use events::{EventOrigin, EventPart, EventPurge, EventSource};
+pub use forecast::Forecast;
 pub use load::{assert_never_panics, load, schema, text_from};
 pub use postgres::{CachePostgres, Postgres};
 pub use prefetch::{Prefetch, Succession};
@@ -94,6 +97,7 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     pub admin: Admin,
     pub metrics: Metrics,
+    pub forecast: Forecast,
     pub logs: Logs,
     /// Where the ledger lives. A relative path is relative to the working directory,
     /// not to the file: a mounted configuration directory is read-only.

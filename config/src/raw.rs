@@ -117,6 +117,7 @@ pub(crate) struct RawSecret {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawTelemetry {
     pub(crate) metrics: Option<RawMetrics>,
+    pub(crate) forecast: Option<RawForecast>,
     pub(crate) logs: Option<RawLogs>,
 }
 
@@ -470,6 +471,7 @@ pub(crate) enum RawResourceKind {
 pub(crate) use crate::raw_cache::*;
 pub(crate) use crate::raw_cdn::*;
 pub(crate) use crate::raw_events::*;
+pub(crate) use crate::raw_forecast::*;
 pub(crate) use crate::raw_postgres::*;
 pub(crate) use crate::raw_prefetch::*;
 pub(crate) use crate::raw_route::*;

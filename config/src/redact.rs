@@ -4,6 +4,7 @@
 //! written out: an operator can see what a short file means and begin a longer one with it.
 
 mod events;
+mod forecast;
 mod postgres;
 mod prefetch;
 mod rules;
@@ -234,6 +235,7 @@ fn telemetry(config: &Config) -> Value {
     };
     json!({
         "metrics": { "address": config.metrics.address.to_string(), "aliases": aliases },
+        "forecast": forecast::forecast(&config.forecast),
         "logs": { "format": format, "level": config.logs.level.name(), "access": config.logs.access },
     })
 }

@@ -20,6 +20,8 @@ use tollgate_config::{Config, Environment, Overrides, Problems, Warning};
 mod accepted;
 #[path = "operator/events.rs"]
 mod events;
+#[path = "operator/forecast.rs"]
+mod forecast;
 #[path = "operator/http.rs"]
 mod http;
 #[path = "operator/keys.rs"]

@@ -11,6 +11,7 @@
 mod control;
 mod entries;
 mod explain;
+mod forecast;
 mod guard;
 mod problem;
 mod purge;
@@ -87,6 +88,8 @@ enum Endpoint {
     Records,
     Queue,
     Upstreams,
+    Forecast,
+    Announce,
     Config,
     Reload,
     Drain,
@@ -94,7 +97,7 @@ enum Endpoint {
 }
 
 /// Every endpoint of the API. A GET is a HEAD too.
-const ENDPOINTS: [(&str, &str, Endpoint); 18] = [
+const ENDPOINTS: [(&str, &str, Endpoint); 20] = [
     ("POST", "/api/cache/purge", Endpoint::Purge),
     ("POST", "/api/cache/warm", Endpoint::Warm),
     ("GET", "/api/cache/warm", Endpoint::WarmRuns),
@@ -109,6 +112,8 @@ const ENDPOINTS: [(&str, &str, Endpoint); 18] = [
     ("GET", "/api/usage/records", Endpoint::Records),
     ("GET", "/api/queue", Endpoint::Queue),
     ("GET", "/api/upstreams", Endpoint::Upstreams),
+    ("GET", "/api/forecast", Endpoint::Forecast),
+    ("POST", "/api/forecast/events", Endpoint::Announce),
     ("GET", "/api/config", Endpoint::Config),
     ("POST", "/api/config/reload", Endpoint::Reload),
     ("POST", "/api/drain", Endpoint::Drain),
@@ -116,8 +121,7 @@ const ENDPOINTS: [(&str, &str, Endpoint); 18] = [
 ];
 
 /// What will be here one day. Refused by name, never called unknown.
-const LATER: [&str; 4] =
-    ["/api/budgets", "/api/forecast", "/api/forecast/events", "/api/recommendations"];
+const LATER: [&str; 2] = ["/api/budgets", "/api/recommendations"];
 
 /// A request whose body has been read.
 #[derive(Debug)]
@@ -272,6 +276,14 @@ async fn run(
             query(&[])?;
             json(StatusCode::OK, &state::upstreams(parts))
         }
+        Endpoint::Forecast => {
+            query(&[])?;
+            json(StatusCode::OK, &forecast::show(parts))
+        }
+        Endpoint::Announce => {
+            query(&[])?;
+            json(StatusCode::OK, &forecast::announce(parts, &ask.body).await?)
+        }
         Endpoint::Config => {
             query(&[])?;
             json(StatusCode::OK, &tollgate_config::redacted(config))
@@ -307,6 +319,8 @@ impl Endpoint {
             | Self::Records
             | Self::Queue
             | Self::Upstreams
+            | Self::Forecast
+            | Self::Announce
             | Self::Config
             | Self::Reload
             | Self::Drain

@@ -19,6 +19,7 @@ use crate::{
     admin::AdminParts,
     admission::{Admission, Bounds, ClassLimits, Classes, Limits, Share},
     events::Events,
+    forecast::Forecasts,
     identity::Sources,
     inspect::BodyLimits,
     listener::Peer,
@@ -49,6 +50,7 @@ pub(crate) struct Parts {
     pub(crate) flights: Flights<Answer>,
     pub(crate) warming: Warming,
     pub(crate) events: Events,
+    pub(crate) forecasts: Forecasts,
     pub(crate) shutdown: Shutdown,
     pub(crate) admin: AdminParts,
     /// One reload at a time: each builds on what the one before left.

@@ -27,6 +27,7 @@ pub mod cli;
 mod console;
 mod events;
 mod explain;
+mod forecast;
 mod gather;
 mod head;
 pub mod isolation;

@@ -366,6 +366,9 @@ impl Call {
     /// It waits for its turn; if it is dropped now, it left the queue.
     pub(crate) fn queued(&mut self) {
         if let Some(draft) = &mut self.0 {
+            if draft.own.is_none() {
+                draft.lane.metrics.arrived(Instant::now());
+            }
             draft.queue = Some((Duration::ZERO, QueueOutcome::Cancelled));
         }
     }

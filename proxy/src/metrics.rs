@@ -28,8 +28,8 @@ pub use labels::{
 pub use model::{FOREIGN_MAX, MODELS_MAX, ModelMetrics, Naming, Spending};
 pub use rates::{HitRatio, Rates, RouteRates};
 pub use readings::{
-    CacheHeld, CacheReading, LeaseCounts, LedgerReading, LookupCounts, QueueReading, StoreReading,
-    TraceReading,
+    CacheHeld, CacheReading, ForecastReading, LeaseCounts, LedgerReading, LookupCounts,
+    QueueReading, StoreReading, TraceReading,
 };
 pub use route::{CallEnd, RouteMetrics};
 
@@ -234,6 +234,21 @@ impl Metrics {
         self.sources.trace.set(read);
     }
 
+    /// Where the forecast's reading comes from.
+    pub fn set_forecast_source(&self, read: impl Fn() -> ForecastReading + Send + Sync + 'static) {
+        self.sources.forecast.set(read);
+    }
+
+    /// Callers' calls that asked for a permit, since the start.
+    pub fn arrived(&self) -> u64 {
+        self.traffic.arrived()
+    }
+
+    /// The same, a second, over the minute before `now`.
+    pub fn arrival_rate(&self, now: Instant) -> f64 {
+        self.traffic.arrivals_per_second(ms_since(self.start, now))
+    }
+
     /// A look-up in `tier` took this long.
     pub fn looked_up(&self, tier: TierLabel, took: Duration) {
         match tier {
@@ -319,6 +334,7 @@ impl Metrics {
         let ledger = self.sources.ledger.read();
         let stores = self.sources.stores.read();
         let trace = self.sources.trace.read();
+        let forecast = self.sources.forecast.read();
         let mut families = self.registry.gather();
         let shape = self.shape();
         families.extend(readings::queues(&queues, &shape.classes));
@@ -326,6 +342,9 @@ impl Metrics {
         families.extend(readings::ledger(&ledger));
         families.extend(readings::stores(&stores));
         families.push(readings::trace(trace));
+        families.extend(readings::forecast(&forecast));
+        let arrivals = self.traffic.arrivals_per_second(now_ms);
+        families.push(readings::family(&names::ARRIVAL_RATE, &[(&[], arrivals)]));
         let hit_ratio = self.traffic.hit_ratio(now_ms).all;
         families.push(readings::family(&names::CACHE_HIT_RATIO, &[(&[], hit_ratio)]));
         families.extend(shape.scaling(now_ms));

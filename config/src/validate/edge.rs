@@ -22,7 +22,7 @@ use std::{
 
 /// Series without a prefix that autoscalers ask Tollgate for (§6 of the contract), by
 /// their beginning: an alias that begins like one could meet it, or a later one.
-const OWN_METRICS: [&str; 11] = [
+const OWN_METRICS: [&str; 12] = [
     "tollgate_",
     "process_",
     "request_queue_",
@@ -33,6 +33,7 @@ const OWN_METRICS: [&str; 11] = [
     "request_latency_p95_seconds",
     "request_latency_p99_seconds",
     "request_load_forecast",
+    "request_arrival_rate",
     "concurrency_limit",
 ];
 

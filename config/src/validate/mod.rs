@@ -7,6 +7,7 @@ mod cross;
 mod edge;
 mod endpoint;
 mod events;
+mod forecast;
 mod freshness;
 mod http;
 mod items;
@@ -65,6 +66,7 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
     let known = route::Known { upstreams: &upstreams, classes: &classes, stores: &tiers };
     let routes = route::routes(review, raw.routes, &known);
     let metrics = edge::metrics(review, telemetry.metrics.unwrap_or_default(), overrides, &routes);
+    let forecast = forecast::forecast(review, telemetry.forecast.unwrap_or_default());
     let events = raw_cache.events.take().unwrap_or_default();
     let events = events::sources(review, events, (redis.as_ref(), postgres.as_ref()));
     let cache = Cache { events, ..cache(review, &raw_cache) };
@@ -81,6 +83,7 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
         listeners,
         admin,
         metrics,
+        forecast,
         logs: edge::logs(&telemetry.logs.unwrap_or_default()),
         data_dir,
         drain,

@@ -29,7 +29,7 @@ pub(super) fn warm(review: &mut Review<'_>, raw: &RawWarm) -> Warm {
         restore_hot: raw.restore_hot.map_or(0, |most| usize::try_from(most).unwrap_or(usize::MAX)),
         interval: interval(review, raw.rate.as_ref()).unwrap_or(default.interval),
         concurrency: raw.concurrency.unwrap_or(default.concurrency),
-        time_zone: time_zone(review, raw.time_zone.as_deref()),
+        time_zone: time_zone(review, "cache.warm.time_zone", raw.time_zone.as_deref()),
         schedule,
     }
 }
@@ -44,11 +44,12 @@ fn interval(review: &mut Review<'_>, raw: Option<&RateText>) -> Option<Duration>
     interval
 }
 
-fn time_zone(review: &mut Review<'_>, raw: Option<&str>) -> TimeZone {
+/// What the times at `path` are of. Default: UTC.
+pub(super) fn time_zone(review: &mut Review<'_>, path: &str, raw: Option<&str>) -> TimeZone {
     let Some(name) = raw else { return TimeZone::UTC };
     TimeZone::get(name).unwrap_or_else(|_| {
         let message = format!("must be a time zone like Europe/Berlin, not {}", quoted(name));
-        review.report("cache.warm.time_zone", message);
+        review.report(path, message);
         TimeZone::UTC
     })
 }
@@ -74,12 +75,17 @@ fn run(review: &mut Review<'_>, path: &str, raw: &RawWarmRun) -> WarmRun {
     WarmRun { file, when, refresh: raw.refresh.unwrap_or(false) }
 }
 
-/// `HH:MM`, of 24 hours.
 fn daily(text: &str) -> Option<WarmWhen> {
+    let (hour, minute) = time_of_day(text)?;
+    Some(WarmWhen::Daily { hour: hour.cast_signed(), minute: minute.cast_signed() })
+}
+
+/// `HH:MM`, of 24 hours.
+pub(super) fn time_of_day(text: &str) -> Option<(u8, u8)> {
     let (hour, minute) = text.split_once(':')?;
-    let number = |text: &str, below: i8| {
+    let number = |text: &str, below: u8| {
         let is_number = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse().ok().filter(|number| is_number && *number < below)
     };
-    Some(WarmWhen::Daily { hour: number(hour, 24)?, minute: number(minute, 60)? })
+    Some((number(hour, 24)?, number(minute, 60)?))
 }

@@ -75,6 +75,7 @@ impl Parts {
         self.meter.prices.store(Arc::new(prices));
         let next = Arc::new(next);
         self.snapshot.store(next.clone());
+        self.forecasts.set_rules(&next.config.forecast);
         // Not before it is in force: one that is refused must not change a queue.
         for destination in &next.destinations {
             destination.admission.set_classes(&next.classes);

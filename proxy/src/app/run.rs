@@ -8,6 +8,7 @@ use crate::{
     admin::AdminParts,
     aside::{self, Socket},
     events::{self, Events},
+    forecast::{self, Forecasts},
     listener::{self, Listener, TlsError},
     meter::{Meter, unix_ms},
     metrics::{
@@ -125,6 +126,7 @@ impl App {
         super::epoch::poll(&parts);
         warm::begin_by_itself(&parts);
         events::begin(&parts);
+        forecast::begin(&parts);
         Ok(Self { parts, addresses })
     }
 
@@ -292,6 +294,7 @@ pub(crate) async fn parts(config: Arc<Config>) -> Result<Parts, StartError> {
         flights: Flights::default(),
         warming: Warming::new(config.cache.warm.concurrency),
         events: Events::new(&config.cache.events),
+        forecasts: Forecasts::new(&config.forecast, &config.data_dir),
         shutdown,
         admin: AdminParts::default(),
         reloading: Mutex::default(),
@@ -403,6 +406,10 @@ fn report(parts: &Arc<Parts>) {
         let counters = parts.cache.traces.counters();
         let (written, dropped) = (counters.written.value(), counters.dropped.value());
         TraceReading { written, dropped }
+    });
+    let forecasts = Arc::downgrade(parts);
+    parts.metrics.set_forecast_source(move || {
+        forecasts.upgrade().map(|parts| forecast::reading(&parts)).unwrap_or_default()
     });
     let stores = Arc::downgrade(parts);
     parts.metrics.set_store_source(move || {

@@ -59,6 +59,17 @@ families! {
     LATENCY_P99 = Gauge, "request_latency_p99_seconds", [],
         "99th percentile of the duration, in seconds, of the calls that reached an upstream in the last 60 s, queue included; within 2 %, 0 when idle.";
 
+    ARRIVAL_RATE = Gauge, "request_arrival_rate", [],
+        "Calls a second that asked for a permit, of the last 60 s; hits and followers ask for none.";
+    LOAD_FORECAST = Gauge, "request_load_forecast", ["horizon"],
+        "Calls a second to be ready for in that time: what is foreseen, announced or scheduled, and never less than request_arrival_rate.";
+    FORECAST_ERROR = Gauge, "tollgate_forecast_error_ratio", ["horizon"],
+        "Mean error of what was foreseen for that time ahead, over the mean of what came, of about the last three days; 0 before anything came.";
+    FORECAST_IN_FORCE = Gauge, "tollgate_forecast_in_force", ["horizon"],
+        "1 if what is foreseen counts, 0 if it was right too seldom, or not often enough yet.";
+    FORECAST_EVENTS = Gauge, "tollgate_forecast_events", [],
+        "Announced events that are not over.";
+
     // Calls.
     REQUESTS = Counter, "tollgate_requests_total", ["route", "class", "code"],
         "Calls that ended, by the status the caller got; none = no answer was begun.";

@@ -2,13 +2,19 @@
 
 use super::labels::{CacheOutcome, TierLabel};
 use crate::scaling::{Ring, ratio};
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 /// Ten finished seconds and the running one.
 const CALL_SLOTS: usize = 11;
 /// Five minutes.
 const CACHE_SLOTS: usize = 30;
 const CACHE_SLOT_MS: u64 = 10_000;
+/// A finished minute and the running part of it.
+const ARRIVAL_SLOTS: usize = 13;
+const ARRIVAL_SLOT_MS: u64 = 5000;
 
 /// What a call was to the cache; the places of the ring.
 const MISSED: usize = 0;
@@ -21,6 +27,9 @@ const ANSWERED: usize = 2;
 pub(super) struct Traffic {
     calls: Ring,
     cache: Ring,
+    arrivals: Ring,
+    /// Since the start.
+    arrived: AtomicU64,
 }
 
 /// The present, in numbers.
@@ -63,6 +72,8 @@ impl Traffic {
         Self {
             calls: Ring::new(CALL_SLOTS, 1000, 1),
             cache: Ring::new(CACHE_SLOTS, CACHE_SLOT_MS, width),
+            arrivals: Ring::new(ARRIVAL_SLOTS, ARRIVAL_SLOT_MS, 1),
+            arrived: AtomicU64::new(0),
         }
     }
 
@@ -75,6 +86,21 @@ impl Traffic {
             CacheOutcome::Bypass => return,
         };
         self.cache.add(now_ms, [place]);
+    }
+
+    pub(super) fn arrive(&self, now_ms: u64) {
+        self.arrivals.add(now_ms, [0]);
+        self.arrived.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    #[expect(clippy::float_arithmetic, reason = "a rate of calls, no money")]
+    pub(super) fn arrivals_per_second(&self, now_ms: u64) -> f64 {
+        let (calls, over_ms) = self.arrivals.finished(now_ms, 0);
+        ratio(calls, over_ms) * 1000.0
     }
 
     #[expect(clippy::float_arithmetic, reason = "a rate for a screen")]

@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tollgate_core::forecast::Outlook;
 
 /// The queue of one upstream at one moment.
 #[derive(Clone, Debug, Default)]
@@ -110,6 +111,15 @@ pub struct TraceReading {
     pub dropped: u64,
 }
 
+/// The load to come.
+#[derive(Clone, Debug, Default)]
+pub struct ForecastReading {
+    /// One a horizon.
+    pub outlooks: Vec<Outlook>,
+    /// Announced, and not over.
+    pub events: usize,
+}
+
 /// How a store is.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreReading {
@@ -157,6 +167,7 @@ pub(super) struct Sources {
     pub(super) ledger: Source<LedgerReading>,
     pub(super) stores: Source<Vec<StoreReading>>,
     pub(super) trace: Source<TraceReading>,
+    pub(super) forecast: Source<ForecastReading>,
 }
 
 /// One sample: label values in the order of the family's names, and the value.
@@ -326,6 +337,28 @@ pub(super) fn ledger(reading: &LedgerReading) -> Vec<MetricFamily> {
 pub(super) fn trace(reading: TraceReading) -> MetricFamily {
     let TraceReading { written, dropped } = reading;
     family(&names::CACHE_TRACE, &[(&["dropped"], dropped as f64), (&["written"], written as f64)])
+}
+
+/// The forecast's families.
+pub(super) fn forecast(reading: &ForecastReading) -> Vec<MetricFamily> {
+    let of = |name, value: fn(&Outlook) -> f64| {
+        let values: Vec<_> = reading
+            .outlooks
+            .iter()
+            .map(|outlook| (format!("{}s", outlook.horizon * 60), value(outlook)))
+            .collect();
+        let labels: Vec<_> =
+            values.iter().map(|(label, value)| ([label.as_str()], *value)).collect();
+        let samples: Vec<Sample<'_>> =
+            labels.iter().map(|(labels, value)| (&labels[..], *value)).collect();
+        family(name, &samples)
+    };
+    vec![
+        of(&names::LOAD_FORECAST, |outlook| outlook.load),
+        of(&names::FORECAST_ERROR, |outlook| outlook.error),
+        of(&names::FORECAST_IN_FORCE, |outlook| f64::from(u8::from(outlook.in_force))),
+        family(&names::FORECAST_EVENTS, &[(&[], reading.events as f64)]),
+    ]
 }
 
 /// The stores' families; none where no store is configured.

@@ -218,6 +218,11 @@ impl RouteMetrics {
         self.scale(now_ms, call);
     }
 
+    /// A caller's call asks for a permit.
+    pub fn arrived(&self, at: Instant) {
+        self.traffic.arrive(ms_since(self.start, at));
+    }
+
     /// A call was asked together with another.
     pub fn joined(&self) {
         self.joined.inc();

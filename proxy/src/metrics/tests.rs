@@ -6,7 +6,9 @@ use super::{text::tests::parse, *};
 use crate::scaling::Unit;
 use proptest::prelude::*;
 use std::{collections::BTreeMap, process::Command};
-use tollgate_core::{class::ClassId, money::PicoUsd, price::Cost, scheduler::Way, usage::Usage};
+use tollgate_core::{
+    class::ClassId, forecast::Outlook, money::PicoUsd, price::Cost, scheduler::Way, usage::Usage,
+};
 use tollgate_ledger::Uuid;
 
 /// A process with two classes, two routes and an alias, started at `start`.
@@ -153,6 +155,19 @@ fn busy() -> Stage {
     stage
         .metrics
         .set_store_source(|| vec![StoreReading { store: "redis", up: true, purges_pending: 2 }]);
+    stage.metrics.set_forecast_source(|| {
+        let outlook = Outlook {
+            horizon: 5,
+            load: 12.5,
+            model: Some(12.5),
+            error: 0.125,
+            in_force: true,
+            floor: 0.0,
+        };
+        let later = Outlook { horizon: 15, in_force: false, error: 0.5, ..outlook };
+        ForecastReading { outlooks: vec![outlook, later], events: 1 }
+    });
+    stage.chat().arrived(stage.start);
     stage.metrics.looked_up(TierLabel::Redis, Duration::from_millis(3));
     stage.metrics.reloaded(true);
     stage
@@ -206,7 +221,7 @@ fn promtool_accepts(text: &str) {
 fn every_family_without_open_labels_is_there_from_the_start_and_zero() {
     let stage = Stage::new();
     let (_, text) = stage.metrics.render_at(None, stage.start);
-    let open_labels = ["model", "store", "source"];
+    let open_labels = ["model", "store", "source", "horizon"];
     for family in names::ALL {
         // Before anything was asked ahead no part of it was of use, nor was any not.
         let is_later = family.name == names::CACHE_PREFETCH_PRECISION.name;
@@ -246,7 +261,7 @@ fn hits_and_followers_count_nowhere_in_the_autoscalers_series() {
         assert_eq!(after.get(name), Some(value), "{name}");
         seen += 1;
     }
-    assert_eq!(seen, 9);
+    assert_eq!(seen, 10);
 }
 
 #[test]

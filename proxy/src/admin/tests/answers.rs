@@ -145,6 +145,7 @@ async fn every_answer_is_as_the_document_says() {
         "/api/usage/records",
         "/api/queue",
         "/api/upstreams",
+        "/api/forecast",
     ] {
         check_answer("get", path, &house.get(path).await);
     }
@@ -311,4 +312,30 @@ async fn a_name_that_a_caller_made_up_is_text_on_the_page() {
     assert!(page.text.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "{}", page.text);
     assert!(!page.text.contains("<script>"), "{}", page.text);
     assert!(page.text.contains("$0.0000244"), "{}", page.text);
+}
+
+#[tokio::test]
+async fn an_announced_event_is_told_and_is_known_after_a_restart() {
+    let house = house().await;
+    let order = r#"{"name":"sale","at":"now","for":"2h","factor":5}"#;
+    let told = house.post("/api/forecast/events", order).await;
+    let said = check_answer("post", "/api/forecast/events", &told);
+    assert_eq!((&said["kept"], &said["events"][0]["name"]), (&json!(true), &json!("sale")));
+    let House { app, _dir, .. } = &house;
+    let parts = app.parts.clone();
+    // A quiet hour, and then the question what an hour of sale would come to.
+    let begun = crate::meter::unix_ms() - 2 * 60 * 60_000;
+    let again = crate::forecast::Forecasts::new(&Default::default(), &_dir.path().join("data"));
+    assert_eq!(again.events(crate::meter::unix_ms()), parts.forecasts.events(begun));
+    for minute in 0..60 {
+        again.tick(begun + minute * 60_000, 4.0);
+    }
+    let said = again.outlook(crate::meter::unix_ms(), 4.0);
+    assert!(said.iter().all(|outlook| (outlook.load - 20.0).abs() < 0.1), "{said:?}");
+
+    let told = house.post("/api/forecast/events", r#"{"name":"sale","withdraw":true}"#).await;
+    assert_eq!(check_answer("post", "/api/forecast/events", &told)["events"], json!([]));
+    let told = house.post("/api/forecast/events", r#"{"name":"sale","withdraw":true}"#).await;
+    assert!(told.problem(404).contains("no event"));
+    assert!(house.post("/api/forecast/events", "{}").await.problem(400).contains("factor"));
 }

@@ -1,0 +1,43 @@
+//! What may be said of the load to come.
+
+use super::*;
+use tollgate_config::{Forecast, redacted};
+
+fn file(rule: &str) -> String {
+    with(&format!("telemetry: {{ forecast: {{ {rule} }} }}"))
+}
+
+fn forecast(rule: &str) -> Forecast {
+    valid(&file(rule)).forecast
+}
+
+fn without_path(rule: &str) -> String {
+    problems(&file(rule)).replace("telemetry.forecast.", "")
+}
+
+#[test]
+fn a_forecast_needs_nothing_said_and_takes_what_is_said() {
+    assert_eq!(valid(SMALLEST).forecast, Forecast::default());
+    let said = "horizons: [2m, 6h], raise_max: 1.5, time_zone: Europe/Berlin, schedules: [\
+        { name: night, from: '22:00', to: '06:30', share: 10% }, \
+        { name: peak, days: [mon, fri], from: '08:30', to: '10:00', share: 80% }]";
+    let told = forecast(said);
+    assert_eq!(told.rules.horizons, [2, 360]);
+    assert_eq!(told.time_zone.iana_name(), Some("Europe/Berlin"));
+    let [night, peak] = &told.rules.schedules[..] else { panic!("{told:?}") };
+    assert_eq!((night.days, night.from, night.lasts, night.share), ([true; 7], 1320, 510, 0.1));
+    assert_eq!(peak.days, [true, false, false, false, true, false, false]);
+    assert_eq!((peak.from, peak.lasts, peak.share), (510, 90, 0.8));
+    // What is told of it is what would be read again.
+    let redacted = redacted(&valid(&file(said)))["telemetry"]["forecast"].to_string();
+    let written = redacted.trim_start_matches('{').trim_end_matches('}');
+    assert_eq!(forecast(written), told);
+}
+
+#[test]
+fn what_cannot_be_meant_by_a_forecast_is_said() {
+    insta::assert_snapshot!(without_path("horizons: [90s, 7h, 5m, 5m]"), @"");
+    insta::assert_snapshot!(without_path("raise_max: 0.5"), @"");
+    insta::assert_snapshot!(without_path("time_zone: Mars, schedules: [{ name: a b, from: 8, to: '24:00', share: 0% }]"), @"");
+    insta::assert_snapshot!(without_path("horizons: [], schedules: [{ days: [monday] }]"), @"");
+}
