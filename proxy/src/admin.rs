@@ -276,13 +276,9 @@ async fn run(
             query(&[])?;
             json(StatusCode::OK, &state::upstreams(parts))
         }
-        Endpoint::Forecast => {
+        Endpoint::Forecast | Endpoint::Announce => {
             query(&[])?;
-            json(StatusCode::OK, &forecast::show(parts))
-        }
-        Endpoint::Announce => {
-            query(&[])?;
-            json(StatusCode::OK, &forecast::announce(parts, &ask.body).await?)
+            json(StatusCode::OK, &forecast::answer(parts, ask).await?)
         }
         Endpoint::Config => {
             query(&[])?;

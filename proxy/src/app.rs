@@ -10,6 +10,7 @@ mod redis;
 mod stores;
 mod reload;
 mod run;
+mod sweep;
 
 pub(crate) use self::destination::Destination;
 pub use self::run::{Addresses, App, StartError};

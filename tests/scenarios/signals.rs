@@ -12,7 +12,8 @@ use std::{
 use tollgate_tests::{Reply, Settings, World};
 
 /// What autoscalers ask for by name.
-const UNLABELLED: [&str; 10] = [
+const UNLABELLED: [&str; 11] = [
+    "request_arrival_rate",
     "request_queue_tokens",
     "request_queue_length",
     "request_concurrency",
@@ -94,6 +95,14 @@ async fn the_autoscalers_series_are_there_at_the_first_moment_and_are_0() {
         let lives = series.starts_with("process_");
         assert!(lives || *value == 0.0, "{series} {value}");
     }
+    for horizon in ["300s", "900s"] {
+        for family in
+            ["request_load_forecast", "tollgate_forecast_error_ratio", "tollgate_forecast_in_force"]
+        {
+            let series = format!("{family}{{horizon=\"{horizon}\"}}");
+            assert_eq!(samples.get(&series), Some(&0.0), "{series}");
+        }
+    }
     for class in ["emergency", "vip", "normal", "batch"] {
         assert!(samples.contains_key(&format!("tollgate_queue_length{{class=\"{class}\"}}")));
     }
@@ -149,6 +158,8 @@ async fn the_format_is_the_one_that_was_asked_for_and_both_say_the_same() {
                 && !name.starts_with("process_")
                 && !name.starts_with("tollgate_ledger_queue")
                 && !name.starts_with("tollgate_ledger_wal")
+                && !name.starts_with("request_arrival_rate")
+                && !name.starts_with("request_load_forecast")
         });
         samples
     };

@@ -36,8 +36,29 @@ fn a_forecast_needs_nothing_said_and_takes_what_is_said() {
 
 #[test]
 fn what_cannot_be_meant_by_a_forecast_is_said() {
-    insta::assert_snapshot!(without_path("horizons: [90s, 7h, 5m, 5m]"), @"");
-    insta::assert_snapshot!(without_path("raise_max: 0.5"), @"");
-    insta::assert_snapshot!(without_path("time_zone: Mars, schedules: [{ name: a b, from: 8, to: '24:00', share: 0% }]"), @"");
-    insta::assert_snapshot!(without_path("horizons: [], schedules: [{ days: [monday] }]"), @"");
+    let wrong = [
+        "horizons: [90s, 7h, 5m, 5m]",
+        "raise_max: 0.5",
+        "time_zone: Mars, schedules: [{ name: a b, from: '8', to: '24:00', share: 0% }]",
+        "schedules: [{ name: a, from: '08:00', to: '09:00', share: 5% }, { name: a, days: [mon], from: '08:00', to: '09:00', share: 5% }]",
+        "horizons: [], schedules: [{ days: [monday] }]",
+    ];
+    insta::assert_snapshot!(wrong.map(without_path).join("\n"), @r#"
+    horizons[0]: must be whole minutes, not "90s"
+    horizons[1]: must be 1m to 6h, not 7h
+    horizons[3]: 5m appears twice
+    raise_max: must be 1 to 20
+    schedules[0].name: must be 1 to 64 letters, digits or - _, not "a b"
+    schedules[0].from: must be a time of day like "08:30", not "8"
+    schedules[0].to: must be a time of day like "08:30", not "24:00"
+    schedules[0].share: must be 0.0001% to 1000%, not 0%
+    time_zone: must be a time zone like Europe/Berlin, not "Mars"
+    schedules[1].name: a appears twice
+    horizons: needs at least 1
+    schedules[0].days[0]: must be one of mon, tue, wed, thu, fri, sat, sun, not "monday"
+    schedules[0].name: missing
+    schedules[0].from: missing
+    schedules[0].to: missing
+    schedules[0].share: missing
+    "#);
 }

@@ -1,7 +1,7 @@
 //! `GET /api/forecast` and `POST /api/forecast/events`: the load to come, and what an operator
 //! knows about it.
 
-use super::Problem;
+use super::{Ask, Problem};
 use crate::{
     app::Parts,
     forecast::{Announced, minute_of},
@@ -40,8 +40,17 @@ enum Meant {
     Withdraw(String),
 }
 
+/// Both: what is sent is an order.
+pub(super) async fn answer(parts: &Arc<Parts>, ask: &Ask) -> Result<Value, Problem> {
+    if ask.head.method == http::Method::POST {
+        announce(parts, &ask.body).await
+    } else {
+        Ok(show(parts))
+    }
+}
+
 /// `GET /api/forecast`.
-pub(super) fn show(parts: &Parts) -> Value {
+fn show(parts: &Parts) -> Value {
     let (now, at_ms) = (Instant::now(), unix_ms());
     let rate = parts.metrics.arrival_rate(now);
     let horizons = parts.forecasts.outlook(at_ms, rate);
@@ -77,7 +86,7 @@ fn event(event: &Event) -> Value {
 }
 
 /// `POST /api/forecast/events`.
-pub(super) async fn announce(parts: &Arc<Parts>, body: &Bytes) -> Result<Value, Problem> {
+async fn announce(parts: &Arc<Parts>, body: &Bytes) -> Result<Value, Problem> {
     let meant = read(body, unix_ms())?;
     let own = parts.clone();
     let told = match &meant {

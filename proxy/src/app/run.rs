@@ -61,10 +61,6 @@ const ENTRY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// no more for one that does not.
 const WRITERS_WAIT: Duration = Duration::from_secs(2);
 
-/// How often entries past their time are looked for. They are never served; this only
-/// gives their memory back.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
-
 /// Why Tollgate could not start. The one who started it can mend most of these.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -122,7 +118,7 @@ impl App {
         let parts = Arc::new(parts(config).await?);
         report(&parts);
         sockets.serve(&parts);
-        sweep(&parts);
+        super::sweep::begin(&parts);
         super::epoch::poll(&parts);
         warm::begin_by_itself(&parts);
         events::begin(&parts);
@@ -476,23 +472,6 @@ fn cache_readings(tiers: &Tiers) -> Vec<(TierLabel, CacheReading)> {
         (crate::cache::label(outer.name()), reading)
     });
     [(TierLabel::Memory, reading)].into_iter().chain(outer).collect()
-}
-
-/// Gives back the memory of entries that are past their time.
-fn sweep(parts: &Arc<Parts>) {
-    let weak = Arc::downgrade(parts);
-    let over = parts.shutdown.over.clone();
-    parts.tasks.spawn(async move {
-        let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
-        loop {
-            tokio::select! {
-                () = over.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            let Some(parts) = weak.upgrade() else { return };
-            parts.cache.tiers.sweep(crate::cache::now_ms());
-        }
-    });
 }
 
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {

@@ -80,9 +80,9 @@ proptest! {
         for (ran, failed) in &outcomes {
             window.record(7, ran.then_some(Duration::from_millis(3)), *failed);
         }
-        let failed = outcomes.iter().filter(|(_, failed)| *failed).count();
+        let failed = outcomes.iter().filter(|(_, failed)| *failed).count() as u64;
         let told = window.recent(7).error_ratio();
-        prop_assert_eq!(told, failed as f64 / outcomes.len() as f64);
+        prop_assert_eq!(told, ratio(failed, outcomes.len() as u64));
     }
 
     #[test]
