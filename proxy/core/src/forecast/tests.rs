@@ -221,7 +221,7 @@ fn what_comes_in_an_event_is_not_taken_for_the_usual() {
     forecast.announce(event(1500, 1560, 5.0));
     for minute in 1440..1560 {
         forecast.tick(moment(minute), if minute < 1500 { 4.0 } else { 19.0 });
-        load(&forecast, minute.max(1500).min(1559), 4.0, 20.0);
+        load(&forecast, minute.clamp(1500, 1559), 4.0, 20.0);
     }
     forecast.tick(moment(1560), 4.0);
     load(&forecast, 1561, 4.0, 4.0);
