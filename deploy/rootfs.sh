@@ -15,7 +15,7 @@ user=65532
 install_file() { mkdir -p "$root$(dirname "$2")" && cp -L "$1" "$root$2" && chmod "$3" "$root$2"; }
 
 mkdir -p "$root" && chmod 755 "$root"
-install_file "$binary" /tollgate 755
+install_file "$binary" "/$(basename "$binary")" 755
 
 # `ldd` names them as "name => /path (address)", the loader as "/path (address)".
 ldd "$binary" | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\// { print $1 }' |

@@ -6,7 +6,8 @@ usage: python check.py TOLLGATE_BINARY [NODE_MODULES]
 other, and to Tollgate: their configurations start, answer the probes and serve the metrics they
 name. `plans` holds them to the numbers of the plans behind the overlays. `queries` holds alerts,
 dashboards and autoscalers to what a scrape of Tollgate has, `prometheus` to what a real one
-answers; what the alerts fire at is for promtool (alerts.sh). `rollout` restarts a fleet. Here, the image's root file system is
+answers; what the alerts fire at is for promtool (alerts.sh). `rollout` restarts a fleet. `injector` is for what puts
+Tollgate into pods. Here, the image's root file system is
 made by the script the Dockerfile uses, and entered by chroot as the user the image has (as root
 only).
 """
@@ -17,6 +18,7 @@ import re
 import subprocess
 import tempfile
 
+import injector  # noqa: F401, for its checks
 import manifests  # noqa: F401, for its checks
 import plans  # noqa: F401, for its checks
 import prometheus  # noqa: F401, for its check
