@@ -71,7 +71,7 @@ use tokio::time::Instant;
 use tollgate_cache::{
     cache_control::RequestControl,
     key::{BodyDigest, CacheKey, Check, Scope},
-    shared::Turn,
+    shared::{Lease, Turn},
     tiers::{Found, Plan, TierName},
 };
 use tollgate_config::{CacheMode, Pacing, Scope as ScopeRule};
@@ -432,12 +432,22 @@ pub(crate) fn consult_now(
 
 /// A call's turn to fill what no tier holds, where its route shares answers with a fleet.
 pub(crate) fn turn<'a>(fetch: &'a Fetch, question: &Question) -> Option<Turn<'a>> {
-    let plan = &fetch.route.plan;
-    let shares = plan.uses().iter().any(|used| used.tier == TierName::Redis);
-    if question.mode != Mode::Content || !shares {
+    turn_until(&fetch.parts, question, fetch.deadline)
+}
+
+/// The right to fill a key for what an administrator brings for it, where there are such rights:
+/// other instances wait for that, and what they began before is not stored over it.
+async fn lease_of_put(parts: &Parts, question: &Question) -> Option<Lease> {
+    // It waits for nobody.
+    turn_until(parts, question, Instant::now())?.leads_anew().await
+}
+
+fn turn_until<'a>(parts: &'a Parts, question: &Question, until: Instant) -> Option<Turn<'a>> {
+    let uses = question.route.plan.uses();
+    if question.mode != Mode::Content || !uses.iter().any(|used| used.tier == TierName::Redis) {
         return None;
     }
-    fetch.parts.cache.tiers.redis()?.turn(question.key, fetch.deadline)
+    parts.cache.tiers.redis()?.turn(question.key, until)
 }
 
 /// Looks everywhere once more, perhaps under another version of the model.

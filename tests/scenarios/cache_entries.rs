@@ -22,7 +22,7 @@ fn admin(world: &World) -> Client {
     Client::new(world.app.addresses().admin.unwrap())
 }
 
-async fn put(world: &World, order: &Value) -> Reply {
+pub(crate) async fn put(world: &World, order: &Value) -> Reply {
     admin(world).send(Method::PUT, ENTRIES, &[JSON], order.to_string()).await
 }
 
@@ -33,7 +33,7 @@ async fn list(world: &World, query: &str) -> Value {
 }
 
 /// What a model would have said.
-fn said(text: &str) -> Value {
+pub(crate) fn said(text: &str) -> Value {
     json!({
         "id": "put-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini",
         "choices": [{ "index": 0, "finish_reason": "stop",

@@ -5,6 +5,7 @@
 //! stands in the lease itself, in Redis.
 
 use crate::{
+    cache_entries::{put, said},
     cache_redis::{Line, Server, member_with},
     cache_stage::{
         Asked, CHAT, Told as _, answered, assert_hit, cached_is, chat, content, is_cached, send,
@@ -390,6 +391,44 @@ async fn an_answer_whose_lease_has_ended_is_not_stored_over_a_newer_one() {
     until("the late one's refusal", fenced, |fenced| is(*fenced, 1.0)).await;
     cached_is(&c.client, &chat("a"), true).await;
     assert_eq!(c.client.post(CHAT, &chat("a")).await.body, second.body);
+}
+
+/// Goal: what an administrator puts is the fleet's, also where somebody asks for it at that moment.
+#[tokio::test]
+async fn who_waits_for_another_instance_is_given_what_is_put_meanwhile_and_that_stays() {
+    let fleet = Fleet::new().await;
+    let (a, b, c) = (fleet.member().await, fleet.member().await, fleet.member().await);
+    // So that all have the same key for it.
+    fleet.gate.release(1);
+    a.client.post(CHAT, &chat("before")).await;
+    for world in [&b, &c] {
+        cached_is(&world.client, &chat("before"), true).await;
+    }
+    let asks = send(&b.client, CHAT, &[], &chat("a"));
+    fleet.in_flight(1).await;
+    let waits = send(&c.client, CHAT, &[], &chat("a"));
+    fleet.somebody_waits().await;
+    let order = json!({
+        "request": { "path": CHAT, "body": chat("a") }, "answer": { "body": said("put") },
+    });
+    assert_eq!(put(&a, &order).await.status, 200);
+    let given = answered(waits).await;
+    assert_eq!(given.json()["choices"][0]["message"]["content"], "put");
+    fleet.gate.open();
+    assert_ne!(answered(asks).await.body, given.body);
+    for world in [&a, &b, &c] {
+        cached_is(&world.client, &chat("a"), true).await;
+        assert_eq!(world.client.post(CHAT, &chat("a")).await.body, given.body);
+    }
+    // What is put where nobody asks has a lease of its own, which ends with it.
+    let order = json!({
+        "request": { "path": CHAT, "body": chat("b") }, "answer": { "body": said("put") },
+    });
+    let taken = leases(&a, "taken");
+    assert_eq!(put(&a, &order).await.status, 200);
+    assert!(is(leases(&a, "taken"), taken + 1.0));
+    assert!(!fleet.server.all_there_is().await.contains("tollgate:l{"));
+    assert_eq!(fleet.provider.counts().calls, 2);
 }
 
 #[tokio::test]

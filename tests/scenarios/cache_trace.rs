@@ -2,17 +2,20 @@
 //! error that it states.
 
 use crate::cache_flight::gated;
+use crate::cache_redis::{Line, Server, UP, member_with};
 use crate::cache_stage::{
     Asked, CHAT, Told as _, answered, assert_bypass, assert_hit, assert_miss, by_url, chat,
-    come_so_far, content, purge, send,
+    come_so_far, content, marker_route, purge, send,
 };
 use http::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use tollgate_cache::trace::{Outcome, Recording, SAMPLE_ALL, read};
 use tollgate_tests::{
-    Client, Process, Settings, World, WorldBuilder,
+    Client, Process, Scripted, Settings, World, WorldBuilder,
     standin::{AnswerLength, Gate, Options},
     until,
 };
@@ -187,6 +190,51 @@ async fn what_http_caching_keeps_is_in_the_trace_under_its_own_times() {
     let recording = trace_of(&world).await;
     assert_eq!(recording.lines.len(), 3, "{recording:?}");
     assert!(recording.lines.iter().all(|line| !line.by_content), "{recording:?}");
+}
+
+/// Goal: who asks while another's answer comes, and then finds it in memory, is a hit and no miss.
+#[tokio::test]
+async fn who_finds_what_another_brought_meanwhile_leaves_one_line() {
+    let (server, gate) = (Server::start().await, Arc::new(Semaphore::new(0)));
+    let line = Line::to(&server).await;
+    let opens = gate.clone();
+    let upstream = Scripted::start(move |mut line| {
+        let gate = opens.clone();
+        async move {
+            while line.request().await.is_some() {
+                gate.acquire().await.unwrap().forget();
+                let page = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: 4\r\n\r\npage";
+                line.wire.send(page.to_owned()).await;
+            }
+        }
+    })
+    .await;
+    // What comes is not written to Redis, which is asked for it all the same.
+    let tiers = json!(["memory", { "name": "redis", "max_entry": "1B" }]);
+    let free = Scripted::always("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let builder = traced(by_url()).set("routes.0.cache.tiers", tiers);
+    let builder = builder.config(move |settings| marker_route(settings, &free.url()));
+    let world = member_with(builder, &line, &upstream.url(), "20s").await;
+    world.metric_when(UP, 1.0).await;
+    let get = || {
+        let client = world.client.clone();
+        TaskTracker::new().spawn(async move { client.get("/a").await })
+    };
+    let first = get();
+    let asked = || async { upstream.seen().len() };
+    until("a call upstream", asked, |seen| *seen == 1).await;
+    server.stop().await;
+    let second = get();
+    come_so_far(&world).await;
+    gate.add_permits(2);
+    assert_eq!(answered(first).await.status, 200);
+    server.signal(Signal::CONT);
+    assert_eq!(answered(second).await.text(), "page");
+    let recording = trace_of(&world).await;
+    let mut found = outcomes(&recording);
+    found.sort_by_key(|outcome| format!("{outcome:?}"));
+    assert_eq!(found, [Outcome::Memory, Outcome::Missed], "{recording:?}");
+    assert_eq!(upstream.seen().len(), 1);
 }
 
 fn reload(world: &mut World, trace: Value) {

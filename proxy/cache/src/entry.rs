@@ -215,10 +215,11 @@ pub fn of_variant(subjects: Box<[Subject]>, url: CacheKey, key: CacheKey) -> Box
     subjects.into_iter().chain([Subject::of(Target::Key(key))]).collect()
 }
 
-/// [`subjects`], and the URL for everybody where `rule` names one.
+/// [`subjects`], and the URL for everybody and its place where `rule` names one.
 pub fn with_url(subjects: Box<[Subject]>, rule: &Rule) -> Box<[Subject]> {
     let Rule::Http(rule) = rule else { return subjects };
-    subjects.into_iter().chain([Subject::of(Target::Url(rule.named))]).collect()
+    let by_url = [Target::Url(rule.named), Target::UrlPlace(rule.named.void_place())];
+    subjects.into_iter().chain(by_url.map(Subject::of)).collect()
 }
 
 /// Headers that describe the answer itself, and would be true whenever it is given again.

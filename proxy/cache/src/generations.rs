@@ -22,17 +22,21 @@
 //!
 //! **Invariant:** an entry is served only if no subject of it was purged after its stamp, as far as
 //! this instance has heard.
-//! **Invariant:** the table holds at most [`SUBJECTS_MAX`] subjects. When it is full, the older half
-//! of them is forgotten, and everything that began before the newest of those is void.
+//! **Invariant:** the table holds at most [`SUBJECTS_MAX`] subjects. When it is full, the oldest of
+//! them are forgotten, and everything that began before the newest of those is void
+//! (`generations/room.rs`).
 
 mod life;
 mod pattern;
+mod room;
 mod subject;
 
 pub use self::{
     pattern::{BadGlob, Glob, PATTERN_BYTES_MAX, PATTERNS_MAX},
     subject::{Subject, Target},
 };
+
+pub(crate) use self::room::forget_oldest;
 
 use self::pattern::Patterns;
 use crate::clock::unix_ms;
@@ -44,7 +48,7 @@ use std::{
     },
 };
 
-/// The most purged subjects that are told apart. 65,536 take some 4 MiB.
+/// The most purged subjects that are told apart. 65,536 take some 6 MiB.
 pub const SUBJECTS_MAX: usize = 65_536;
 
 /// A place in the fleet's order of purges. The default is no place: before Redis was ever heard.
@@ -95,8 +99,10 @@ pub struct Generations {
     version: AtomicU64,
     table: RwLock<Table>,
     subjects_max: usize,
-    /// The longest that an entry with tags lives, of those that were seen; 0: none was.
+    /// The longest that an entry lives, of those that were seen; 0: none was.
     life_ms: AtomicU64,
+    /// The same, of those with tags.
+    tagged_life_ms: AtomicU64,
     /// How many patterns that were lost it was told of.
     lost_told: AtomicU64,
 }
@@ -126,6 +132,8 @@ struct Newest {
     fleet: u64,
     /// Unix time; 0: not while it was made.
     heard_ms: u64,
+    /// Unix time at which it was last noted here, however long after.
+    noted_ms: u64,
 }
 
 /// What [`Table::note`] goes by when it makes room.
@@ -140,6 +148,8 @@ struct Table {
     subjects: HashMap<Subject, Newest>,
     patterns: Patterns,
     all: Newest,
+    /// Of the subjects that were forgotten: what began before it is void.
+    forgotten: Newest,
     epoch: u64,
     /// The newest purge heard of. Stamps say this: that number n was given means that all below
     /// had been given before.
@@ -160,7 +170,13 @@ impl FleetTable {
 impl Newest {
     /// One that is heard of while it is made.
     fn now(local: u64, fleet: u64) -> Self {
-        Self { local, fleet, heard_ms: unix_ms() }
+        let now_ms = unix_ms();
+        Self { local, fleet, heard_ms: now_ms, noted_ms: now_ms }
+    }
+
+    /// One that was made at a time that is not known.
+    fn late(local: u64, fleet: u64) -> Self {
+        Self { local, fleet, heard_ms: 0, noted_ms: unix_ms() }
     }
 
     fn max(self, other: Self) -> Self {
@@ -168,6 +184,7 @@ impl Newest {
             local: self.local.max(other.local),
             fleet: self.fleet.max(other.fleet),
             heard_ms: self.heard_ms.max(other.heard_ms),
+            noted_ms: self.noted_ms.max(other.noted_ms),
         }
     }
 }
@@ -210,12 +227,19 @@ impl Generations {
     fn with_subjects_max(subjects_max: usize) -> Self {
         // Starts at 1: 0 is an entry never checked.
         let version = AtomicU64::new(1);
-        let (life_ms, lost_told) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { version, table: RwLock::default(), subjects_max, life_ms, lost_told }
+        Self {
+            version,
+            table: RwLock::default(),
+            subjects_max,
+            life_ms: AtomicU64::new(0),
+            tagged_life_ms: AtomicU64::new(0),
+            lost_told: AtomicU64::new(0),
+        }
     }
 
     fn room(&self) -> Room {
-        Room { subjects_max: self.subjects_max, life_ms: self.life_ms.load(Ordering::Relaxed) }
+        let life_ms = self.tagged_life_ms.load(Ordering::Relaxed);
+        Room { subjects_max: self.subjects_max, life_ms }
     }
 
     /// To be taken before the upstream is asked.
@@ -363,17 +387,24 @@ impl Generations {
             table.subjects.clear();
             table.patterns.clear();
             table.all = Newest { local: self.next(), ..Newest::default() };
+            table.forgotten = Newest::default();
             table.newest = 0;
         }
+        let shared = table.shared_with(fleet);
         table.epoch = fleet.at.epoch;
         table.patterns.learn_newest(&fleet.purges);
         let mut local = None;
         for (subject, sequence) in &fleet.purges {
-            if table.newest_of(*subject).fleet < *sequence {
-                let local = *local.get_or_insert_with(|| self.next());
-                let fleet = *sequence;
-                table.note(*subject, Newest { local, fleet, heard_ms: 0 }, self.room());
+            if table.newest_of(*subject).fleet >= *sequence {
+                continue;
             }
+            if *subject == Subject::ALL && *sequence <= shared {
+                // No purge, or it would have been heard: the keeper has made room.
+                table.forget_numbered(*sequence);
+                continue;
+            }
+            let local = *local.get_or_insert_with(|| self.next());
+            table.note(*subject, Newest::late(local, *sequence), self.room());
         }
         table.complete = fleet.at.sequence;
         table.newest = table.newest.max(fleet.at.sequence);
@@ -404,7 +435,7 @@ impl Table {
     /// Whether what is meant, or everything, was purged after a place in one of the two orders.
     fn is_after(&self, place: u64, about: About<'_>, order: fn(&Newest) -> u64) -> bool {
         let newest = |subject| self.subjects.get(subject).map_or(0, order);
-        order(&self.all) > place
+        order(&self.all).max(order(&self.forgotten)) > place
             || about.subjects.iter().any(|subject| newest(subject) > place)
             || self.patterns.is_after(place, about.tags, order)
     }
@@ -457,25 +488,8 @@ impl Table {
             self.patterns.retain(stays);
         }
         if self.subjects.len() > room.subjects_max {
-            self.forget_older_half();
+            self.forget_oldest();
         }
-    }
-
-    /// Makes room: what began before the newest of those forgotten is void, whatever it is about.
-    fn forget_older_half(&mut self) {
-        let mut locals: Vec<u64> = self.subjects.values().map(|newest| newest.local).collect();
-        let middle = locals.len() / 2;
-        let (_, &mut until, _) = locals.select_nth_unstable(middle);
-        let mut all = self.all;
-        self.subjects.retain(|_, newest| {
-            let stays = newest.local > until;
-            if !stays {
-                all.local = all.local.max(newest.local);
-                all.fleet = all.fleet.max(newest.fleet);
-            }
-            stays
-        });
-        self.all = all;
     }
 }
 

@@ -134,7 +134,7 @@ fn before_redis_was_heard_nothing_of_others_is_admitted() {
 }
 
 #[test]
-fn when_there_are_too_many_subjects_only_what_is_older_than_the_older_half_is_void() {
+fn when_there_are_too_many_subjects_only_what_is_older_than_the_oldest_quarter_is_void() {
     let generations = Generations::with_subjects_max(8);
     let mut before = Vec::new();
     for n in 0..=8 {
@@ -142,8 +142,8 @@ fn when_there_are_too_many_subjects_only_what_is_older_than_the_older_half_is_vo
         generations.purge_here(tag(&n.to_string()));
     }
     let never = [tag("never purged")];
-    assert!(!valid(&generations, before[0], &never) && !valid(&generations, before[4], &never));
-    assert!(valid(&generations, before[5], &never), "it began after the older half was purged");
+    assert!(!valid(&generations, before[0], &never) && !valid(&generations, before[2], &never));
+    assert!(valid(&generations, before[3], &never), "it began after the oldest quarter was purged");
     for (n, before) in before.iter().enumerate() {
         assert!(!valid(&generations, *before, &[tag(&n.to_string())]), "{n}");
     }

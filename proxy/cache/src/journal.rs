@@ -16,7 +16,7 @@ mod waiting;
 pub use self::waiting::Waiting as WaitingPurges;
 
 use crate::{
-    generations::{FleetStamp, FleetTable, Generations, SUBJECTS_MAX, Subject},
+    generations::{FleetStamp, FleetTable, Generations, SUBJECTS_MAX, Subject, forget_oldest},
     outer::new_epoch,
 };
 use std::{
@@ -290,16 +290,14 @@ impl Book {
 
 /// Takes note of purges that are on disk, or are about to be.
 fn note(newest: &mut HashMap<Subject, u64>, purges: impl Iterator<Item = (u64, Subject)>) {
-    let mut last = 0;
     for (sequence, subject) in purges {
         if subject == Subject::ALL {
             newest.clear();
         }
         newest.insert(subject, sequence);
-        last = sequence;
     }
     if newest.len() > SUBJECTS_MAX {
-        *newest = HashMap::from([(Subject::ALL, last)]);
+        forget_oldest(newest);
     }
 }
 

@@ -20,6 +20,7 @@ mod table;
 mod server;
 
 pub use line::Address;
+pub(crate) use table::SUBJECTS_MAX;
 
 use crate::{
     counters::TierCounters,

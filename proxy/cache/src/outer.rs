@@ -150,9 +150,7 @@ impl Values {
             counters.expired.add_one();
             return None;
         }
-        if !entry.tags.is_empty() {
-            self.generations.lives(entry.ttl_ms);
-        }
+        self.generations.lives(entry.about(), entry.ttl_ms);
         let Some(stamp) = self.generations.admit(entry.stamp.fleet, entry.about()) else {
             counters.purged.add_one();
             return None;

@@ -239,6 +239,8 @@ impl RedisTier {
 }
 
 #[cfg(test)]
+mod room_tests;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod tests;

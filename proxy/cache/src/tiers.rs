@@ -24,12 +24,13 @@ pub use plan::{Plan, TierUse, Writes};
 use crate::{
     disk::DiskTier,
     entry::Entry,
-    generations::{Generations, Stamp, Standing, Subject, Target},
+    generations::{Generations, SUBJECTS_MAX, Stamp, Standing, Subject, Target},
     journal::{Journal, WaitingPurges},
     key::{CacheKey, Check},
     memory::{Kept, MemoryTier},
     postgres::PostgresTier,
     shared::{Lease, RedisTier},
+    urls::Url,
     versions::Versions,
 };
 use smallvec::SmallVec;
@@ -252,9 +253,7 @@ impl Tiers {
         if standing == Standing::Void {
             return Stored::Not;
         }
-        if !entry.tags.is_empty() {
-            self.generations.lives(entry.ttl_ms);
-        }
+        self.generations.lives(entry.about(), entry.ttl_ms);
         let is_awaited = plan.writes == Writes::Through || plan.awaited;
         let arriving = is_awaited.then(Arriving::new);
         // Memory last: who finds it there may believe that it is on its way to the others.
@@ -339,6 +338,17 @@ impl Tiers {
         purged
     }
 
+    /// As [`Self::purge_beside`], of a URL that a call has changed. Whoever calls may change as much as
+    /// it likes: where that has taken its share of the table, what shares the URL's place is void.
+    pub async fn purge_changed(&self, url: Url) -> Purged {
+        let subjects_max = self.keeper().map_or(SUBJECTS_MAX, Outer::subjects_max);
+        let target = match self.generations.is_crowded(subjects_max) {
+            true => Target::UrlPlace(url.void_place()),
+            false => Target::Url(url),
+        };
+        self.purge_beside(target).await
+    }
+
     fn void(&self, target: Target<'_>) -> SmallVec<[Subject; 1]> {
         let told = self.purge_here(target, false);
         // Void they are already; these two also give their bytes back at once.
@@ -356,7 +366,8 @@ impl Tiers {
             | Target::Route(_)
             | Target::Model(_)
             | Target::Tenant(_)
-            | Target::Url(_) => {}
+            | Target::Url(_)
+            | Target::UrlPlace(_) => {}
         }
         told
     }
@@ -400,7 +411,8 @@ impl Tiers {
             | Target::Route(_)
             | Target::Model(_)
             | Target::Tenant(_)
-            | Target::Url(_) => entry.subjects.contains(&subject),
+            | Target::Url(_)
+            | Target::UrlPlace(_) => entry.subjects.contains(&subject),
         })
     }
 
@@ -422,6 +434,7 @@ impl Tiers {
     /// Frees what may no longer be given and nobody asks for. For a task that runs now and then.
     pub fn sweep(&self, now_ms: u64) {
         self.generations.tell_of_forgotten_patterns();
+        self.generations.forget_outlived(now_ms);
         self.memory.sweep(now_ms, &self.generations);
         self.disk().inspect(|disk| disk.sweep(now_ms));
         self.journal.as_ref().inspect(|journal| journal.retry());

@@ -9,6 +9,9 @@
 //! nothing, never an old answer. Nor does a URL need purging twice while nothing is kept at its place.
 //! What other instances keep is known once it was seen here.
 //!
+//! Who may change something may change as much as it likes. Where such changes have taken their share
+//! of the table of purges, they void a place that many URLs share ([`Url::void_place`]) instead.
+//!
 //! What is on its way cannot be purged. It is told by the count of changes at its URL's place: what
 //! was begun under another is not kept, and nobody joins it.
 //!
@@ -21,6 +24,10 @@ use std::sync::{
 
 /// So many URLs are told apart, at the most: 768 KiB, once anything is cached by URL.
 pub const PLACES: usize = 32_768;
+
+/// URLs share so many places by which they are voided where there is no room to name each. Half of
+/// memcached's table, and each such change costs a 4,096th of what is kept by URL.
+pub const VOID_PLACES: u16 = 4_096;
 
 /// A URL as everybody names it: host, path and query, and nothing of who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +52,12 @@ impl Url {
 
     pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
+    }
+
+    /// The place by which it is voided together with others.
+    pub fn void_place(self) -> u16 {
+        let [_, _, first, second, ..] = self.0;
+        u16::from_le_bytes([first, second]) % VOID_PLACES
     }
 
     fn place(self) -> usize {

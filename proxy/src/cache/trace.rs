@@ -44,6 +44,8 @@ pub(super) struct Traced {
     note: Note,
     /// What it was answered with.
     came: OnceLock<Came>,
+    /// What it is given brings its own line along.
+    is_told_elsewhere: bool,
 }
 
 /// An answer.
@@ -159,7 +161,7 @@ impl Traced {
             (false, false) => Outcome::Missed,
         };
         let line = line(&question.route, question.mode, question.asked_ms, outcome);
-        Self { note: Note { trace, key, line }, came: OnceLock::new() }
+        Self { note: Note { trace, key, line }, came: OnceLock::new(), is_told_elsewhere: false }
     }
 
     /// It was found after all.
@@ -198,6 +200,9 @@ impl Traced {
 
 impl Drop for Traced {
     fn drop(&mut self) {
+        if self.is_told_elsewhere {
+            return;
+        }
         let Note { trace, key, line } = &mut self.note;
         let is_renewal = line.outcome == Outcome::Renewed;
         if let Some(came) = self.came.take() {
@@ -259,6 +264,11 @@ impl Question {
     /// It was found after all.
     pub(super) fn finds(&self, hit: &Hit) {
         self.traced.iter().for_each(|traced| traced.finds(&self.route, hit));
+    }
+
+    /// Its caller is given what lies in memory by now, and with it a line of that.
+    pub(super) fn is_told_elsewhere(&mut self) {
+        self.traced.iter_mut().for_each(|traced| traced.is_told_elsewhere = true);
     }
 
     /// Its caller is given what another call brings.

@@ -29,7 +29,7 @@ pub(super) async fn fly(
         let mut listener = match parts.flights.join(flight, fetch.class) {
             Join::Lead(lead) => {
                 // Another leader may have stored between our look and our lead.
-                if let Some(given) = cache::found_now(&fetch, &question) {
+                if let Some(given) = cache::found_now(&fetch, &mut question) {
                     return Ok(given.serve(call.hand_over()));
                 }
                 return super::lead(fetch, question, lead, call, marks, shape).await;

@@ -1,17 +1,20 @@
-//! How long entries live, which says when a purge by a pattern can be let go of, and what is told of
-//! those that had to go before.
+//! How long entries live, which says when a purge can be let go of, and what is told of those by a
+//! pattern that had to go before.
 //!
 //! Learnt from the entries themselves: the service, too, says how long an answer is good for. An
-//! entry that was not seen and lives longer is void where its patterns are gone: nothing that was
+//! entry that was not seen and lives longer is void where its purges are gone: nothing that was
 //! purged comes back.
 
-use super::{Generations, PATTERNS_MAX};
+use super::{About, Generations, PATTERNS_MAX};
 use std::sync::atomic::Ordering;
 
 impl Generations {
-    /// An entry with tags is kept, here or in a store, for `ttl_ms` from when it was stored.
-    pub(crate) fn lives(&self, ttl_ms: u64) {
+    /// An entry is kept, here or in a store, for `ttl_ms` from when it was stored.
+    pub(crate) fn lives(&self, about: About<'_>, ttl_ms: u64) {
         self.life_ms.fetch_max(ttl_ms, Ordering::Relaxed);
+        if !about.tags.is_empty() {
+            self.tagged_life_ms.fetch_max(ttl_ms, Ordering::Relaxed);
+        }
     }
 
     /// How many purges by patterns were forgotten while entries may have been about them, since the

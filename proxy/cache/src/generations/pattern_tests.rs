@@ -211,7 +211,8 @@ fn what_has_no_tags_outlives_any_number_of_patterns() {
 #[test]
 fn patterns_older_than_any_entry_make_room_and_void_nothing_that_lives() {
     let generations = Generations::default();
-    generations.lives(60_000);
+    let tagged = tags(&["p"]);
+    generations.lives(About { subjects: &[], tags: &tagged }, 60_000);
     let old = generations.stamp();
     for n in 0..PATTERNS_MAX {
         purge_here(&generations, &format!("p{n}:*"), false);

@@ -16,6 +16,8 @@ pub enum Target<'a> {
     Tenant(&'a str),
     /// All that is kept for a URL by HTTP's rules, whoever it is kept for.
     Url(Url),
+    /// The same, of all URLs that share this place ([`Url::void_place`]).
+    UrlPlace(u16),
     All,
 }
 
@@ -38,6 +40,10 @@ impl Subject {
     pub const ALL: Self = Self([0; 16]);
 
     pub fn of(target: Target<'_>) -> Self {
+        let place = match target {
+            Target::UrlPlace(place) => place.to_le_bytes(),
+            _ => [0; 2],
+        };
         let (kind, name) = match &target {
             Target::Key(key) => (b'k', key.as_bytes().as_slice()),
             Target::Tag(name) => (b't', name.as_bytes()),
@@ -45,6 +51,7 @@ impl Subject {
             Target::Model(name) => (b'm', name.as_bytes()),
             Target::Tenant(name) => (b'n', name.as_bytes()),
             Target::Url(url) => (b'u', url.as_bytes().as_slice()),
+            Target::UrlPlace(_) => (b'p', place.as_slice()),
             Target::Pattern(glob) => return glob.subject(),
             Target::All => return Self::ALL,
         };
@@ -68,6 +75,7 @@ impl Subject {
             | Target::Model(_)
             | Target::Tenant(_)
             | Target::Url(_)
+            | Target::UrlPlace(_)
             | Target::All => None,
         };
         before.into_iter().flatten().chain([subject]).collect()

@@ -8,14 +8,14 @@
 //! change replaces it if nobody else did meanwhile (compare and swap): what a purge's number is and
 //! what the table says cannot disagree.
 
-use crate::generations::{FleetStamp, FleetTable, Subject};
+use crate::generations::{FleetStamp, FleetTable, Subject, forget_oldest};
 use std::collections::HashMap;
 
 /// The last byte is the version: bump it with any change of the layout.
 const MAGIC: &[u8; 4] = b"TGP\x01";
-/// More purged subjects than this become one purge of everything. 8,192 take 192 KiB, a fifth of
+/// Of more purged subjects than this the oldest are forgotten. 8,192 take 192 KiB, a fifth of
 /// what memcached stores by default and what an instance reads after each purge of another.
-pub(super) const SUBJECTS_MAX: usize = 8_192;
+pub(crate) const SUBJECTS_MAX: usize = 8_192;
 const ITEM_LEN: usize = 16 + 8;
 const DIGEST_LEN: usize = 16;
 
@@ -25,13 +25,12 @@ pub(super) fn with_purges(table: &FleetTable, subjects: &[Subject]) -> FleetTabl
     let mut at = table.at;
     for subject in subjects {
         at.sequence += 1;
-        let all = *subject == Subject::ALL;
-        if all || (purges.len() >= SUBJECTS_MAX && !purges.contains_key(subject)) {
+        if *subject == Subject::ALL {
             purges.clear();
-            purges.insert(Subject::ALL, at.sequence);
-        } else {
-            purges.insert(*subject, at.sequence);
+        } else if purges.len() >= SUBJECTS_MAX && !purges.contains_key(subject) {
+            forget_oldest(&mut purges);
         }
+        purges.insert(*subject, at.sequence);
     }
     FleetTable { at, purges: purges.into_iter().collect() }
 }
@@ -109,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_becomes_one_purge_of_everything_and_fits_into_an_item() {
+    fn a_full_table_forgets_its_oldest_quarter_under_a_floor_and_fits_into_an_item() {
         let subjects: Vec<_> = (0..SUBJECTS_MAX).map(|n| tag(&n.to_string())).collect();
         let full = with_purges(&empty(), &subjects);
         assert_eq!(full.purges.len(), SUBJECTS_MAX);
@@ -117,8 +116,15 @@ mod tests {
         let again = with_purges(&full, &subjects[..1]);
         assert_eq!(again.purges.len(), SUBJECTS_MAX, "known subjects need no room");
         let over = with_purges(&full, &[tag("one more")]);
-        let number = u64::try_from(SUBJECTS_MAX).unwrap() + 1;
-        assert_eq!(over.purges, [(Subject::ALL, number)]);
+        let (quarter, number) = (SUBJECTS_MAX as u64 / 4, SUBJECTS_MAX as u64 + 1);
+        let number_of = |subject| {
+            over.purges.iter().find(|(other, _)| *other == subject).map(|(_, number)| *number)
+        };
+        assert_eq!(number_of(Subject::ALL), Some(quarter), "what began before it is void");
+        assert_eq!(number_of(tag("one more")), Some(number));
+        assert_eq!(number_of(subjects[SUBJECTS_MAX / 4 - 1]), None);
+        assert_eq!(number_of(subjects[SUBJECTS_MAX / 4]), Some(quarter + 1));
+        assert!(write("ns", &over).len() < 256 * 1024);
     }
 
     #[test]

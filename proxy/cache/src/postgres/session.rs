@@ -46,6 +46,9 @@ use tokio_util::sync::CancellationToken;
 /// Messages not yet looked at; one lost beyond that is noticed and the table read again.
 const MESSAGES_MAX: usize = 1024;
 
+/// Of too many purges so many are forgotten: a quarter.
+const FORGOTTEN: i64 = 16_384;
+
 /// One set of connections, from connecting to the first that breaks.
 struct Session<'a> {
     store: &'a Arc<Store>,
@@ -317,8 +320,8 @@ impl<'a> Session<'a> {
             let rows = self.rows(&store.sql.subjects, &[&store.namespace]).await?;
             let noted: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
             if usize::try_from(noted).unwrap_or(usize::MAX) > SUBJECTS_MAX {
-                // As everywhere: too many to be told apart are all.
-                complete &= self.push(vec![Subject::ALL]).await?;
+                let all = Subject::ALL.as_bytes().as_slice();
+                self.rows(&store.sql.forget, &[&store.namespace, &all, &FORGOTTEN]).await?;
             }
         }
     }

@@ -26,8 +26,8 @@ use crate::{
 /// A row is some 150 bytes more than its value: its head, the key twice, two indexes.
 const ROW_OVERHEAD: usize = 150;
 
-/// Purges that are read at most. Longer, the table is not ours: a purge of everything stands for
-/// all beyond [`SUBJECTS_MAX`].
+/// Purges that are read at most. Longer, the table is not ours: of more than [`SUBJECTS_MAX`] the
+/// oldest are forgotten.
 pub(super) const TABLE_ROWS_MAX: usize = 2 * SUBJECTS_MAX;
 
 /// Of the sweepers' lock, beside the table's own number: "toll".
@@ -57,6 +57,9 @@ pub(super) struct Sql {
     /// namespace, subjects, channel, everything → epoch, sequence, subject. Numbers purges. No
     /// subject twice; everything alone. No row: there is no epoch.
     pub(super) purge: String,
+    /// namespace, everything, how many. Forgets the oldest purges, and has everything before the
+    /// newest of them void.
+    pub(super) forget: String,
     /// namespace → how many subjects are noted.
     pub(super) subjects: String,
     /// namespace, model, version, whether it is the newest again, channel.
@@ -123,6 +126,7 @@ impl Sql {
             ),
             begin_epoch: begin_epoch(&fleet, &purges),
             purge: purge(&fleet, &purges),
+            forget: forget(&fleet, &purges),
             subjects: format!("SELECT count(*) FROM {purges} WHERE namespace = $1::text"),
             observe: observe(&versions),
             versions: format!(
@@ -208,6 +212,26 @@ fn purge(fleet: &str, purges: &str) -> String {
          SELECT epoch, sequence, subject, pg_notify($3::text, 'p' || lpad(to_hex(epoch), 16, '0')
            || lpad(to_hex(sequence), 16, '0') || encode(subject, 'hex'))::text
          FROM (SELECT * FROM numbered ORDER BY sequence) n"
+    )
+}
+
+/// A subject that is purged anew meanwhile has another number when the row is come to, and stays.
+fn forget(fleet: &str, purges: &str) -> String {
+    format!(
+        "WITH place AS (
+           SELECT epoch FROM {fleet} WHERE namespace = $1::text FOR UPDATE),
+         floor AS (
+           SELECT max(sequence) AS number FROM (
+             SELECT sequence FROM {purges} WHERE namespace = $1::text AND subject <> $2::bytea
+             ORDER BY sequence LIMIT $3::bigint) oldest),
+         gone AS (
+           DELETE FROM {purges} p USING floor WHERE p.namespace = $1::text
+           AND p.subject <> $2::bytea AND p.sequence <= floor.number
+           AND EXISTS (SELECT 1 FROM place))
+         INSERT INTO {purges} AS p (namespace, subject, sequence)
+         SELECT $1::text, $2::bytea, floor.number FROM floor, place WHERE floor.number IS NOT NULL
+         ON CONFLICT (namespace, subject) DO UPDATE
+         SET sequence = greatest(p.sequence, EXCLUDED.sequence)"
     )
 }
 

@@ -36,7 +36,8 @@ use crate::{
 use redis::Cmd;
 use std::sync::Arc;
 
-/// Gives a purge its number, notes it and tells everybody. → {epoch, sequence, subject}
+/// Gives a purge its number, notes it and tells everybody. Where nobody makes room ([`FORGET`]), it
+/// becomes one of everything. → {epoch, sequence, subject, how many fields there are}
 const PURGE: &str = "
 redis.call('DEL', KEYS[2])
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
@@ -54,7 +55,22 @@ if subject == ARGV[3] then
 end
 redis.call('HSET', KEYS[1], subject, sequence)
 redis.call('PUBLISH', ARGV[5], 'p' .. epoch .. string.format('%016x', sequence) .. subject)
-return {epoch, sequence, subject}";
+return {epoch, sequence, subject, redis.call('HLEN', KEYS[1])}";
+
+/// Raises the floor of an epoch, and forgets those of its arguments from the fourth on that were not
+/// purged after it. → 1, or 0 in another epoch
+const FORGET: &str = "
+redis.call('DEL', KEYS[2])
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
+local floor = tonumber(ARGV[2])
+if tonumber(redis.call('HGET', KEYS[1], ARGV[3]) or '0') < floor then
+  redis.call('HSET', KEYS[1], ARGV[3], ARGV[2])
+end
+for place = 4, #ARGV do
+  local number = redis.call('HGET', KEYS[1], ARGV[place])
+  if number and tonumber(number) <= floor then redis.call('HDEL', KEYS[1], ARGV[place]) end
+end
+return 1";
 
 /// Reads the table; begins a new epoch if there is none, or if it is the one its second
 /// argument names. → HGETALL
@@ -90,6 +106,10 @@ redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[1], ARGV[1], list)
 redis.call('PUBLISH', ARGV[6], 'v' .. ARGV[1] .. list)
 return list";
+
+/// Where instances that make room ([`SUBJECTS_MAX`]) do not come to it, more than this become a
+/// purge of everything.
+const SUBJECTS_MOST: usize = 2 * SUBJECTS_MAX;
 
 /// The names in Redis of one namespace.
 #[derive(Clone, Debug)]
@@ -157,8 +177,26 @@ impl Names {
             .arg(new_epoch())
             .arg(subject.as_bytes())
             .arg(Subject::ALL.as_bytes())
-            .arg(SUBJECTS_MAX)
+            .arg(SUBJECTS_MOST)
             .arg(&self.channel);
+        command
+    }
+
+    /// Of the epoch, those of `subjects` that were not purged after `floor`. What began before it is
+    /// void.
+    pub(super) fn forget(&self, epoch: u64, floor: u64, subjects: &[Subject]) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command
+            .arg(FORGET)
+            .arg(2)
+            .arg(&self.purges)
+            .arg(&self.nothing)
+            .arg(epoch_text(epoch))
+            .arg(floor)
+            .arg(Subject::ALL.as_bytes());
+        for subject in subjects {
+            command.arg(subject.as_bytes());
+        }
         command
     }
 

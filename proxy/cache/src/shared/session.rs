@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::unix_ms,
-    generations::{FleetStamp, FleetTable, Heard, Subject},
+    generations::{FleetStamp, FleetTable, Heard, SUBJECTS_MAX, Subject},
     versions::News,
 };
 use redis::{
@@ -43,6 +43,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Messages not yet looked at; a message lost beyond that is noticed and the table read again.
 const MESSAGES_MAX: usize = 1024;
+
+/// Purges that Redis forgets in one step: a millisecond.
+const FORGOTTEN_AT_ONCE: usize = 512;
 
 #[derive(Debug, thiserror::Error)]
 enum LinkError {
@@ -333,8 +336,8 @@ impl<'a> Session<'a> {
         let mut complete = true;
         while let Some(subject) = self.link.unnumbered.oldest() {
             let command = self.link.names.purge(subject);
-            let answer = self.ask::<(Vec<u8>, u64, Vec<u8>)>(&command).await;
-            let (epoch, sequence, meant) = match answer {
+            let answer = self.ask::<(Vec<u8>, u64, Vec<u8>, usize)>(&command).await;
+            let (epoch, sequence, meant, count) = match answer {
                 Ok(numbered) => numbered,
                 Err(LinkError::Redis(error)) if self.link.takes_nothing(&error) => break,
                 Err(error) => return Err(error),
@@ -344,8 +347,28 @@ impl<'a> Session<'a> {
             let meant = meant.try_into().map_err(|_| LinkError::ForeignTable)?;
             complete &= self.note(FleetStamp { epoch, sequence }, Subject::from_bytes(meant));
             self.link.unnumbered.numbered(subject);
+            if count > SUBJECTS_MAX {
+                self.make_room().await?;
+            }
         }
         Ok(complete)
+    }
+
+    /// Has Redis forget the oldest purges, a few at a time: nobody else is answered meanwhile.
+    async fn make_room(&self) -> Result<(), LinkError> {
+        let table = self.table(None).await?;
+        let Some((floor, oldest)) = table.oldest() else { return Ok(()) };
+        for some in oldest.chunks(FORGOTTEN_AT_ONCE) {
+            let command = self.link.names.forget(table.at.epoch, floor, some);
+            match self.ask::<i64>(&command).await {
+                Ok(1) => {}
+                // Another epoch: there is room.
+                Ok(_) => return Ok(()),
+                Err(LinkError::Redis(error)) if self.link.takes_nothing(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     async fn push_news(&mut self) -> Result<(), LinkError> {

@@ -8,9 +8,9 @@ use crate::{
     counters::TierCounters,
     disk::DiskTier,
     entry::Entry,
-    generations::Subject,
+    generations::{SUBJECTS_MAX, Subject},
     key::{CacheKey, Check},
-    memcached::MemcachedTier,
+    memcached::{self, MemcachedTier},
     postgres::PostgresTier,
     shared::RedisTier,
 };
@@ -95,6 +95,14 @@ impl Outer {
             Self::Postgres(postgres) => postgres.purges_pending(),
             Self::Memcached(memcached) => memcached.purges_pending(),
             Self::Disk(_) => 0,
+        }
+    }
+
+    /// Of the keeper: how many purged subjects it tells apart.
+    pub(super) fn subjects_max(&self) -> usize {
+        match self {
+            Self::Memcached(_) => memcached::SUBJECTS_MAX,
+            Self::Redis(_) | Self::Postgres(_) | Self::Disk(_) => SUBJECTS_MAX,
         }
     }
 

@@ -121,7 +121,7 @@ async fn voids(
         // The table of purges is bounded: what is not kept needs no place in it.
         let may_be_kept = parts.cache.urls.changes(url, now_ms());
         if may_be_kept || is_kept(parts, &question.route, &key, &check).await {
-            parts.cache.tiers.purge_beside(Target::Url(url)).await;
+            parts.cache.tiers.purge_changed(url).await;
         }
     }
 }

@@ -198,8 +198,15 @@ impl Question {
 }
 
 /// What is in memory by now, for a call that has looked before, if it may be given. Neither waits
-/// nor asks farther tiers: what another call has brought is there.
-pub(crate) fn found_now(fetch: &Fetch, question: &Question) -> Option<Given> {
+/// nor asks farther tiers: what another call has brought is there. Its line in the key trace is the
+/// one that it is given with.
+pub(crate) fn found_now(fetch: &Fetch, question: &mut Question) -> Option<Given> {
+    let given = in_memory_now(fetch, question)?;
+    question.is_told_elsewhere();
+    Some(given)
+}
+
+fn in_memory_now(fetch: &Fetch, question: &Question) -> Option<Given> {
     let Fetch { parts, route, ask, .. } = fetch;
     let asked = question.http.as_deref().filter(|_| route.http.plan.begins_in_memory())?;
     let now_ms = now_ms();
