@@ -203,7 +203,8 @@ async fn who_finds_what_another_brought_meanwhile_leaves_one_line() {
         async move {
             while line.request().await.is_some() {
                 gate.acquire().await.unwrap().forget();
-                let page = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: 4\r\n\r\npage";
+                let page =
+                    "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: 4\r\n\r\npage";
                 line.wire.send(page.to_owned()).await;
             }
         }

@@ -63,7 +63,8 @@ fn a_tier_keeps_nothing_larger_than_the_route_lets_it() {
 
 /// Goal: who may change what it likes takes nobody's answers but those kept by URL.
 #[tokio::test]
-async fn where_strangers_have_changed_too_much_their_changes_void_a_place_of_urls_and_nothing_else() {
+async fn where_strangers_have_changed_too_much_their_changes_void_a_place_of_urls_and_nothing_else()
+{
     let (tiers, by_content) = with_one();
     let kept = |path: &str, number: u8| {
         let named = Url::of(b"host", path, None);
@@ -75,9 +76,9 @@ async fn where_strangers_have_changed_too_much_their_changes_void_a_place_of_url
         named
     };
     let changed = Url::of(b"host", "/changed", None);
-    let other = (0..).map(|n| format!("/{n}")).find(|path| {
-        Url::of(b"host", path, None).void_place() == changed.void_place()
-    });
+    let other = (0..)
+        .map(|n| format!("/{n}"))
+        .find(|path| Url::of(b"host", path, None).void_place() == changed.void_place());
     kept("/changed", 2);
     kept(&other.unwrap(), 3);
     kept("/elsewhere", 4);
