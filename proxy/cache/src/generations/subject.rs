@@ -40,10 +40,7 @@ impl Subject {
     pub const ALL: Self = Self([0; 16]);
 
     pub fn of(target: Target<'_>) -> Self {
-        let place = match target {
-            Target::UrlPlace(place) => place.to_le_bytes(),
-            _ => [0; 2],
-        };
+        let place;
         let (kind, name) = match &target {
             Target::Key(key) => (b'k', key.as_bytes().as_slice()),
             Target::Tag(name) => (b't', name.as_bytes()),
@@ -51,7 +48,10 @@ impl Subject {
             Target::Model(name) => (b'm', name.as_bytes()),
             Target::Tenant(name) => (b'n', name.as_bytes()),
             Target::Url(url) => (b'u', url.as_bytes().as_slice()),
-            Target::UrlPlace(_) => (b'p', place.as_slice()),
+            Target::UrlPlace(of_urls) => {
+                place = of_urls.to_le_bytes();
+                (b'p', place.as_slice())
+            }
             Target::Pattern(glob) => return glob.subject(),
             Target::All => return Self::ALL,
         };
