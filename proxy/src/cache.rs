@@ -26,6 +26,7 @@ mod sends;
 mod shadow;
 mod tags;
 mod trace;
+mod turns;
 mod varies;
 mod version;
 mod vote;
@@ -43,6 +44,7 @@ pub(crate) use self::{
     peek::{Lying, Place, Would, peek},
     question::Question,
     trace::{Traces, dir_of, policy_of},
+    turns::turn,
     vote::{VOTE, Votes},
 };
 
@@ -71,7 +73,6 @@ use tokio::time::Instant;
 use tollgate_cache::{
     cache_control::RequestControl,
     key::{BodyDigest, CacheKey, Check, Scope},
-    shared::{Lease, Turn},
     tiers::{Found, Plan, TierName},
 };
 use tollgate_config::{CacheMode, Pacing, Scope as ScopeRule};
@@ -428,26 +429,6 @@ pub(crate) fn consult_now(
     let hit = found.and_then(|found| looking.at(found).coded(parts, &question.key).given());
     let hit = hit.or_else(|| items::look_again(&fetch.parts, &mut question, looking));
     hit.inspect(|hit| question.finds(hit)).ok_or(question)
-}
-
-/// A call's turn to fill what no tier holds, where its route shares answers with a fleet.
-pub(crate) fn turn<'a>(fetch: &'a Fetch, question: &Question) -> Option<Turn<'a>> {
-    turn_until(&fetch.parts, question, fetch.deadline)
-}
-
-/// The right to fill a key for what an administrator brings for it, where there are such rights:
-/// other instances wait for that, and what they began before is not stored over it.
-async fn lease_of_put(parts: &Parts, question: &Question) -> Option<Lease> {
-    // It waits for nobody.
-    turn_until(parts, question, Instant::now())?.leads_anew().await
-}
-
-fn turn_until<'a>(parts: &'a Parts, question: &Question, until: Instant) -> Option<Turn<'a>> {
-    let uses = question.route.plan.uses();
-    if question.mode != Mode::Content || !uses.iter().any(|used| used.tier == TierName::Redis) {
-        return None;
-    }
-    parts.cache.tiers.redis()?.turn(question.key, until)
 }
 
 /// Looks everywhere once more, perhaps under another version of the model.

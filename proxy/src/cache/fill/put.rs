@@ -137,7 +137,7 @@ impl Fill {
         let own = Arc::new(Own::default());
         let (parts, key) = (self.parts.clone(), under.key);
         // Before the purge: whoever asks because of it waits for what is put.
-        self.lease = crate::cache::lease_of_put(&parts, &self.question).await.map(Arc::new);
+        self.lease = crate::cache::turns::lease_of_put(&parts, &self.question).await.map(Arc::new);
         // What is there gives way, in the memory of other instances too, and in tiers that are
         // written around.
         let purged = parts.cache.tiers.purge_keys(&self.keys(&under)).await;
