@@ -202,7 +202,7 @@ async fn no_credential_and_no_question_goes_to_redis() {
 #[tokio::test]
 async fn a_fleet_shares_sealed_answers_behind_tls_as_a_user_who_may_do_the_least() {
     const COMMANDS: &str = "+hello +select +getrange +set +eval +hget +hset +hmget +hgetall \
-        +hincrby +hlen +del +publish +subscribe +get +append +exists +pttl +pexpire";
+        +hincrby +hlen +hdel +del +publish +subscribe +get +append +exists +pttl +pexpire";
     let server = Server::start().await;
     let user =
         "ACL SETUSER tollgate on >s3cret resetkeys ~tollgate:* resetchannels &tollgate:* -@all";

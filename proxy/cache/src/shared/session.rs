@@ -85,6 +85,8 @@ struct Session<'a> {
     pushes: mpsc::Receiver<Push>,
     /// A push found the channel full.
     missed: Arc<AtomicBool>,
+    /// That no room can be made.
+    told_of_room: AtomicBool,
     /// The subscription ends when this is dropped.
     _subscription: MultiplexedConnection,
 }
@@ -159,6 +161,7 @@ impl<'a> Session<'a> {
             connections,
             pushes,
             missed,
+            told_of_room: AtomicBool::new(false),
             _subscription: subscription,
         };
         session.see_that_it_is_master().await?;
@@ -364,11 +367,25 @@ impl<'a> Session<'a> {
                 Ok(1) => {}
                 // Another epoch: there is room.
                 Ok(_) => return Ok(()),
-                Err(LinkError::Redis(error)) if self.link.takes_nothing(&error) => return Ok(()),
+                Err(LinkError::Redis(error)) if !error.is_unrecoverable_error() => {
+                    self.no_room(&error);
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// It is no reason to lose the tier: the table has its bound all the same.
+    fn no_room(&self, error: &RedisError) {
+        if !self.link.takes_nothing(error) && !self.told_of_room.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                %error,
+                "redis' table of purges is full and none can be forgotten; when there are twice as \
+                 many everything is void; does its user lack +hdel?"
+            );
+        }
     }
 
     async fn push_news(&mut self) -> Result<(), LinkError> {

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! user tollgate on >PASSWORD resetkeys ~tollgate:* resetchannels &tollgate:* -@all +hello +select +ping
-//!   +getrange +set +eval +hget +hset +hmget +hgetall +hincrby +hlen +del +publish +subscribe
+//!   +getrange +set +eval +hget +hset +hmget +hgetall +hincrby +hlen +hdel +del +publish +subscribe
 //!   +get +append +exists +pttl +pexpire
 //! ```
 //!

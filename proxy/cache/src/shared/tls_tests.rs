@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// As `site` tells the operator.
 const ACL: &str = "user tollgate on >s3cret resetkeys ~tollgate:* resetchannels &tollgate:* -@all \
-    +hello +select +getrange +set +eval +hget +hset +hmget +hgetall +hincrby +hlen +del +publish \
+    +hello +select +getrange +set +eval +hget +hset +hmget +hgetall +hincrby +hlen +hdel +del +publish \
     +subscribe";
 
 struct Server {
