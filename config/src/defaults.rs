@@ -1,7 +1,7 @@
 //! What is true where the file says nothing, and the bounds of what it may say.
 //! One constant each, with its reason: an operator who asks "why 75 s?" finds it here.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -64,6 +64,13 @@ pub(crate) const FIRST_BYTE: Duration = Duration::from_secs(10 * 60);
 pub(crate) const IDLE: Duration = Duration::from_secs(5 * 60);
 pub(crate) const TOTAL: Duration = Duration::from_secs(30 * 60);
 
+pub(crate) const RETRY_ATTEMPTS: u32 = 2;
+/// Linkerd's: an outage is asked for a fifth more, and not for three times as much.
+pub(crate) const RETRY_BUDGET_PPM: u32 = 200_000;
+/// nginx and Envoy begin there: fewer is a coincidence.
+pub(crate) const BREAKER_FAILURES: NonZeroU32 = NonZeroU32::new(5).unwrap();
+/// A server that is restarted is not back sooner, and nobody waits much longer.
+pub(crate) const BREAKER_OPEN: Duration = Duration::from_secs(10);
 pub(crate) const MODEL_VERSION_HEADER: &str = "x-model-version";
 /// What every server of OpenAI's dialect has.
 pub(crate) const MODEL_VERSION_PATH: &str = "/v1/models";

@@ -1,6 +1,9 @@
 //! The shape of `upstreams`; see `raw`.
 
-use crate::{raw::RawSwitch, text::DurationText};
+use crate::{
+    raw::RawSwitch,
+    text::{DurationText, PercentText},
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -17,6 +20,10 @@ pub(crate) struct RawUpstream {
     pub(crate) balance: Option<RawBalance>,
     pub(crate) concurrency: Option<RawConcurrency>,
     pub(crate) timeouts: Option<RawTimeouts>,
+    /// When a call is tried again. Default: never, but for a kept connection that was closed.
+    pub(crate) retries: Option<RawRetries>,
+    /// When an endpoint that fails is left alone. Default: never.
+    pub(crate) breaker: Option<RawBreaker>,
     pub(crate) tls: Option<RawUpstreamTls>,
     pub(crate) model_version: Option<RawModelVersion>,
     /// Whether stream usage is asked for where the caller did not. Default: auto.
@@ -84,6 +91,48 @@ pub(crate) struct RawTimeouts {
     pub(crate) idle: Option<DurationText>,
     /// Default: 30m.
     pub(crate) total: Option<DurationText>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawRetries {
+    /// How many tries a call has beside its first. Default: 2.
+    #[schemars(range(min = 1, max = 10))]
+    pub(crate) attempts: Option<u32>,
+    /// connect (nothing was sent), reset (it was, and no answer began), 502, 503, 504: tried again
+    /// whatever the method. Of methods that may be made twice (GET, HEAD, PUT, DELETE, OPTIONS,
+    /// QUERY) all but connect are, written here or not. Default: [connect].
+    #[serde(rename = "for")]
+    #[schemars(length(max = 5))]
+    pub(crate) causes: Option<Vec<RawRetryCause>>,
+    /// Which part of the calls of the last ten seconds may be tried again, and ten more; at most
+    /// 100%. Default: 20%.
+    pub(crate) budget: Option<PercentText>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum RawRetryCause {
+    Status(#[schemars(range(min = 502, max = 504))] u16),
+    Word(RawRetryWord),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawRetryWord {
+    Connect,
+    Reset,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawBreaker {
+    /// So many calls in a row that could not connect, were reset, timed out, or were answered with
+    /// 502, 503 or 504. Default: 5.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(crate) consecutive_failures: Option<u32>,
+    /// How long nothing is sent to the endpoint then; after that one call finds out. Default: 10s.
+    pub(crate) open_for: Option<DurationText>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

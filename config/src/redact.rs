@@ -7,6 +7,7 @@ mod events;
 mod forecast;
 mod postgres;
 mod prefetch;
+mod resilience;
 mod rules;
 mod upkeep;
 mod warm;
@@ -301,6 +302,8 @@ fn upstream(one: &Upstream) -> Value {
             "idle": show_duration(timeouts.idle),
             "total": show_duration(timeouts.total),
         },
+        "retries": one.retries.as_ref().map(resilience::retries),
+        "breaker": one.breaker.map(resilience::breaker),
         "tls": tls_to(&one.tls),
         "model_version": rules::model_version(&one.model_version),
         "inject_usage": match one.inject_usage {

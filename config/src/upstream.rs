@@ -35,6 +35,10 @@ pub struct Upstream {
     /// How many tokens may be in flight, as they are estimated; only where shared by tokens.
     pub tokens_max: Option<NonZeroU64>,
     pub timeouts: Timeouts,
+    /// `None`: a call is tried once.
+    pub retries: Option<Retries>,
+    /// `None`: no endpoint is left alone, however it fails.
+    pub breaker: Option<BreakerRule>,
     pub tls: UpstreamTls,
     pub model_version: ModelVersion,
     pub inject_usage: InjectUsage,
@@ -96,6 +100,38 @@ pub struct Timeouts {
     pub total: Duration,
 }
 
+/// When a call is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// Beside the first try; never zero.
+    pub attempts: u32,
+    /// What is tried again whatever the method; each once.
+    pub causes: Vec<RetryCause>,
+    /// Which part of the calls may be tried again, in millionths.
+    pub budget_ppm: u32,
+}
+
+/// What a try came to that is made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryCause {
+    /// Nothing was sent.
+    Connect,
+    /// It was sent, and no answer began.
+    Reset,
+    BadGateway,
+    Unavailable,
+    GatewayTimeout,
+}
+
+/// When an endpoint is left alone, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerRule {
+    /// So many failures in a row.
+    pub failures_max: NonZeroU32,
+    /// Never zero.
+    pub open_for: Duration,
+}
+
 /// TLS towards the upstream; meaningful where the scheme is https.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamTls {
@@ -151,6 +187,19 @@ pub struct VersionList {
 pub enum InjectUsage {
     Auto,
     Never,
+}
+
+impl RetryCause {
+    /// As it stands in the file, but for the quotes around a number.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Reset => "reset",
+            Self::BadGateway => "502",
+            Self::Unavailable => "503",
+            Self::GatewayTimeout => "504",
+        }
+    }
 }
 
 impl UpstreamId {

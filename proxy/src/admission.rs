@@ -11,6 +11,7 @@
 //! A call that need not wait allocates nothing and starts no timer.
 
 mod cost;
+mod gate;
 mod permit;
 mod taken_back;
 
@@ -34,6 +35,7 @@ use tollgate_core::{
 };
 
 pub use cost::Share;
+pub use gate::{Gate, GateOwner};
 pub use permit::Permit;
 pub use tollgate_cache::flight::Queued;
 pub use tollgate_core::scheduler::{Bounds, ClassCounts, ClassLimits, Classes, Shed, Way};
@@ -109,6 +111,7 @@ struct State {
     preempted: u64,
     estimates: Estimates,
     watched: taken_back::Watched,
+    gate_owner: Option<GateOwner>,
 }
 
 #[derive(Debug, Default)]
@@ -152,6 +155,7 @@ impl Admission {
             preempted,
             estimates: Estimates::new(limits.share),
             watched,
+            gate_owner: None,
         };
         let state = Mutex::new(state);
         Arc::new(Self { epoch: Instant::now(), state, holders: Holders::default() })

@@ -7,6 +7,7 @@
 mod destination;
 mod epoch;
 mod redis;
+mod resilience;
 mod stores;
 mod reload;
 mod run;

@@ -16,6 +16,7 @@ mod own;
 mod partial;
 mod pause;
 mod refresh;
+mod send;
 mod served;
 mod unread;
 mod upgrade;
@@ -90,6 +91,7 @@ impl ExchangeError {
                 | UpstreamError::TooLarge => true,
                 UpstreamError::Unreachable { .. }
                 | UpstreamError::ConnectTimeout { .. }
+                | UpstreamError::BreakerOpen { .. }
                 | UpstreamError::Reset { .. }
                 | UpstreamError::Cut { .. }
                 | UpstreamError::Protocol { .. }
@@ -107,6 +109,7 @@ impl ExchangeError {
             Self::Upstream(error) => match error {
                 UpstreamError::Unreachable { .. }
                 | UpstreamError::ConnectTimeout { .. }
+                | UpstreamError::BreakerOpen { .. }
                 | UpstreamError::Reset { .. }
                 | UpstreamError::Cut { .. }
                 | UpstreamError::Protocol { .. }

@@ -29,7 +29,7 @@ pub use model::{FOREIGN_MAX, MODELS_MAX, ModelMetrics, Naming, Spending};
 pub use rates::{HitRatio, Rates, RouteRates};
 pub use readings::{
     CacheHeld, CacheReading, ForecastReading, LeaseCounts, LedgerReading, LookupCounts,
-    QueueReading, StoreReading, TraceReading,
+    QueueReading, StoreReading, TraceReading, UpstreamReading,
 };
 pub use route::{CallEnd, RouteMetrics};
 
@@ -229,6 +229,14 @@ impl Metrics {
         self.sources.stores.set(read);
     }
 
+    /// Where the upstreams' readings come from; one per upstream.
+    pub fn set_upstream_source(
+        &self,
+        read: impl Fn() -> Vec<UpstreamReading> + Send + Sync + 'static,
+    ) {
+        self.sources.upstreams.set(read);
+    }
+
     /// Where the key trace's reading comes from.
     pub fn set_trace_source(&self, read: impl Fn() -> TraceReading + Send + Sync + 'static) {
         self.sources.trace.set(read);
@@ -335,12 +343,14 @@ impl Metrics {
         let stores = self.sources.stores.read();
         let trace = self.sources.trace.read();
         let forecast = self.sources.forecast.read();
+        let upstreams = self.sources.upstreams.read();
         let mut families = self.registry.gather();
         let shape = self.shape();
         families.extend(readings::queues(&queues, &shape.classes));
         families.extend(readings::caches(&caches));
         families.extend(readings::ledger(&ledger));
         families.extend(readings::stores(&stores));
+        families.extend(readings::upstreams(&upstreams));
         families.push(readings::trace(trace));
         families.extend(readings::forecast(&forecast));
         let arrivals = self.traffic.arrivals_per_second(now_ms);

@@ -58,6 +58,14 @@ pub(crate) struct Verdict {
 /// it adaptive.
 const SOON: Retry = Retry::After(Duration::from_secs(1));
 
+const BREAKER_OPEN: &str = "the upstream fails, and is left alone for a while";
+
+/// In whole seconds, and not before it is worth it.
+fn after(wait: Duration) -> Retry {
+    let part = Duration::from_secs(u64::from(wait.subsec_nanos() > 0));
+    Retry::After(Duration::from_secs(wait.as_secs()).saturating_add(part))
+}
+
 const METHOD_NOT_ALLOWED: StatusCode = StatusCode::METHOD_NOT_ALLOWED;
 const BAD_REQUEST: StatusCode = StatusCode::BAD_REQUEST;
 const HEAD_TOO_LARGE: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -100,6 +108,8 @@ pub(crate) fn verdict(error: &ExchangeError) -> Verdict {
         E::Shed(Shed::QueueTimeout)              => (TOO_MANY,           Proxy,      "queue_timeout",        SOON,    "no turn came within this class's max_wait"),
         E::Shed(Shed::DeadlineUnmeetable)        => (GATEWAY_TIMEOUT,    Proxy,      "deadline_unmeetable",  Perhaps, "the deadline passes before a turn can come"),
         E::Shed(Shed::Preempted)                 => (UNAVAILABLE,        Proxy,      "preempted",            SOON,    "its place was taken back for a more important call; nothing of it was answered"),
+        E::Shed(Shed::BreakerOpen)               => (UNAVAILABLE,        Upstream,   "breaker_open",         SOON,    BREAKER_OPEN),
+        E::Upstream(U::BreakerOpen { wait, .. }) => (UNAVAILABLE,        Upstream,   "breaker_open",         after(*wait), BREAKER_OPEN),
         E::Shed(Shed::Draining)                  => (UNAVAILABLE,        Proxy,      "draining",             SOON,    "this instance is going down; ask another"),
         E::Upstream(U::Unreachable { .. } | U::ConnectTimeout { .. })
                                                  => (BAD_GATEWAY,        Upstream,   "upstream_unreachable", Perhaps, "the upstream cannot be reached"),

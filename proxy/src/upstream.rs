@@ -5,30 +5,32 @@
 //! of its answer has ended; a call that is dropped takes its connection with it, and so
 //! the upstream learns at once that nobody waits any more.
 
+mod breakers;
 mod connect;
+mod endpoint;
+mod retries;
 
-pub(crate) use self::connect::Connector;
-use crate::body::{BodyError, Outgoing};
-use http::{HeaderValue, Request, Response};
-use hyper::{body::Incoming, client::conn::http1::SendRequest};
+use self::endpoint::Asked;
+pub(crate) use self::{
+    breakers::{Breakers, Pass},
+    connect::Connector,
+    endpoint::{Endpoint, Health, Lease},
+    retries::{Cause, Retries},
+};
+use crate::body::Outgoing;
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use smallvec::SmallVec;
 use std::{
-    error::Error as _,
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
-use tokio::time::{self, Instant};
-
-/// How long a connection may lie idle before it is not used again. Below the five
-/// seconds after which uvicorn (vLLM, FastAPI) and node close theirs: a request sent
-/// into a closing connection is a failure that the caller would see.
-const IDLE_MAX: Duration = Duration::from_secs(4);
-
-/// Idle connections kept per endpoint. More than any model server takes; a bound.
-const IDLE_CONNECTIONS_MAX: usize = 1024;
+use tokio::time::Instant;
+use tollgate_core::breaker::Verdict;
 
 /// How many kept connections may turn out to be closed before a new one is made.
 const STALE_MAX: usize = 3;
@@ -50,6 +52,8 @@ pub(crate) enum UpstreamError {
     Unasked { endpoint: Arc<str> },
     #[error("{endpoint} did not begin to answer within timeouts.first_byte")]
     FirstByteTimeout { endpoint: Arc<str> },
+    #[error("{upstream} fails and is left alone for a while")]
+    BreakerOpen { upstream: Arc<str>, wait: Duration },
     #[error("the caller's deadline passed before {endpoint} answered")]
     Deadline { endpoint: Arc<str> },
     #[error("the caller cut its request")]
@@ -94,191 +98,119 @@ pub(crate) struct Upstream {
     /// Stream usage may be asked for; turned off when this upstream refused it.
     pub(crate) inject_usage: AtomicBool,
     pub(crate) next: AtomicUsize,
+    /// `None`: nothing is left alone, however it fails.
+    pub(crate) breakers: Option<Arc<Breakers>>,
+    /// `None`: a call is tried once.
+    pub(crate) retries: Option<Retries>,
 }
 
-/// One address of an upstream.
+/// The endpoint that a try goes to, and the right to send it there.
 #[derive(Debug)]
-pub(crate) struct Endpoint {
-    /// `host:port`, for logs and errors.
-    pub(crate) name: Arc<str>,
-    pub(crate) host: HeaderValue,
-    pub(crate) connector: Connector,
-    idle: Mutex<Vec<Idle>>,
-    in_flight: AtomicU32,
-    pub(crate) answered: AtomicU64,
-    pub(crate) failed: AtomicU64,
-    /// What `answered` was when it last failed: if it still is, nothing came since.
-    answered_at_failure: AtomicU64,
+pub(crate) struct Picked {
+    pub(crate) endpoint: Arc<Endpoint>,
+    /// Its place among the upstream's.
+    pub(crate) at: usize,
+    pass: Option<Pass>,
 }
 
-/// How an endpoint does, by the last call that it was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Health {
-    /// Nothing was sent yet.
-    Unused,
-    Answering,
-    /// Nothing was answered since the last failure.
-    Failing,
-}
-
-impl Health {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Unused => "unused",
-            Self::Answering => "answering",
-            Self::Failing => "failing",
-        }
-    }
-}
-
+/// Why a try came to nothing.
 #[derive(Debug)]
-struct Idle {
-    sender: SendRequest<Outgoing>,
-    since: Instant,
+pub(crate) struct Unanswered {
+    pub(crate) error: UpstreamError,
+    /// The request, if nothing of it was sent.
+    pub(crate) unsent: Option<Box<Request<Outgoing>>>,
 }
 
-/// A connection in use. Given back after the last byte of the answer; dropped before
-/// that, the connection is closed.
-#[must_use]
-#[derive(Debug)]
-pub(crate) struct Lease {
-    sender: Option<SendRequest<Outgoing>>,
-    endpoint: Arc<Endpoint>,
-}
-
-impl Endpoint {
-    pub(crate) fn new(name: Arc<str>, host: HeaderValue, connector: Connector) -> Arc<Self> {
-        Arc::new(Self {
-            name,
-            host,
-            connector,
-            idle: Mutex::default(),
-            in_flight: AtomicU32::new(0),
-            answered: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            answered_at_failure: AtomicU64::new(0),
-        })
-    }
-
-    pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// What the calls of late say about it. Nothing is asked for this.
-    pub(crate) fn health(&self) -> Health {
-        let answered = self.answered.load(Ordering::Relaxed);
-        match self.failed.load(Ordering::Relaxed) {
-            0 if answered == 0 => Health::Unused,
-            0 => Health::Answering,
-            _ if answered == self.answered_at_failure.load(Ordering::Relaxed) => Health::Failing,
-            _ => Health::Answering,
-        }
-    }
-
-    fn note_failure(&self) {
-        let answered = self.answered.load(Ordering::Relaxed);
-        self.answered_at_failure.store(answered, Ordering::Relaxed);
-        self.failed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lease(self: &Arc<Self>, sender: Option<SendRequest<Outgoing>>) -> Lease {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Lease { sender, endpoint: self.clone() }
-    }
-
-    /// The connection used last (its buffers are warm), if it is fresh enough.
-    fn take_idle(self: &Arc<Self>, now: Instant) -> Option<Lease> {
-        let mut idle = self.idle();
-        while let Some(kept) = idle.pop() {
-            if now.saturating_duration_since(kept.since) > IDLE_MAX {
-                // All below are older still. Closing sockets is not for under the lock.
-                let stale = std::mem::take(&mut *idle);
-                drop(idle);
-                drop(stale);
-                return None;
-            }
-            if !kept.sender.is_closed() {
-                drop(idle);
-                return Some(self.lease(Some(kept.sender)));
-            }
-        }
-        None
-    }
-
-    async fn connect(self: &Arc<Self>, timeout: Duration) -> Result<Lease, UpstreamError> {
-        // Counted from here on: a call that connects is load on this endpoint.
-        let mut lease = self.lease(None);
-        match time::timeout(timeout, self.connector.connect()).await {
-            Ok(Ok(sender)) => {
-                lease.sender = Some(sender);
-                Ok(lease)
-            }
-            Ok(Err(source)) => {
-                self.note_failure();
-                let (endpoint, source) = (self.name.clone(), Arc::new(source));
-                Err(UpstreamError::Unreachable { endpoint, source })
-            }
-            Err(_elapsed) => {
-                self.note_failure();
-                Err(UpstreamError::ConnectTimeout { endpoint: self.name.clone() })
-            }
-        }
-    }
-}
-
-impl Lease {
-    /// The body of the answer has ended: the connection may serve another call.
-    pub(crate) fn give_back(mut self) {
-        let Some(sender) = self.sender.take() else { return };
-        if sender.is_closed() {
-            return;
-        }
-        let mut idle = self.endpoint.idle();
-        if idle.len() < IDLE_CONNECTIONS_MAX {
-            idle.push(Idle { sender, since: Instant::now() });
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
+impl From<UpstreamError> for Unanswered {
+    fn from(error: UpstreamError) -> Self {
+        Self { error, unsent: None }
     }
 }
 
 impl Upstream {
-    /// The endpoint for the next call.
-    pub(crate) fn pick(&self) -> Option<&Arc<Endpoint>> {
-        if let [only] = &*self.endpoints {
-            return Some(only);
-        }
-        let start = self.next.fetch_add(1, Ordering::Relaxed);
-        let turn = |step: usize| self.endpoints.get((start + step) % self.endpoints.len().max(1));
-        match self.balance {
-            Balance::RoundRobin => turn(0),
-            // Ties go round, so that idle endpoints share the work.
-            Balance::LeastLoaded => (0..self.endpoints.len())
-                .filter_map(turn)
-                .min_by_key(|endpoint| endpoint.in_flight()),
-        }
+    /// Every endpoint, and how it does. Nothing is asked for this.
+    pub(crate) fn health(&self) -> impl Iterator<Item = (&Arc<Endpoint>, Health)> {
+        self.endpoints.iter().enumerate().map(|(at, endpoint)| {
+            let is_open = self.breakers.as_ref().is_some_and(|breakers| breakers.is_open(at));
+            (endpoint, if is_open { Health::Open } else { endpoint.health() })
+        })
     }
 
-    /// Sends `request` and waits for the head of the answer, until `deadline` at most.
+    /// The endpoint for the next try; none of `tried`, if there are others. `None`: all are left
+    /// alone. `probes`: it may be the one that finds out whether any answers again.
+    pub(crate) fn pick(&self, probes: bool, tried: &[usize]) -> Option<Picked> {
+        if let ([only], None) = (&*self.endpoints, &self.breakers) {
+            return Some(Picked { endpoint: only.clone(), at: 0, pass: None });
+        }
+        let len = self.endpoints.len().max(1);
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let load = |at: usize| match self.balance {
+            Balance::RoundRobin => 0,
+            Balance::LeastLoaded => self.endpoints.get(at).map_or(0, |it| it.in_flight()),
+        };
+        // What they do now is read once, for it changes meanwhile.
+        let mut turns: SmallVec<[(bool, u32, usize); 8]> = (0..self.endpoints.len())
+            .map(|step| start.wrapping_add(step) % len)
+            .map(|at| (tried.contains(&at), load(at), at))
+            .collect();
+        // Of equals the first: ties go round, so that idle endpoints share the work.
+        turns.sort_by_key(|(was_tried, load, _)| (*was_tried, *load));
+        let (at, pass) = match &self.breakers {
+            None => (turns.first()?.2, None),
+            Some(breakers) => {
+                let pass = breakers.pass(turns.iter().map(|turn| turn.2), probes)?;
+                (pass.at(), Some(pass))
+            }
+        };
+        Some(Picked { endpoint: self.endpoints.get(at)?.clone(), at, pass })
+    }
+
+    /// Sends `request` and waits for the head of the answer, until `deadline` at most. What came
+    /// of it is told to the endpoint's breaker.
     ///
     /// A request that never left on a kept connection (the upstream had closed it) is
     /// sent again on another; one of which a byte may have been read is not. `sent` is told
     /// when a connection has the request, and when it gave it back untouched.
     pub(crate) async fn send(
         &self,
+        picked: Picked,
+        request: Request<Outgoing>,
+        deadline: Instant,
+        sent: &mut (impl FnMut(bool) + Send),
+    ) -> Result<(Response<Incoming>, Lease), Unanswered> {
+        let Picked { endpoint, pass, .. } = picked;
+        let came = self.try_send(&endpoint, request, deadline, sent).await;
+        if let Some(pass) = pass {
+            let verdict = match &came {
+                Ok((response, _)) => verdict_of_status(response.status()),
+                Err(unanswered) => unanswered.error.verdict(),
+            };
+            if pass.settle(verdict) {
+                let (upstream, endpoint) = (&*self.name, &*endpoint.name);
+                match verdict {
+                    Verdict::Failed => {
+                        tracing::warn!(
+                            upstream,
+                            endpoint,
+                            "it fails and is left alone for a while"
+                        );
+                    }
+                    Verdict::Answered => tracing::info!(upstream, endpoint, "it answers again"),
+                    Verdict::Untold => {}
+                }
+            }
+        }
+        came
+    }
+
+    /// The same, of a call that is no caller's: no breaker hears of it.
+    pub(crate) async fn try_send(
+        &self,
         endpoint: &Arc<Endpoint>,
         mut request: Request<Outgoing>,
         deadline: Instant,
         sent: &mut (impl FnMut(bool) + Send),
-    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+    ) -> Result<(Response<Incoming>, Lease), Unanswered> {
         let first_byte = self.timeouts.first_byte;
         for _ in 0..STALE_MAX {
             let Some(mut lease) = endpoint.take_idle(Instant::now()) else { break };
@@ -288,96 +220,43 @@ impl Upstream {
             }
         }
         let patience = deadline.saturating_duration_since(Instant::now());
-        let mut lease = endpoint.connect(self.timeouts.connect.min(patience)).await?;
+        let mut lease = match endpoint.connect(self.timeouts.connect, patience).await {
+            Ok(lease) => lease,
+            Err(error) => return Err(Unanswered { error, unsent: Some(Box::new(request)) }),
+        };
         match lease.ask(request, deadline, first_byte, sent).await? {
             Asked::Answered(response) => Ok((response, lease)),
-            Asked::NotSent(_, source) => {
+            Asked::NotSent(unsent, source) => {
                 endpoint.note_failure();
                 let (endpoint, source) = (endpoint.name.clone(), Arc::new(source));
-                Err(UpstreamError::Reset { endpoint, source })
+                let error = UpstreamError::Reset { endpoint, source };
+                Err(Unanswered { error, unsent: Some(unsent) })
             }
         }
     }
 }
 
-enum Asked {
-    Answered(Response<Incoming>),
-    /// Nothing of it was sent; here it is again.
-    NotSent(Box<Request<Outgoing>>, hyper::Error),
-}
-
-impl Lease {
-    async fn ask(
-        &mut self,
-        request: Request<Outgoing>,
-        deadline: Instant,
-        first_byte: Duration,
-        sent: &mut (impl FnMut(bool) + Send),
-    ) -> Result<Asked, UpstreamError> {
-        let endpoint = self.endpoint.clone();
-        let Some(sender) = &mut self.sender else {
-            // A lease without a connection is one that is being connected.
-            let source = Arc::new(io::Error::from(io::ErrorKind::NotConnected));
-            return Err(UpstreamError::Unreachable { endpoint: endpoint.name.clone(), source });
-        };
-        if !sender.is_ready()
-            && let Err(error) = sender.ready().await
-        {
-            return Ok(Asked::NotSent(Box::new(request), error));
-        }
-        let now = Instant::now();
-        let until = deadline.min(now + first_byte);
-        sent(true);
-        match time::timeout_at(until, sender.try_send_request(request)).await {
-            Ok(Ok(response)) => {
-                endpoint.answered.fetch_add(1, Ordering::Relaxed);
-                Ok(Asked::Answered(response))
-            }
-            Ok(Err(mut failure)) => match failure.take_message() {
-                Some(unsent) => {
-                    sent(false);
-                    Ok(Asked::NotSent(Box::new(unsent), failure.into_error()))
-                }
-                None => {
-                    let error = failed(&endpoint, failure.into_error());
-                    // Half a request is nothing that anyone works on.
-                    sent(!matches!(error, UpstreamError::DownstreamCut | UpstreamError::TooLarge));
-                    Err(error)
-                }
-            },
-            Err(_elapsed) => {
-                endpoint.note_failure();
-                let endpoint = endpoint.name.clone();
-                if until == deadline {
-                    Err(UpstreamError::Deadline { endpoint })
-                } else {
-                    Err(UpstreamError::FirstByteTimeout { endpoint })
-                }
-            }
+impl UpstreamError {
+    /// What a try that ended so says of its endpoint.
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Unreachable { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::Reset { .. }
+            | Self::Cut { .. }
+            | Self::Protocol { .. }
+            | Self::FirstByteTimeout { .. } => Verdict::Failed,
+            Self::Unasked { .. }
+            | Self::BreakerOpen { .. }
+            | Self::Deadline { .. }
+            | Self::DownstreamCut
+            | Self::TooLarge => Verdict::Untold,
         }
     }
 }
 
-/// Whose fault it is that a request which was sent got no answer.
-fn failed(endpoint: &Endpoint, error: hyper::Error) -> UpstreamError {
-    if error.is_user()
-        && let Some(body) = error.source().and_then(|source| source.downcast_ref::<BodyError>())
-    {
-        return match body {
-            BodyError::TooLarge => UpstreamError::TooLarge,
-            BodyError::DownstreamCut(_)
-            | BodyError::UpstreamCut(_)
-            | BodyError::UpstreamIdle
-            | BodyError::UpstreamTotal
-            | BodyError::Cut => UpstreamError::DownstreamCut,
-        };
-    }
-    endpoint.note_failure();
-    let (name, is_protocol) = (endpoint.name.clone(), error.is_parse());
-    let source = Arc::new(error);
-    if is_protocol {
-        UpstreamError::Protocol { endpoint: name, source }
-    } else {
-        UpstreamError::Reset { endpoint: name, source }
-    }
+/// A service that says that it cannot answer now is one that fails. All else, errors of the
+/// caller's and of the service's code among it, is an answer.
+fn verdict_of_status(status: StatusCode) -> Verdict {
+    if matches!(status.as_u16(), 502..=504) { Verdict::Failed } else { Verdict::Answered }
 }

@@ -15,6 +15,7 @@ mod key;
 mod postgres;
 mod prefetch;
 mod redis;
+mod resilience;
 mod route;
 mod store;
 mod tag;

@@ -1,6 +1,6 @@
 //! The services behind us.
 
-use super::{endpoint, version};
+use super::{endpoint, resilience, version};
 use crate::{
     Balance, Certificate, Endpoint, HostHeader, InjectUsage, Scheme, Share, Timeouts, Upstream,
     UpstreamId, UpstreamTls, defaults,
@@ -55,6 +55,12 @@ fn upstream(review: &mut Review<'_>, id: UpstreamId, name: String, raw: RawUpstr
         },
         tokens_max: bounds.tokens.and_then(NonZeroU64::new),
         timeouts: timeouts(review, &path, &raw.timeouts.unwrap_or_default()),
+        retries: raw
+            .retries
+            .map(|raw| resilience::retries(review, &format!("{path}.retries"), raw)),
+        breaker: raw
+            .breaker
+            .map(|raw| resilience::breaker(review, &format!("{path}.breaker"), &raw)),
         tls: tls(review, &format!("{path}.tls"), raw.tls, scheme),
         model_version: version::model_version(
             review,

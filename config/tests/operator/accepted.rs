@@ -75,6 +75,11 @@ fn the_full_example_says_the_defaults_it_claims() {
     (spelled.queue_max, spelled.reserve) = (plain.queue_max, plain.reserve);
     spelled.preempt_per_s = plain.preempt_per_s;
     (spelled.share, spelled.tokens_max) = (plain.share, plain.tokens_max);
+    // Off where nothing stands; these are what they are where they do.
+    let bare = valid(&SMALLEST.replace("{ model: {", "{ model: { retries: {}, breaker: {},"));
+    let bare = default_of(&bare, "model");
+    assert_eq!((&spelled.retries, spelled.breaker), (&bare.retries, bare.breaker));
+    (spelled.retries, spelled.breaker) = (None, None);
     assert_eq!(spelled, plain);
 }
 

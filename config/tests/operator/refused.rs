@@ -71,8 +71,6 @@ upstreams:
     endpoints: [{ url: "http://x", weight: 1, zone: a, priority: 0 }]
     balance: { hash: { header: x-session } }
     concurrency: { adaptive: { min: 1, max: 64 } }
-    retries: { attempts: 2 }
-    breaker: {}
     health: {}
     fallback: cheaper
   cheap: { endpoints: [{ url: "http://x" }], balance: cheapest }
@@ -87,14 +85,12 @@ routes:
     telemetry.traces: not in this version
     upstreams.cheap.balance: cheapest: not in this version
     upstreams.model.balance.hash: not in this version
-    upstreams.model.breaker: not in this version
     upstreams.model.concurrency.adaptive: not in this version
     upstreams.model.endpoints[0].priority: not in this version
     upstreams.model.endpoints[0].weight: not in this version
     upstreams.model.endpoints[0].zone: not in this version
     upstreams.model.fallback: not in this version
     upstreams.model.health: not in this version
-    upstreams.model.retries: not in this version
     identity.tenant.jwt: not in this version
     routes[0].dialect: bedrock: not in this version
     budgets: not in this version
@@ -110,13 +106,11 @@ fn of_the_contract_only_what_is_not_built_is_refused() {
     insta::assert_snapshot!(problems, @r#"
     telemetry.traces: not in this version
     telemetry.metrics.aliases[0].routes[0]: no such route: "recommend"; there are chat
-    upstreams.model.breaker: not in this version
     upstreams.model.endpoints[0].priority: not in this version
     upstreams.model.endpoints[0].weight: not in this version
     upstreams.model.endpoints[0].zone: not in this version
     upstreams.model.fallback: not in this version
     upstreams.model.health: not in this version
-    upstreams.model.retries: not in this version
     budgets: not in this version
     readiness: not in this version
     "#);

@@ -33,6 +33,7 @@
 mod arrive;
 mod classes;
 mod dispatch;
+mod gate;
 mod heap;
 mod lines;
 mod queue;
@@ -50,6 +51,7 @@ use std::{collections::VecDeque, num::NonZeroU32};
 use waiters::{List, Stage, Waiter, Waiters};
 
 pub use classes::{ClassLimits, Classes};
+pub use gate::Gate;
 pub use rules::{Bounds, ClassRules, NewClass};
 pub use runs::RunId;
 pub use waiters::WaiterId;
@@ -140,6 +142,8 @@ pub enum Way {
     Bypass,
     /// As one of the strict class, beyond the budget; also where it was its tenant's newest.
     Overcommit,
+    /// As the one by which it is found out whether the upstream answers again.
+    Probe,
 }
 
 /// Why a call was sent away without an answer.
@@ -160,6 +164,9 @@ pub enum Shed {
     /// It ran, and was taken back for a more important one before anybody saw of its answer.
     #[error("it was taken back for a more important call before its first byte")]
     Preempted,
+    /// The upstream is left alone for a while, because it fails.
+    #[error("the upstream fails, and is left alone for a while")]
+    BreakerOpen,
     /// Nothing new is taken any more.
     #[error("draining: nothing new is taken")]
     Draining,
@@ -180,6 +187,7 @@ pub struct Scheduler {
     limit: Option<NonZeroU32>,
     bounds: Bounds,
     draining: bool,
+    gate: gate::State,
     inflight: u64,
     /// As it was estimated.
     inflight_cost: u128,
@@ -211,6 +219,7 @@ impl Scheduler {
             limit,
             bounds: Bounds::default(),
             draining: false,
+            gate: gate::State::default(),
             inflight: 0,
             inflight_cost: 0,
             waiting: 0,
@@ -239,6 +248,9 @@ impl Scheduler {
             return Arrival::Shed(Shed::DeadlineUnmeetable);
         }
         self.expire(now_ns);
+        if self.gate.is_shut() {
+            return Arrival::Shed(Shed::BreakerOpen);
+        }
         let place = self.place(ask.class);
         match self.start_at_once(place, ask) {
             Some(grant) => Arrival::Granted(grant),
@@ -252,7 +264,10 @@ impl Scheduler {
         match self.waiters.stage(waiter) {
             Some(Stage::Waiting) => {
                 let expires_ns = self.waiters.waiter(waiter).map_or(now_ns, |it| it.expires_ns);
-                Turn::Waiting { expires_ns }
+                // Somebody has to look when the gate may be tried.
+                Turn::Waiting {
+                    expires_ns: self.gate.look_ns().map_or(expires_ns, |at| at.min(expires_ns)),
+                }
             }
             Some(Stage::Granted { run, way, waited_ns }) => {
                 self.waiters.remove(waiter);
@@ -338,6 +353,7 @@ impl Scheduler {
     /// Sheds those whose time has passed, and lets go whom they stood in the way of.
     pub fn expire(&mut self, now_ns: u64) {
         self.shed_late(now_ns);
+        self.gate.pass_time(now_ns);
         self.fill(now_ns);
     }
 
@@ -349,7 +365,8 @@ impl Scheduler {
             let late = self.waiters.named(idx);
             let Some(late) = late else { break };
             let Some(at_end) = self.unlink(late).map(|waiter| waiter.at_end) else { break };
-            self.settle(late, Stage::Shed(at_end));
+            let shed = self.gate.blames(at_end);
+            self.settle(late, Stage::Shed(shed));
         }
     }
 
@@ -409,6 +426,7 @@ impl Scheduler {
             debug_assert!(false, "a call ended that never ran");
             return;
         };
+        self.gate.ended(grant.run);
         self.inflight = self.inflight.saturating_sub(1);
         self.inflight_cost = self.inflight_cost.saturating_sub(u128::from(run.cost));
         let Some(seat) = self.seats.get_mut(run.seat) else { return };

@@ -2,7 +2,7 @@
 
 use crate::{
     app::{Destination, Parts},
-    upstream::Endpoint,
+    upstream::{Endpoint, Health},
 };
 use serde_json::{Map, Value, json};
 use std::sync::atomic::Ordering;
@@ -119,7 +119,7 @@ fn queue_of(to: &Destination) -> Value {
 pub(super) fn upstreams(parts: &Parts) -> Value {
     let snapshot = parts.snapshot.load();
     let upstreams = snapshot.destinations.iter().map(|to| {
-        let endpoints = to.upstream.endpoints.iter().map(|it| endpoint(it));
+        let endpoints = to.upstream.health().map(|(it, health)| endpoint(it, health));
         json!({
             "upstream": to.config.name,
             "endpoints": endpoints.collect::<Vec<_>>(),
@@ -128,12 +128,12 @@ pub(super) fn upstreams(parts: &Parts) -> Value {
     json!({ "upstreams": upstreams.collect::<Vec<_>>() })
 }
 
-fn endpoint(endpoint: &Endpoint) -> Value {
+fn endpoint(endpoint: &Endpoint, health: Health) -> Value {
     let mut members = Map::new();
     members.insert("endpoint".to_owned(), (*endpoint.name).into());
     members.insert("inflight".to_owned(), endpoint.in_flight().into());
     members.insert("answered".to_owned(), endpoint.answered.load(Ordering::Relaxed).into());
     members.insert("failed".to_owned(), endpoint.failed.load(Ordering::Relaxed).into());
-    members.insert("state".to_owned(), endpoint.health().name().into());
+    members.insert("state".to_owned(), health.name().into());
     Value::Object(members)
 }

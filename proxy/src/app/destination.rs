@@ -2,9 +2,11 @@
 
 use super::epoch::Poll;
 use crate::{
-    admission::Admission,
+    admission::{Admission, Gate, GateOwner},
     listener::{TlsError, chain_and_key, roots},
-    upstream::{Balance, Connector, Endpoint, HostRule, Timeouts, Upstream},
+    upstream::{
+        Balance, Breakers, Cause, Connector, Endpoint, HostRule, Retries, Timeouts, Upstream,
+    },
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
@@ -15,6 +17,7 @@ use std::sync::{
 use tokio_util::task::TaskTracker;
 use tollgate_cache::{pointer::Pointer, versions::Said};
 use tollgate_config as config;
+use tollgate_core::breaker::BreakerRules;
 
 /// An upstream with its scheduler. Outlives a reload that does not change it.
 #[derive(Debug)]
@@ -101,6 +104,12 @@ impl Destination {
             },
             inject_usage: AtomicBool::new(config.inject_usage == config::InjectUsage::Auto),
             next: AtomicUsize::new(0),
+            breakers: config.breaker.map(|rules| {
+                let open_ns = u64::try_from(rules.open_for.as_nanos()).unwrap_or(u64::MAX);
+                let rules = BreakerRules { failures_max: rules.failures_max, open_ns };
+                Breakers::new(rules, config.endpoints.len(), admission.clone())
+            }),
+            retries: config.retries.as_ref().map(retries),
         };
         let (version_header, version_static, version_body, version_poll) =
             version_sources(&config.model_version);
@@ -116,6 +125,14 @@ impl Destination {
         })
     }
 
+    /// From now on this configuration's breakers say whether the queue's gate is open.
+    pub(crate) fn take_over_gate(&self) {
+        match &self.upstream.breakers {
+            Some(breakers) => breakers.take_over(),
+            None => self.admission.own_gate(GateOwner::new(), Gate::Open),
+        }
+    }
+
     /// What an answer says of the version it is of.
     pub(crate) fn version_said<'a>(&self, headers: &'a HeaderMap) -> Said<'a> {
         let lines = self.version_header.iter().flat_map(|name| headers.get_all(name));
@@ -126,6 +143,17 @@ impl Destination {
     pub(crate) fn version_of<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
         headers.get(self.version_header.as_ref()?)?.to_str().ok()
     }
+}
+
+fn retries(rules: &config::Retries) -> Retries {
+    let written = rules.causes.iter().map(|cause| match cause {
+        config::RetryCause::Connect => Cause::Connect,
+        config::RetryCause::Reset => Cause::Reset,
+        config::RetryCause::BadGateway => Cause::BadGateway,
+        config::RetryCause::Unavailable => Cause::Unavailable,
+        config::RetryCause::GatewayTimeout => Cause::GatewayTimeout,
+    });
+    Retries::new(rules.attempts, written.collect(), rules.budget_ppm)
 }
 
 type VersionSources = (Option<HeaderName>, Option<Arc<str>>, Option<Pointer>, Option<Poll>);

@@ -282,7 +282,8 @@ async fn ask(
         .header(header::ACCEPT, HeaderValue::from_static("application/json"))
         .body(Outgoing::Whole(Bytes::new()))?;
     let upstream = &destination.upstream;
-    let (response, lease) = upstream.send(endpoint, request, deadline, &mut |_| {}).await?;
+    let (response, lease) =
+        upstream.try_send(endpoint, request, deadline, &mut |_| {}).await.map_err(|it| it.error)?;
     let status = response.status();
     if status != StatusCode::OK {
         return Err(PollError::Status(status));

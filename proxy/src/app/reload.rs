@@ -80,6 +80,7 @@ impl Parts {
         for destination in &next.destinations {
             destination.admission.set_classes(&next.classes);
             destination.admission.set_limits(limits_of(&destination.config));
+            destination.take_over_gate();
         }
         Ok(left)
     }

@@ -117,6 +117,7 @@ impl App {
         let addresses = Arc::new(sockets.addresses());
         let parts = Arc::new(parts(config).await?);
         report(&parts);
+        super::resilience::report(&parts);
         sockets.serve(&parts);
         super::sweep::begin(&parts);
         super::epoch::poll(&parts);

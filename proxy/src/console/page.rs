@@ -250,6 +250,7 @@ fn upstreams(view: &View) -> Markup {
             td { @match endpoint.health {
                 Health::Answering => span.good { "answering" },
                 Health::Failing => span.bad { "failing" },
+                Health::Open => span.bad { "left alone" },
                 Health::Unused => span.none { "not used yet" },
             } }
             td { (grouped(endpoint.inflight.into())) }

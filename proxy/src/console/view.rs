@@ -169,10 +169,10 @@ fn queue(to: &Destination) -> QueueView {
 }
 
 fn endpoints(to: &Destination) -> impl Iterator<Item = EndpointView> {
-    to.upstream.endpoints.iter().map(|endpoint| EndpointView {
+    to.upstream.health().map(|(endpoint, health)| EndpointView {
         upstream: to.config.name.clone(),
         name: endpoint.name.to_string(),
-        health: endpoint.health(),
+        health,
         inflight: endpoint.in_flight(),
         answered: endpoint.answered.load(Ordering::Relaxed),
         failed: endpoint.failed.load(Ordering::Relaxed),

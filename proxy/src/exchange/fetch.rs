@@ -6,11 +6,12 @@
 use super::{
     ExchangeError,
     mark::Marks,
+    send::{Prepared, To, breaker_open, send},
     upgrade::{self, Sides, Tunnel},
 };
 use crate::{
-    admission::{Admission, Ask as Turn, Permit, Queued, Shed},
-    app::Parts,
+    admission::{Ask as Turn, Permit, Queued, Shed},
+    app::{Destination, Parts},
     body::Outgoing,
     cache::{self, Ask, Fill, Holds, Instead},
     head,
@@ -21,12 +22,11 @@ use crate::{
     relay::{Answer, AnswerHead, Counter, Debts, Patience, SharedHead},
     respond,
     route::Route,
-    upstream::{Endpoint, HostRule, Lease, UpstreamError},
+    upstream::{Endpoint, Lease, UpstreamError},
 };
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
-    request,
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request,
 };
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -36,7 +36,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::Ordering,
     },
     time::Duration,
 };
@@ -65,20 +65,7 @@ pub(crate) struct Fetch {
     pub(crate) upgrade: Option<OnUpgrade>,
 }
 
-/// A request ready to be sent, perhaps twice.
-struct Prepared {
-    head: request::Parts,
-    body: Outgoing,
-    /// The caller's own bytes, where stream usage was asked for beside them.
-    plain: Option<Bytes>,
-    passed_in: Option<Arc<AtomicU64>>,
-    _held: Held,
-}
-
 static TENANTS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-
-/// The statuses by which a server says that it does not know `stream_options`.
-const NOT_UNDERSTOOD: [StatusCode; 2] = [StatusCode::BAD_REQUEST, StatusCode::UNPROCESSABLE_ENTITY];
 
 impl Fetch {
     /// Asks the upstream. A failure is written to the call's record here, whoever hears
@@ -134,27 +121,26 @@ impl Fetch {
             queued,
         };
         let began = Instant::now();
-        let permit = admit(&destination.admission, turn, call).await?;
+        let permit = admit(&destination, turn, call).await?;
 
         let upstream = &destination.upstream;
-        let Some(endpoint) = upstream.pick() else { return Err(ExchangeError::Internal) };
         let (operation, wanted) = (ask.operation, ask.framing());
         let method = head.method.clone();
         let mut prepared = prepare(ask, head, &route, &peer, marks, &limits, fill.as_ref());
-        address(&mut prepared.head, &upstream.host, endpoint);
         if upgrade.is_some() {
             upgrade::say(&mut prepared.head.headers);
         }
         let sent = Instant::now();
+        let to = To::new(&destination, &permit, deadline);
         call.streams(prepared.passed_in.take());
         let (response, lease) = match fill.as_ref().filter(|fill| fill.asks_about()) {
             None => {
-                let asked = pin!(send(prepared, &destination, endpoint, deadline, call));
+                let asked = pin!(send(prepared, to, call));
                 unless_taken_back(&permit, asked).await?
             }
             Some(fill) => {
                 // What is rare is on the heap: this future is as large as its largest part.
-                let asked = inquire(prepared, &destination, endpoint, deadline, fill, call);
+                let asked = inquire(prepared, to, fill, call);
                 unless_taken_back(&permit, Box::pin(asked).as_mut()).await?
             }
         };
@@ -168,7 +154,7 @@ impl Fetch {
             // Before the caller hears of its change: what it asks next must not be older.
             Box::pin(after.answered(&parts, answer.status, &answer.headers)).await;
         }
-        let sides = sides(&mut answer, upgrade, endpoint)?;
+        let sides = sides(&mut answer, upgrade, lease.endpoint())?;
         let fill = fill.and_then(|fill| fill.answered(&answer));
         fill.iter().for_each(|fill| fill.tell_cdn(&mut answer.headers));
         let mut shared =
@@ -201,10 +187,11 @@ impl Fetch {
 
 /// Waits for the call's turn, and writes down for how long.
 async fn admit(
-    admission: &Arc<Admission>,
+    destination: &Destination,
     turn: Turn<'_>,
     call: &mut Call,
 ) -> Result<Permit, ExchangeError> {
+    let Destination { admission, upstream, .. } = destination;
     call.queued();
     let began = Instant::now();
     match admission.admit(turn).await {
@@ -214,7 +201,10 @@ async fn admit(
         }
         Err(shed) => {
             call.shed(Instant::now().saturating_duration_since(began));
-            Err(ExchangeError::Shed(shed))
+            match shed {
+                Shed::BreakerOpen => Err(breaker_open(upstream, admission).into()),
+                shed => Err(ExchangeError::Shed(shed)),
+            }
         }
     }
 }
@@ -282,35 +272,17 @@ fn prepare(
     }
 }
 
-fn address(head: &mut request::Parts, rule: &HostRule, endpoint: &Endpoint) {
-    match rule {
-        HostRule::Preserve => {}
-        HostRule::Upstream => {
-            head.headers.insert(header::HOST, endpoint.host.clone());
-        }
-        HostRule::Name(name) => {
-            head.headers.insert(header::HOST, name.clone());
-        }
-    }
-    // A caller of HTTP/1.0 may have said none.
-    if !head.headers.contains_key(header::HOST) {
-        head.headers.insert(header::HOST, endpoint.host.clone());
-    }
-}
-
 /// Sends it as a question about what is held, which may be the answer.
 async fn inquire(
     mut prepared: Prepared,
-    destination: &crate::app::Destination,
-    endpoint: &Arc<Endpoint>,
-    deadline: Instant,
+    to: To<'_>,
     fill: &Fill,
     call: &mut Call,
 ) -> Result<(Response<Incoming>, Lease), ExchangeError> {
     let asked = fill.asked();
     let plain = asked.and_then(|asked| asked.condition(&mut prepared.head.headers));
     let Some(plain) = plain else {
-        let (response, lease) = send(prepared, destination, endpoint, deadline, call).await?;
+        let (response, lease) = send(prepared, to, call).await?;
         let Some(hit) = fill.instead_of(response.status()) else { return Ok((response, lease)) };
         if response.body().is_end_stream() {
             lease.give_back();
@@ -318,7 +290,7 @@ async fn inquire(
         return Err(ExchangeError::Instead(Arc::new(Instead::Hit(hit))));
     };
     let mut again = prepared.head.clone();
-    let (response, lease) = send(prepared, destination, endpoint, deadline, call).await?;
+    let (response, lease) = send(prepared, to, call).await?;
     let (answer, body) = response.into_parts();
     match fill.holds(&answer) {
         Holds::Answer => Ok((Response::from_parts(answer, body), lease)),
@@ -340,41 +312,9 @@ async fn inquire(
                 passed_in: None,
                 _held: Held::default(),
             };
-            Ok(send(prepared, destination, endpoint, deadline, call).await?)
+            Ok(send(prepared, to, call).await?)
         }
     }
-}
-
-/// Sends it; and once more without asking for usage, if that was refused.
-async fn send(
-    prepared: Prepared,
-    destination: &crate::app::Destination,
-    endpoint: &Arc<Endpoint>,
-    deadline: Instant,
-    call: &mut Call,
-) -> Result<(Response<Incoming>, Lease), UpstreamError> {
-    let mut sent = |sent| call.sent(sent);
-    let upstream = &destination.upstream;
-    let Prepared { head, body, plain, passed_in: _, _held } = prepared;
-    let again = plain.map(|plain| (head.clone(), plain));
-    let request = Request::from_parts(head, body);
-    let (response, lease) = upstream.send(endpoint, request, deadline, &mut sent).await?;
-    let Some((head, plain)) = again else { return Ok((response, lease)) };
-    if !NOT_UNDERSTOOD.contains(&response.status()) {
-        return Ok((response, lease));
-    }
-    drop((response, lease));
-    let request = Request::from_parts(head, Outgoing::Whole(plain));
-    let (response, lease) = upstream.send(endpoint, request, deadline, &mut sent).await?;
-    if response.status().is_success() {
-        tracing::warn!(
-            upstream = &*upstream.name,
-            "stream usage is not asked for any more: the upstream refused stream_options; \
-             token counts of its streams will be estimates"
-        );
-        upstream.inject_usage.store(false, Ordering::Relaxed);
-    }
-    Ok((response, lease))
 }
 
 /// What TGI says of a whole answer's tokens in its head.

@@ -96,6 +96,16 @@ families! {
     PERMITS_LEAKED = Counter, "tollgate_permits_leaked_total", [],
         "Permits that did not come back before their call was over; above 0 is a defect of Tollgate, and that much of the limit is lost until a restart.";
 
+    // Upstreams.
+    ENDPOINTS_OPEN = Gauge, "tollgate_upstream_breakers_open", ["upstream"],
+        "Endpoints that are left alone because they fail, by upstream that has a breaker.";
+    BREAKER_OPENED = Counter, "tollgate_upstream_breaker_opened_total", ["upstream"],
+        "Times an endpoint began, or went on after a probe, to be left alone.";
+    RETRIES = Counter, "tollgate_upstream_retries_total", ["upstream", "cause"],
+        "Tries of calls beside their first, by what the try before came to; of upstreams that have retries.";
+    RETRIES_OVER_BUDGET = Counter, "tollgate_upstream_retries_over_budget_total", ["upstream"],
+        "Calls that were not tried again because the budget of retries was spent.";
+
     // Cache.
     CACHE_REQUESTS = Counter, "tollgate_cache_requests_total", ["route", "tier", "outcome"],
         "Calls by how the cache answered them; each call counts in exactly one series.";

@@ -120,6 +120,17 @@ pub struct ForecastReading {
     pub events: usize,
 }
 
+/// What is done about an upstream that fails; counts are since the start, or since the reload
+/// that changed it.
+#[derive(Clone, Debug)]
+pub struct UpstreamReading {
+    pub upstream: String,
+    /// Endpoints that are left alone, and how often that began; `None`: it has no breaker.
+    pub breaker: Option<(u64, u64)>,
+    /// Further tries by cause, and those the budget had no room for; `None`: it has no retries.
+    pub retries: Option<(Vec<(&'static str, u64)>, u64)>,
+}
+
 /// How a store is.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreReading {
@@ -166,6 +177,7 @@ pub(super) struct Sources {
     pub(super) caches: Source<Vec<(TierLabel, CacheReading)>>,
     pub(super) ledger: Source<LedgerReading>,
     pub(super) stores: Source<Vec<StoreReading>>,
+    pub(super) upstreams: Source<Vec<UpstreamReading>>,
     pub(super) trace: Source<TraceReading>,
     pub(super) forecast: Source<ForecastReading>,
 }
@@ -376,4 +388,33 @@ pub(super) fn stores(readings: &[StoreReading]) -> Vec<MetricFamily> {
         of(|store| store.purges_pending as f64, &names::PURGES_PENDING),
         of(|store| f64::from(u8::from(store.up)), &names::STORE_UP),
     ]
+}
+
+/// The upstreams' families; none of an upstream without a rule.
+pub(super) fn upstreams(readings: &[UpstreamReading]) -> Vec<MetricFamily> {
+    let mut tries = Vec::new();
+    let (mut open, mut opened, mut over) = (Vec::new(), Vec::new(), Vec::new());
+    for reading in readings {
+        let name = reading.upstream.as_str();
+        if let Some((endpoints, times)) = reading.breaker {
+            open.push(([name], endpoints as f64));
+            opened.push(([name], times as f64));
+        }
+        if let Some((by_cause, over_budget)) = &reading.retries {
+            tries.extend(by_cause.iter().map(|(cause, count)| ([name, *cause], *count as f64)));
+            over.push(([name], *over_budget as f64));
+        }
+    }
+    vec![
+        labelled(&names::ENDPOINTS_OPEN, &open),
+        labelled(&names::BREAKER_OPENED, &opened),
+        labelled(&names::RETRIES, &tries),
+        labelled(&names::RETRIES_OVER_BUDGET, &over),
+    ]
+}
+
+fn labelled<const N: usize>(of: &Family, values: &[([&str; N], f64)]) -> MetricFamily {
+    let samples: Vec<Sample<'_>> =
+        values.iter().map(|(labels, value)| (&labels[..], *value)).collect();
+    family(of, &samples)
 }

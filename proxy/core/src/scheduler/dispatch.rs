@@ -9,6 +9,9 @@
 //!                                 └─ does it fit the budget? ── else nobody goes
 //! ```
 //!
+//! While it is to be found out whether a failing upstream answers again, one call goes: of the
+//! most important class that waits, whatever its share (`gate`).
+//!
 //! What does not fit stops all that come after it, or the dear would never run beside the
 //! cheap. Two exceptions, both bounded: the strict class may go beyond the budget by one
 //! call, and behind a head that does not fit a few of its own tenant's calls that do may go.
@@ -32,7 +35,7 @@ struct Choice {
 
 impl Way {
     /// Every value.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AtOnce,
         Self::Strict,
         Self::Floor,
@@ -40,6 +43,7 @@ impl Way {
         Self::NewestFirst,
         Self::Bypass,
         Self::Overcommit,
+        Self::Probe,
     ];
 
     /// As it stands in the metric text.
@@ -52,6 +56,7 @@ impl Way {
             Self::NewestFirst => "newest_first",
             Self::Bypass => "bypass",
             Self::Overcommit => "overcommit",
+            Self::Probe => "probe",
         }
     }
 }
@@ -142,6 +147,9 @@ impl Scheduler {
     fn next_class(&self) -> Option<(&Class, Way)> {
         let mut busy =
             self.classes.iter().filter(|class| !class.queue.is_empty() && !class.is_at_max());
+        if self.gate.is_ajar() {
+            return busy.next().map(|class| (class, Way::Probe));
+        }
         if let Some(strict) = busy.clone().next().filter(|class| class.strict) {
             return Some((strict, Way::Strict));
         }
@@ -159,7 +167,8 @@ impl Scheduler {
     }
 
     fn has_slot(&self) -> bool {
-        self.limit.is_none_or(|limit| self.inflight < u64::from(limit.get()))
+        !self.gate.is_shut()
+            && self.limit.is_none_or(|limit| self.inflight < u64::from(limit.get()))
     }
 
     /// Whether a slot is free that the strict class does not keep to itself.
@@ -190,7 +199,9 @@ impl Scheduler {
         self.inflight_cost = self.inflight_cost.saturating_add(u128::from(run.cost));
         if let Some(class) = self.classes.get_mut(place) {
             run.seat = class.seat;
-            run.revocable = class.preemptible && 0 < self.bounds.preempt_per_s;
+            // Nobody else may go while it finds out.
+            run.revocable =
+                class.preemptible && 0 < self.bounds.preempt_per_s && !self.gate.is_ajar();
             class.inflight += 1;
             if !class.strict {
                 // What was idle is not saved up; what was given back to one that waits is.
@@ -204,6 +215,8 @@ impl Scheduler {
             seat.live += 1;
         }
         let revocable = run.revocable;
-        Grant { run: self.runs.insert(run), way, revocable }
+        let run = self.runs.insert(run);
+        let way = if self.gate.started(run) { Way::Probe } else { way };
+        Grant { run, way, revocable }
     }
 }

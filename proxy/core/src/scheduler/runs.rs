@@ -174,7 +174,7 @@ impl Scheduler {
     pub(super) fn preempt(&mut self, now_ns: u64) {
         let of_each_second = self.bounds.preempt_per_s;
         let Some(strict) = self.classes.first().filter(|class| class.strict) else { return };
-        if of_each_second == 0 || strict.is_at_max() {
+        if of_each_second == 0 || strict.is_at_max() || !self.gate.is_open() {
             return;
         }
         let wait = strict.queue.waiting();
