@@ -79,57 +79,6 @@ pub(crate) enum ExchangeError {
     Internal,
 }
 
-impl ExchangeError {
-    /// It says something about this caller (its class, its deadline, its body), and
-    /// nothing about the answer: another who asks the same should ask itself.
-    pub(crate) fn is_leaders_own(&self) -> bool {
-        match self {
-            Self::Shed(_) | Self::Inspect(_) | Self::NotCached | Self::Internal => true,
-            Self::Upstream(error) => match error {
-                UpstreamError::Deadline { .. }
-                | UpstreamError::DownstreamCut
-                | UpstreamError::TooLarge => true,
-                UpstreamError::Unreachable { .. }
-                | UpstreamError::ConnectTimeout { .. }
-                | UpstreamError::BreakerOpen { .. }
-                | UpstreamError::Reset { .. }
-                | UpstreamError::Cut { .. }
-                | UpstreamError::Protocol { .. }
-                | UpstreamError::Unasked { .. }
-                | UpstreamError::FirstByteTimeout { .. } => false,
-            },
-            Self::Instead(instead) => instead.is_leaders_own(),
-            Self::NoRoute(_) | Self::BadHead(_) => false,
-        }
-    }
-
-    /// The upstream could not be asked, or did not answer.
-    pub(crate) fn is_no_answer(&self) -> bool {
-        match self {
-            Self::Upstream(error) => match error {
-                UpstreamError::Unreachable { .. }
-                | UpstreamError::ConnectTimeout { .. }
-                | UpstreamError::BreakerOpen { .. }
-                | UpstreamError::Reset { .. }
-                | UpstreamError::Cut { .. }
-                | UpstreamError::Protocol { .. }
-                | UpstreamError::FirstByteTimeout { .. } => true,
-                UpstreamError::Deadline { .. }
-                | UpstreamError::Unasked { .. }
-                | UpstreamError::DownstreamCut
-                | UpstreamError::TooLarge => false,
-            },
-            Self::NoRoute(_)
-            | Self::BadHead(_)
-            | Self::Inspect(_)
-            | Self::NotCached
-            | Self::Shed(_)
-            | Self::Instead(_)
-            | Self::Internal => false,
-        }
-    }
-}
-
 /// Answers one request, whatever happens.
 pub(crate) async fn exchange(
     parts: &Arc<Parts>,

@@ -3,7 +3,7 @@
 use crate::{
     ask,
     busy::four_classes,
-    cache_stage::{Told as _, assert_hit, assert_miss, content, purge},
+    cache_stage::{assert_hit, assert_miss, content, purge},
 };
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -173,15 +173,17 @@ async fn a_reload_that_changes_the_breaker_begins_anew() {
     world.standin.fault_next(Fault::Reset, 1);
     assert_eq!(ask(&world).await.status, 502);
     assert_eq!(ask(&world).await.refusal(), (503, "breaker_open"));
-    world.reload(|yaml| {
-        yaml.set("upstreams.model.breaker.consecutive_failures", json!(2));
-    })
-    .unwrap();
+    world
+        .reload(|yaml| {
+            yaml.set("upstreams.model.breaker.consecutive_failures", json!(2));
+        })
+        .unwrap();
     assert_eq!(ask(&world).await.status, 200);
-    world.reload(|yaml| {
-        yaml.set("upstreams.model.breaker", Value::Null);
-    })
-    .unwrap();
+    world
+        .reload(|yaml| {
+            yaml.set("upstreams.model.breaker", Value::Null);
+        })
+        .unwrap();
     world.standin.fault_next(Fault::Reset, 3);
     for _ in 0..3 {
         assert_eq!(ask(&world).await.refusal(), (502, "upstream_reset"));

@@ -34,10 +34,7 @@ use smallvec::SmallVec;
 use std::{
     hash::{BuildHasher as _, RandomState},
     pin::{Pin, pin},
-    sync::{
-        Arc, LazyLock,
-        atomic::Ordering,
-    },
+    sync::{Arc, LazyLock, atomic::Ordering},
     time::Duration,
 };
 use tokio::time::Instant;
