@@ -222,7 +222,7 @@ fn promtool_accepts(text: &str) {
 fn every_family_without_open_labels_is_there_from_the_start_and_zero() {
     let stage = Stage::new();
     let (_, text) = stage.metrics.render_at(None, stage.start);
-    let open_labels = ["model", "store", "source", "horizon"];
+    let open_labels = ["model", "store", "source", "horizon", "upstream"];
     for family in names::ALL {
         // Before anything was asked ahead no part of it was of use, nor was any not.
         let is_later = family.name == names::CACHE_PREFETCH_PRECISION.name;
