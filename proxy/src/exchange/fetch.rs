@@ -198,10 +198,10 @@ async fn admit(
         }
         Err(shed) => {
             call.shed(Instant::now().saturating_duration_since(began));
-            match shed {
-                Shed::BreakerOpen => Err(breaker_open(upstream, admission).into()),
-                shed => Err(ExchangeError::Shed(shed)),
+            if shed == Shed::BreakerOpen {
+                return Err(breaker_open(upstream, admission).into());
             }
+            Err(ExchangeError::Shed(shed))
         }
     }
 }

@@ -203,7 +203,8 @@ async fn bring(
     bytes_in: u64,
 ) -> Result<Got, Failed> {
     let endpoint = fetch.route.destination.upstream.name.clone();
-    let (head, answer) = fetch.ask(call, marks).await?;
+    // On the heap, as wherever a call is asked: this future is one of many.
+    let (head, answer) = Box::pin(fetch.ask(call, marks)).await?;
     let gathered = answer.gather(ANSWER_BYTES_MAX, held).await;
     let gathered = gathered.map_err(|error| partial::broken(&error, endpoint))?;
     let Gathered { body, meter, call, reading, upstream_took: took, .. } = gathered;
