@@ -229,14 +229,6 @@ impl Metrics {
         self.sources.stores.set(read);
     }
 
-    /// Where the upstreams' readings come from; one per upstream.
-    pub fn set_upstream_source(
-        &self,
-        read: impl Fn() -> Vec<UpstreamReading> + Send + Sync + 'static,
-    ) {
-        self.sources.upstreams.set(read);
-    }
-
     /// Where the key trace's reading comes from.
     pub fn set_trace_source(&self, read: impl Fn() -> TraceReading + Send + Sync + 'static) {
         self.sources.trace.set(read);

@@ -182,6 +182,16 @@ pub(super) struct Sources {
     pub(super) forecast: Source<ForecastReading>,
 }
 
+impl super::Metrics {
+    /// Where the upstreams' readings come from; one per upstream.
+    pub fn set_upstream_source(
+        &self,
+        read: impl Fn() -> Vec<UpstreamReading> + Send + Sync + 'static,
+    ) {
+        self.sources.upstreams.set(read);
+    }
+}
+
 /// One sample: label values in the order of the family's names, and the value.
 pub(super) type Sample<'a> = (&'a [&'a str], f64);
 
