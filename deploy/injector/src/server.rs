@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
-    body::Incoming,
+    body::{Body, Incoming},
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -42,11 +42,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 const REVIEW_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Reviews that are read at a time; others wait within their own time. Times
-/// [`REVIEW_BYTES_MAX`] that is what they hold at most.
-const REVIEWS_MAX: usize = 16;
+/// `REVIEW_BYTES_MAX` that is what they hold at most.
+pub const REVIEWS_MAX: usize = 16;
 
 /// For a review from its first byte to its answer. The webhook's configuration waits 5 s.
-const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
+pub const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An API server has a few; beyond these a connection is closed at once.
 const CONNECTIONS_MAX: usize = 128;
@@ -159,7 +159,8 @@ pub async fn serve(
     Ok(())
 }
 
-type Failed = Box<dyn std::error::Error + Send + Sync>;
+/// Whatever went wrong with a connection.
+pub type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 async fn connection(
     stream: TcpStream,
@@ -213,9 +214,15 @@ async fn connection(
     }
 }
 
-type Reply = Response<Full<Bytes>>;
+/// What goes out.
+pub type Reply = Response<Full<Bytes>>;
 
-async fn answer(request: Request<Incoming>, injector: &Injector) -> Reply {
+/// Answers a request, whatever carried it.
+pub async fn answer<B>(request: Request<B>, injector: &Injector) -> Reply
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Failed>,
+{
     let reads = request.method() == Method::GET || request.method() == Method::HEAD;
     match request.uri().path() {
         "/mutate" if request.method() == Method::POST => review(request, injector).await,
@@ -238,7 +245,11 @@ async fn answer(request: Request<Incoming>, injector: &Injector) -> Reply {
 }
 
 /// One review, in its time.
-async fn review(request: Request<Incoming>, injector: &Injector) -> Reply {
+async fn review<B>(request: Request<B>, injector: &Injector) -> Reply
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Failed>,
+{
     let is_json =
         request.headers().get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).is_some_and(
             |it| it.split(';').next().unwrap_or_default().trim() == "application/json",
@@ -257,7 +268,11 @@ async fn review(request: Request<Incoming>, injector: &Injector) -> Reply {
     with_type(status, "application/json", answer.body.to_string())
 }
 
-async fn read(request: Request<Incoming>, injector: &Injector) -> (StatusCode, Answer) {
+async fn read<B>(request: Request<B>, injector: &Injector) -> (StatusCode, Answer)
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Failed>,
+{
     // Never closed; were it, reviews would go on without a limit rather than not at all.
     let _turn = injector.reviews.acquire().await;
     let body = match Limited::new(request.into_body(), REVIEW_BYTES_MAX).collect().await {

@@ -5,14 +5,25 @@ use crate::{config, review};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, client::conn};
+use hyper::{
+    body::{Body, Frame, Incoming},
+    client::conn,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use serde_json::Value;
-use std::{fs, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    convert::Infallible,
+    fs,
+    net::SocketAddr,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -27,7 +38,7 @@ use tollgate_injector::{
     cluster::Cluster,
     config::Version,
     self_made,
-    server::{Injector, serve},
+    server::{Injector, REVIEW_TIMEOUT, REVIEWS_MAX, answer, serve},
 };
 
 const NAME: &str = "tollgate-injector.tollgate.svc";
@@ -294,4 +305,55 @@ async fn a_server_is_asked_for_its_version() {
     assert_eq!(cluster.version().await.unwrap(), Version { major: 1, minor: 34 });
     tasks.join_next().await.unwrap().unwrap();
     assert!(cluster.version().await.is_err(), "nobody is there any more");
+}
+
+/// A body of which nothing ever comes.
+struct Silent;
+
+impl Body for Silent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Pending
+    }
+}
+
+fn silent() -> Request<Silent> {
+    post(String::new()).map(|_| Silent)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_review_that_does_not_come_is_answered_in_its_time() {
+    let injector = Injector::new(config(), Version { major: 1, minor: 31 });
+    let start = time::Instant::now();
+    let reply = answer(silent(), &injector).await;
+    assert_eq!(reply.status(), StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(time::Instant::now() - start, REVIEW_TIMEOUT);
+    let body = reply.into_body().collect().await.unwrap().to_bytes();
+    let review: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(review["response"]["allowed"], false);
+}
+
+/// Who holds places without saying anything holds them for a time only.
+#[tokio::test(start_paused = true)]
+async fn reviews_beyond_those_that_are_read_wait_for_a_turn() {
+    let injector = Arc::new(Injector::new(config(), Version { major: 1, minor: 31 }));
+    let mut idle = JoinSet::new();
+    for _ in 0..REVIEWS_MAX {
+        let injector = injector.clone();
+        idle.spawn(async move { answer(silent(), &injector).await.status() });
+    }
+    // They are under way, and half of their time has gone.
+    time::sleep(REVIEW_TIMEOUT / 2).await;
+    let start = time::Instant::now();
+    let reply = answer(post(review::review().to_string()), &injector).await;
+    assert_eq!(reply.status(), StatusCode::OK);
+    assert_eq!(time::Instant::now() - start, REVIEW_TIMEOUT / 2);
+    while let Some(status) = idle.join_next().await {
+        assert_eq!(status.unwrap(), StatusCode::REQUEST_TIMEOUT);
+    }
 }
