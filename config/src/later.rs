@@ -8,7 +8,7 @@
 const KEYS: &[(&str, &[&str])] = &[
     ("", &["readiness", "budgets"]),
     ("telemetry", &["traces"]),
-    ("upstreams.*", &["health", "fallback"]),
+    ("upstreams.*", &["health"]),
     ("upstreams.*.endpoints[]", &["weight", "zone", "priority"]),
     ("upstreams.*.balance", &["hash"]),
     ("upstreams.*.concurrency", &["adaptive"]),

@@ -24,6 +24,9 @@ pub(crate) struct RawUpstream {
     pub(crate) retries: Option<RawRetries>,
     /// When an endpoint that fails is left alone. Default: never.
     pub(crate) breaker: Option<RawBreaker>,
+    /// The upstream that a call goes to when this one fails or has no turn for it, before its answer
+    /// has begun; as it came, credentials and all. Default: none.
+    pub(crate) fallback: Option<RawFallback>,
     pub(crate) tls: Option<RawUpstreamTls>,
     pub(crate) model_version: Option<RawModelVersion>,
     /// Whether stream usage is asked for where the caller did not. Default: auto.
@@ -133,6 +136,24 @@ pub(crate) struct RawBreaker {
     pub(crate) consecutive_failures: Option<u32>,
     /// How long nothing is sent to the endpoint then; after that one call finds out. Default: 10s.
     pub(crate) open_for: Option<DurationText>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum RawFallback {
+    Name(String),
+    To(RawFallbackTo),
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawFallbackTo {
+    /// Name of an upstream.
+    #[schemars(required)]
+    pub(crate) upstream: Option<String>,
+    /// What the member model of the body says there. Default: what the caller said.
+    #[schemars(length(min = 1, max = 256))]
+    pub(crate) model: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

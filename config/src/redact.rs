@@ -24,7 +24,7 @@ use std::path::Path;
 
 /// For `GET /api/config`.
 pub fn redacted(config: &Config) -> Value {
-    let upstreams = config.upstreams.iter().map(|one| (one.name.clone(), upstream(one)));
+    let upstreams = config.upstreams.iter().map(|one| (one.name.clone(), upstream(config, one)));
     let mut shown = json!({
         "listeners": list(&config.listeners, listener),
         "admin": {
@@ -272,7 +272,7 @@ fn tls_to(tls: &UpstreamTls) -> Value {
     shown.into()
 }
 
-fn upstream(one: &Upstream) -> Value {
+fn upstream(config: &Config, one: &Upstream) -> Value {
     let timeouts = &one.timeouts;
     json!({
         "endpoints": list(&one.endpoints, |endpoint: &Endpoint| json!({ "url": endpoint.to_string() })),
@@ -304,6 +304,7 @@ fn upstream(one: &Upstream) -> Value {
         },
         "retries": one.retries.as_ref().map(resilience::retries),
         "breaker": one.breaker.map(resilience::breaker),
+        "fallback": one.fallback.as_ref().map(|to| resilience::fallback(config, to)),
         "tls": tls_to(&one.tls),
         "model_version": rules::model_version(&one.model_version),
         "inject_usage": match one.inject_usage {

@@ -39,6 +39,8 @@ pub struct Upstream {
     pub retries: Option<Retries>,
     /// `None`: no endpoint is left alone, however it fails.
     pub breaker: Option<BreakerRule>,
+    /// Who is asked instead; whoever follows these comes to an end.
+    pub fallback: Option<Fallback>,
     pub tls: UpstreamTls,
     pub model_version: ModelVersion,
     pub inject_usage: InjectUsage,
@@ -130,6 +132,14 @@ pub struct BreakerRule {
     pub failures_max: NonZeroU32,
     /// Never zero.
     pub open_for: Duration,
+}
+
+/// Who is asked where an upstream fails or has no turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    pub upstream: UpstreamId,
+    /// The model that is asked for there; `None`: the caller's.
+    pub model: Option<String>,
 }
 
 /// TLS towards the upstream; meaningful where the scheme is https.

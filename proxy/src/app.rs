@@ -21,6 +21,7 @@ use crate::{
     admin::AdminParts,
     admission::{Admission, Bounds, ClassLimits, Classes, Limits, Share},
     events::Events,
+    exchange::Fallback,
     forecast::Forecasts,
     identity::Sources,
     inspect::BodyLimits,
@@ -181,7 +182,8 @@ impl Snapshot {
         let routes = config.routes.iter().zip(handles.routes).filter_map(|(route, metrics)| {
             let destination = destinations.get(route.upstream.place())?.clone();
             let lane = lane(metrics, &route.name);
-            let made = Route::new(route.clone(), destination, lane, classes.clone(), &sources);
+            let mut made = Route::new(route.clone(), destination, lane, classes.clone(), &sources);
+            made.fallbacks = fallbacks(&config, route, &destinations);
             Some(Arc::new(made.after(before.and_then(|before| before.alike(&config, &route.name)))))
         });
         let routes = Routes::new(routes.collect());
@@ -240,6 +242,23 @@ fn classes_of(config: &Config) -> Arc<Classes> {
         (Arc::from(&*class.name), limits)
     });
     Classes::new(list, config.class_default)
+}
+
+/// Who is asked in place of a route's upstream, and who in place of that.
+fn fallbacks(
+    config: &Config,
+    route: &tollgate_config::Route,
+    destinations: &[Arc<Destination>],
+) -> Box<[Fallback]> {
+    let mut at = config.upstream(route.upstream);
+    let chain = std::iter::from_fn(|| {
+        let to = at?.fallback.as_ref()?;
+        at = config.upstream(to.upstream);
+        let destination = destinations.get(to.upstream.place())?.clone();
+        Some(Fallback { destination, model: to.model.as_deref().map(Arc::from) })
+    });
+    // There are no circles; were there one, it would end here.
+    chain.take(destinations.len()).collect()
 }
 
 /// What an upstream's configuration says of all calls at it together.

@@ -7,6 +7,7 @@
 
 mod by_url;
 mod contain;
+mod fall_back;
 mod fetch;
 mod instead;
 mod joined;
@@ -22,6 +23,7 @@ mod unread;
 mod upgrade;
 
 pub(crate) use self::{
+    fall_back::Fallback,
     fetch::{Fetch, Timing, framing_of},
     joined::{Joins, Together},
     mark::{Marks, say_scheme},
@@ -165,6 +167,7 @@ async fn run(
     // On the heap, as is its future: by value it would be copied through every layer.
     let fetch = Box::new(Fetch {
         parts: parts.clone(),
+        destination: route.destination.clone(),
         route: route.clone(),
         peer: peer.clone(),
         class,
@@ -176,6 +179,8 @@ async fn run(
         queued: None,
         fill: None,
         upgrade,
+        is_fallback: false,
+        gives_way: false,
     });
     match question {
         Ok(question) if let Some(response) = stale => {
@@ -247,9 +252,12 @@ async fn direct(
     let empty = answer.settle_if_empty();
     let filter = shape.hides_usage && head.shared.framing == Framing::Events;
     let status = respond::bypass_status(why);
+    let is_fallback = head.shared.is_fallback;
     let body =
         if empty { Body::empty() } else { Body::Relayed(Box::new(Relayed::new(answer, filter))) };
-    Ok(respond::from_upstream(head, status, shape.debug, body))
+    let mut response = respond::from_upstream(head, status, shape.debug, body);
+    respond::say_fallback(response.headers_mut(), is_fallback);
+    Ok(response)
 }
 
 /// An answer that turned out to be worth keeping when its head had come.
@@ -433,6 +441,7 @@ async fn listened(
         None => respond::miss_status(follows, shape.forwarded),
     };
     let (code, others) = (head.shared.status.as_u16(), head.shared.others.clone());
+    let is_fallback = head.shared.is_fallback;
     let body = Listened::new(listener, seat, call, code, head.shared.len, filter);
     let mut response =
         respond::from_upstream(head, status, shape.debug, Body::Listened(Box::new(body)));
@@ -440,6 +449,7 @@ async fn listened(
         let told = response.headers_mut();
         if let Some(others) = others { others.told(told) } else { cache::keep_shareable(told) }
     }
+    respond::say_fallback(response.headers_mut(), is_fallback);
     response
 }
 

@@ -102,6 +102,8 @@ struct Draft {
     holder: Option<Holder>,
     first_byte: Option<Instant>,
     reason: Option<&'static str>,
+    /// Why another upstream is asked than its route's, if one is.
+    fallback: Option<&'static str>,
     /// The provider charges for its kind by tokens.
     billed: bool,
     /// Its request was given to a connection, and nobody has said what it came to.
@@ -222,6 +224,7 @@ impl Call {
             holder: None,
             first_byte: None,
             reason: None,
+            fallback: None,
             billed: false,
             owes: false,
             passed_in: None,
@@ -418,6 +421,13 @@ impl Call {
         self
     }
 
+    /// Why another upstream is asked in place of its own; `None`: none of them answered.
+    pub(crate) fn falls_back(&mut self, reason: Option<&'static str>) {
+        if let Some(draft) = &mut self.0 {
+            draft.fallback = reason;
+        }
+    }
+
     pub(crate) fn first_byte(&mut self) {
         if let Some(draft) = &mut self.0
             && draft.first_byte.is_none()
@@ -431,7 +441,7 @@ impl Call {
         let Some(mut draft) = self.0.take() else { return };
         draft.record.status = end.status;
         draft.record.bytes_out = end.bytes_out;
-        draft.reason = end.reason;
+        draft.reason = end.reason.or(draft.fallback);
         draft.bill_with_parts(end.bill);
         draft.write();
     }

@@ -118,6 +118,8 @@ pub(crate) struct SharedHead {
     pub(crate) timing: Timing,
     /// How many of a call's items came from the cache, and of how many.
     pub(crate) partial: Option<(usize, usize)>,
+    /// It is of another upstream than the route's.
+    pub(crate) is_fallback: bool,
 }
 
 impl Patience {

@@ -21,6 +21,7 @@ pub(crate) const REASON: HeaderName = HeaderName::from_static("tollgate-reason")
 pub(crate) const RECORD: HeaderName = HeaderName::from_static("tollgate-record");
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const FALLBACK: HeaderName = HeaderName::from_static("tollgate-degraded");
 const DEBUG: HeaderName = HeaderName::from_static("tollgate-debug");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -119,6 +120,8 @@ pub(crate) fn verdict(error: &ExchangeError) -> Verdict {
                                                  => (BAD_GATEWAY,        Upstream,   "upstream_protocol",    Perhaps, "the upstream's answer is not HTTP"),
         E::Upstream(U::FirstByteTimeout { .. } | U::Deadline { .. })
                                                  => (GATEWAY_TIMEOUT,    Upstream,   "upstream_timeout",     Perhaps, "the upstream did not begin to answer in time"),
+        E::Upstream(U::Unavailable { status, .. })
+                                                 => (*status,            Upstream,   "upstream_unreachable", Perhaps, "the upstream cannot answer now, and nor can those in its place"),
         E::Internal | E::Instead(_)              => (INTERNAL,           Proxy,      "internal",             Perhaps, "an error inside the proxy; it was logged"),
     };
     Verdict { status, fault, reason, retry, message }
@@ -296,6 +299,23 @@ pub(crate) fn from_upstream(
     append_cache_status(response.headers_mut(), cache_status);
     debug.tell(response.headers_mut(), Some(&shared.timing));
     response
+}
+
+/// Says that another upstream than its own has answered a call: in a field of ours, and as the
+/// cache's detail, for it is why nothing was stored.
+pub(crate) fn say_fallback(headers: &mut HeaderMap, is_fallback: bool) {
+    if !is_fallback {
+        return;
+    }
+    headers.insert(FALLBACK, HeaderValue::from_static("fallback"));
+    let statuses = headers.get_all(CACHE_STATUS).iter().filter_map(|value| value.to_str().ok());
+    let mut statuses: Vec<String> = statuses.map(str::to_owned).collect();
+    let Some(own) = statuses.last_mut() else { return };
+    *own = format!("{}; detail=fallback", own.split("; detail=").next().unwrap_or_default());
+    headers.remove(CACHE_STATUS);
+    for status in statuses.iter().filter_map(|status| HeaderValue::from_str(status).ok()) {
+        append_cache_status(headers, status);
+    }
 }
 
 /// Says what the cache did (RFC 9211), after what caches behind us said.

@@ -18,6 +18,7 @@ pub(crate) use self::{
 
 use crate::{
     app::Destination,
+    exchange::Fallback,
     head,
     identity::{Caller, SaidBy, Sources},
     meter::Lane,
@@ -70,6 +71,8 @@ pub(crate) struct Route {
     /// Of what may be kept, only what its key binds goes on to the upstream; and which fields say
     /// whose key it is.
     pub(crate) keyed_only: Option<SaidBy>,
+    /// Who is asked in the upstream's place, one after the other.
+    pub(crate) fallbacks: Box<[Fallback]>,
 }
 
 /// What holds for a route's `mode: http`.
@@ -150,6 +153,7 @@ impl Route {
             conditions,
             freshness,
             classes,
+            fallbacks: Box::default(),
             prefetch,
             class_header,
             offer,

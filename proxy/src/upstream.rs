@@ -15,7 +15,7 @@ pub(crate) use self::{
     breakers::{Breakers, Pass},
     connect::Connector,
     endpoint::{Endpoint, Health, Lease},
-    retries::{Cause, Retries},
+    retries::{Cause, Retries, may_be_made_twice},
 };
 use crate::body::Outgoing;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -25,7 +25,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -52,6 +52,9 @@ pub(crate) enum UpstreamError {
     Unasked { endpoint: Arc<str> },
     #[error("{endpoint} did not begin to answer within timeouts.first_byte")]
     FirstByteTimeout { endpoint: Arc<str> },
+    /// Only where another is asked then: else its answer is passed on.
+    #[error("{endpoint} answered with {status}")]
+    Unavailable { endpoint: Arc<str>, status: StatusCode },
     #[error("{upstream} fails and is left alone for a while")]
     BreakerOpen { upstream: Arc<str>, wait: Duration },
     #[error("the caller's deadline passed before {endpoint} answered")]
@@ -102,6 +105,8 @@ pub(crate) struct Upstream {
     pub(crate) breakers: Option<Arc<Breakers>>,
     /// `None`: a call is tried once.
     pub(crate) retries: Option<Retries>,
+    /// How many calls it answered in place of another.
+    pub(crate) stood_in: AtomicU64,
 }
 
 /// The endpoint that a try goes to, and the right to send it there.
@@ -248,6 +253,7 @@ impl UpstreamError {
             | Self::FirstByteTimeout { .. } => Verdict::Failed,
             Self::Unasked { .. }
             | Self::BreakerOpen { .. }
+            | Self::Unavailable { .. }
             | Self::Deadline { .. }
             | Self::DownstreamCut
             | Self::TooLarge => Verdict::Untold,
@@ -255,8 +261,13 @@ impl UpstreamError {
     }
 }
 
+/// What a service, or a gateway before it, says where it cannot answer anybody now.
+pub(crate) fn is_unavailable(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 502..=504)
+}
+
 /// A service that says that it cannot answer now is one that fails. All else, errors of the
 /// caller's and of the service's code among it, is an answer.
 fn verdict_of_status(status: StatusCode) -> Verdict {
-    if matches!(status.as_u16(), 502..=504) { Verdict::Failed } else { Verdict::Answered }
+    if is_unavailable(status) { Verdict::Failed } else { Verdict::Answered }
 }

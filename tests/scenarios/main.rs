@@ -81,6 +81,7 @@ mod signals;
 mod stores;
 mod world_self;
 mod pass;
+mod fallback;
 mod hygiene;
 mod limits;
 mod line;

@@ -1,7 +1,7 @@
 //! What is done about an upstream that fails, written back.
 
 use crate::{
-    BreakerRule, Retries, RetryCause,
+    BreakerRule, Config, Fallback, Retries, RetryCause,
     text::{show_duration, show_ppm},
 };
 use serde_json::{Value, json};
@@ -23,4 +23,12 @@ pub(super) fn breaker(one: BreakerRule) -> Value {
         "consecutive_failures": one.failures_max,
         "open_for": show_duration(one.open_for),
     })
+}
+
+pub(super) fn fallback(config: &Config, one: &Fallback) -> Value {
+    let name = config.upstream(one.upstream).map(|upstream| &upstream.name);
+    match &one.model {
+        None => json!(name),
+        Some(model) => json!({ "upstream": name, "model": model }),
+    }
 }

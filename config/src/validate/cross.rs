@@ -2,7 +2,7 @@
 
 use crate::{
     AdminAddress, CacheMode, CachePolicy, CacheStore, Config, Listener, TenantSource, Tier, Trust,
-    review::Review,
+    Upstream, review::Review,
 };
 use std::net::SocketAddr;
 use tollgate_core::dialect::Dialect;
@@ -194,7 +194,10 @@ fn ignored_in_vain(review: &mut Review<'_>, config: &Config) {
 
 fn unused(review: &mut Review<'_>, config: &Config) {
     for upstream in &config.upstreams {
-        if !config.routes.iter().any(|route| route.upstream == upstream.id) {
+        let stands_in =
+            |other: &Upstream| other.fallback.as_ref().is_some_and(|to| to.upstream == upstream.id);
+        let is_used = config.routes.iter().any(|route| route.upstream == upstream.id);
+        if !is_used && !config.upstreams.iter().any(stands_in) {
             review.advise(format!("upstreams.{}", upstream.name), "no route leads to it");
         }
     }

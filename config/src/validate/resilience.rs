@@ -1,9 +1,10 @@
 //! What is done about an upstream that fails: tries that are made again, endpoints that are
-//! left alone.
+//! left alone, another upstream in its place.
 
 use crate::{
-    BreakerRule, Retries, RetryCause, defaults,
-    raw::{RawBreaker, RawRetries, RawRetryCause, RawRetryWord},
+    BreakerRule, Fallback, Retries, RetryCause, Upstream, UpstreamId, defaults,
+    problem::{member, quoted},
+    raw::{RawBreaker, RawFallback, RawFallbackTo, RawRetries, RawRetryCause, RawRetryWord},
     review::Review,
 };
 use std::num::NonZeroU32;
@@ -53,5 +54,38 @@ pub(super) fn breaker(review: &mut Review<'_>, path: &str, raw: &RawBreaker) -> 
             raw.open_for.as_ref(),
             defaults::BREAKER_OPEN,
         ),
+    }
+}
+
+pub(super) fn fallback(
+    review: &mut Review<'_>,
+    path: &str,
+    raw: RawFallback,
+    names: &[String],
+) -> Option<Fallback> {
+    let (path, name, model) = match raw {
+        RawFallback::Name(name) => (path.to_owned(), name, None),
+        RawFallback::To(RawFallbackTo { upstream, model }) => {
+            (format!("{path}.upstream"), upstream?, model)
+        }
+    };
+    let place = names.iter().position(|known| *known == name);
+    if place.is_none() {
+        let message =
+            format!("no such upstream: {}; there are {}", quoted(&name), names.join(", "));
+        review.report(path, message);
+    }
+    Some(Fallback { upstream: UpstreamId::new(place?), model })
+}
+
+/// A call that went on for ever would be refused by nobody.
+pub(super) fn no_circles(review: &mut Review<'_>, upstreams: &[Upstream]) {
+    for first in upstreams {
+        let next = |at: &Upstream| upstreams.get(at.fallback.as_ref()?.upstream.place());
+        let mut chain = std::iter::successors(next(first), |at| next(at)).take(upstreams.len());
+        if chain.any(|at| at.id == first.id) {
+            let path = format!("{}.fallback", member("upstreams", &first.name));
+            review.report(path, "leads back to this upstream");
+        }
     }
 }

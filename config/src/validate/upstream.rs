@@ -23,11 +23,21 @@ pub(super) fn upstreams(
     if raws.as_ref().is_some_and(BTreeMap::is_empty) {
         review.report("upstreams", "at least one is needed");
     }
-    raws.into_iter()
+    let names: Vec<String> = raws.iter().flat_map(BTreeMap::keys).cloned().collect();
+    let upstreams: Vec<Upstream> = raws
+        .into_iter()
         .flatten()
         .enumerate()
-        .map(|(place, (name, raw))| upstream(review, UpstreamId::new(place), name, raw))
-        .collect()
+        .map(|(place, (name, mut raw))| {
+            let path = format!("{}.fallback", member("upstreams", &name));
+            let fallback = raw.fallback.take();
+            let fallback =
+                fallback.and_then(|raw| resilience::fallback(review, &path, raw, &names));
+            Upstream { fallback, ..upstream(review, UpstreamId::new(place), name, raw) }
+        })
+        .collect();
+    resilience::no_circles(review, &upstreams);
+    upstreams
 }
 
 fn upstream(review: &mut Review<'_>, id: UpstreamId, name: String, raw: RawUpstream) -> Upstream {
@@ -61,6 +71,7 @@ fn upstream(review: &mut Review<'_>, id: UpstreamId, name: String, raw: RawUpstr
         breaker: raw
             .breaker
             .map(|raw| resilience::breaker(review, &format!("{path}.breaker"), &raw)),
+        fallback: None,
         tls: tls(review, &format!("{path}.tls"), raw.tls, scheme),
         model_version: version::model_version(
             review,

@@ -79,7 +79,7 @@ fn the_full_example_says_the_defaults_it_claims() {
     let bare = valid(&SMALLEST.replace("{ model: {", "{ model: { retries: {}, breaker: {},"));
     let bare = default_of(&bare, "model");
     assert_eq!((&spelled.retries, spelled.breaker), (&bare.retries, bare.breaker));
-    (spelled.retries, spelled.breaker) = (None, None);
+    (spelled.retries, spelled.breaker, spelled.fallback) = (None, None, None);
     assert_eq!(spelled, plain);
 }
 

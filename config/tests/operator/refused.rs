@@ -72,7 +72,6 @@ upstreams:
     balance: { hash: { header: x-session } }
     concurrency: { adaptive: { min: 1, max: 64 } }
     health: {}
-    fallback: cheaper
   cheap: { endpoints: [{ url: "http://x" }], balance: cheapest }
 identity: { tenant: { jwt: {} } }
 routes:
@@ -89,7 +88,6 @@ routes:
     upstreams.model.endpoints[0].priority: not in this version
     upstreams.model.endpoints[0].weight: not in this version
     upstreams.model.endpoints[0].zone: not in this version
-    upstreams.model.fallback: not in this version
     upstreams.model.health: not in this version
     identity.tenant.jwt: not in this version
     routes[0].dialect: bedrock: not in this version
@@ -109,7 +107,7 @@ fn of_the_contract_only_what_is_not_built_is_refused() {
     upstreams.model.endpoints[0].priority: not in this version
     upstreams.model.endpoints[0].weight: not in this version
     upstreams.model.endpoints[0].zone: not in this version
-    upstreams.model.fallback: not in this version
+    upstreams.model.fallback: no such upstream: "cheaper"; there are model
     upstreams.model.health: not in this version
     budgets: not in this version
     readiness: not in this version

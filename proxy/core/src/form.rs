@@ -38,7 +38,7 @@ mod round_trip;
 mod round_trip_others;
 
 pub use filter::{Filtered, Keep, UsageFilter, assert_filter_cuts_do_not_matter};
-pub use inject::inject_usage;
+pub use inject::{inject_usage, rename_model};
 pub use request::{MODEL_LEN_MAX, NotJson, NotPure, RequestFacts, read_request};
 
 use crate::dialect::{Dialect, Framing, Operation};

@@ -100,6 +100,7 @@ impl Serialize for RecordView {
         map.serialize_entry("cache", record.outcome.name())?;
         map.serialize_entry("cache_tier", record.tier.name())?;
         map.serialize_entry("own", &record.own)?;
+        map.serialize_entry("fallback", &record.fallback)?;
         map.serialize_entry("quality", record.quality.name())?;
         let tokens = record.tokens.as_array();
         map.serialize_entry("tokens", &Named(TOKEN_KINDS.into_iter().zip(tokens).collect()))?;

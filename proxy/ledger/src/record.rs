@@ -33,6 +33,7 @@ pub const COST_CATEGORIES: [&str; 5] =
 
 const UNPRICED: u8 = 1;
 const OWN: u8 = 2;
+const FALLBACK: u8 = 4;
 
 /// What a call is booked under. Numbers from [`crate::Ledger::dim`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -100,6 +101,8 @@ pub struct UsageRecord {
     pub unpriced: bool,
     /// Nobody's call but the proxy's own: a warm-up, a refresh, a prefetch.
     pub own: bool,
+    /// Answered by another upstream than its route's; `reason` says why.
+    pub fallback: bool,
     pub tokens: Tokens,
     /// Of the request's body, as the caller sent it.
     pub bytes_in: u64,
@@ -143,6 +146,7 @@ impl UsageRecord {
             quality: Quality::Absent,
             unpriced: false,
             own: false,
+            fallback: false,
             tokens: Tokens::default(),
             bytes_in: 0,
             bytes_out: 0,
@@ -176,7 +180,7 @@ impl UsageRecord {
             self.outcome.code(),
             self.tier.code(),
             self.quality.code(),
-            flags(self.unpriced, self.own),
+            flags(self.unpriced, self.own) | if self.fallback { FALLBACK } else { 0 },
         ]);
         bytes
     }
@@ -206,6 +210,7 @@ impl UsageRecord {
             quality: Quality::from_code(quality).unwrap_or(Quality::Unknown),
             unpriced: flags & UNPRICED != 0,
             own: flags & OWN != 0,
+            fallback: flags & FALLBACK != 0,
             tokens,
             bytes_in,
             bytes_out,

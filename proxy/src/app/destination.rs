@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize},
 };
 use tokio_util::task::TaskTracker;
 use tollgate_cache::{pointer::Pointer, versions::Said};
@@ -110,6 +110,7 @@ impl Destination {
                 Breakers::new(rules, config.endpoints.len(), admission.clone())
             }),
             retries: config.retries.as_ref().map(retries),
+            stood_in: AtomicU64::new(0),
         };
         let (version_header, version_static, version_body, version_poll) =
             version_sources(&config.model_version);

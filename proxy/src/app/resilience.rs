@@ -2,18 +2,24 @@
 
 use super::{Destination, Parts};
 use crate::{metrics::UpstreamReading, upstream::Cause};
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 /// Tells the metrics where to look when somebody scrapes.
 pub(super) fn report(parts: &Arc<Parts>) {
     let upstreams = Arc::downgrade(parts);
     parts.metrics.set_upstream_source(move || {
         let Some(parts) = upstreams.upgrade() else { return Vec::new() };
-        parts.snapshot.load().destinations.iter().map(|to| reading(to)).collect()
+        let snapshot = parts.snapshot.load();
+        let upstreams = &snapshot.config.upstreams;
+        let stands_in = |to: &Destination| {
+            let mut fallbacks = upstreams.iter().filter_map(|one| one.fallback.as_ref());
+            fallbacks.any(|fallback| fallback.upstream == to.config.id)
+        };
+        snapshot.destinations.iter().map(|to| reading(to, stands_in(to))).collect()
     });
 }
 
-fn reading(to: &Destination) -> UpstreamReading {
+fn reading(to: &Destination, stands_in: bool) -> UpstreamReading {
     let upstream = &to.upstream;
     let breaker = upstream.breakers.as_ref().map(|breakers| {
         let open = breakers.open();
@@ -24,5 +30,6 @@ fn reading(to: &Destination) -> UpstreamReading {
         let by_cause = Cause::ALL.iter().zip(counts.by_cause);
         (by_cause.map(|(cause, count)| (cause.name(), count)).collect(), counts.over_budget)
     });
-    UpstreamReading { upstream: upstream.name.to_string(), breaker, retries }
+    let stood_in = stands_in.then(|| upstream.stood_in.load(Ordering::Relaxed));
+    UpstreamReading { upstream: upstream.name.to_string(), breaker, retries, stood_in }
 }

@@ -114,6 +114,11 @@ impl Fill {
         self
     }
 
+    /// No caller waits for the answer: it renews what is held, or checks it.
+    pub(crate) fn is_for_nobody(&self) -> bool {
+        self.question.renews || self.question.is_check()
+    }
+
     pub(crate) fn lease(&self) -> Option<&Arc<Lease>> {
         self.lease.as_ref()
     }

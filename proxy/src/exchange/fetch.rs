@@ -4,7 +4,7 @@
 //! a flight keeps it going while anyone listens, a call of its own awaits it in place.
 
 use super::{
-    ExchangeError,
+    ExchangeError, fall_back,
     mark::Marks,
     send::{Prepared, To, breaker_open, send},
     upgrade::{self, Sides, Tunnel},
@@ -22,7 +22,7 @@ use crate::{
     relay::{Answer, AnswerHead, Counter, Debts, Patience, SharedHead},
     respond,
     route::Route,
-    upstream::{Endpoint, Lease, UpstreamError},
+    upstream::{Endpoint, Lease, Upstream, UpstreamError, is_unavailable},
 };
 use bytes::Bytes;
 use http::{
@@ -49,6 +49,8 @@ use tollgate_core::{
 pub(crate) struct Fetch {
     pub(crate) parts: Arc<Parts>,
     pub(crate) route: Arc<Route>,
+    /// The route's, or who is asked in its place.
+    pub(crate) destination: Arc<Destination>,
     pub(crate) peer: Arc<Peer>,
     pub(crate) class: ClassId,
     pub(crate) deadline: Instant,
@@ -60,6 +62,10 @@ pub(crate) struct Fetch {
     pub(crate) fill: Option<Fill>,
     /// The caller's side of a WebSocket it asks for.
     pub(crate) upgrade: Option<OnUpgrade>,
+    /// Another than the route's upstream is asked.
+    pub(crate) is_fallback: bool,
+    /// Another is asked if this one says that it cannot answer now.
+    pub(crate) gives_way: bool,
 }
 
 static TENANTS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
@@ -68,13 +74,15 @@ impl Fetch {
     /// Asks the upstream. A failure is written to the call's record here, whoever hears
     /// of it.
     pub(crate) async fn ask(
-        self: Box<Self>,
+        mut self: Box<Self>,
         mut call: Call,
         marks: Marks,
     ) -> Result<(AnswerHead, Answer), Arc<ExchangeError>> {
         let spare = self.fill.as_ref().and_then(Fill::spare);
         // Kept until it is known how the call ended: then it is told to the fleet.
         let lease = self.fill.as_ref().and_then(Fill::lease).cloned();
+        let kept = fall_back::kept(&self);
+        self.gives_way = kept.is_some() && fall_back::is_harmless(&self);
         match self.go(&mut call, &marks).await {
             Ok(answer) => Ok(answer),
             Err(ExchangeError::Instead(instead)) => {
@@ -95,21 +103,26 @@ impl Fetch {
                     instead.book(call);
                     return Err(Arc::new(ExchangeError::Instead(Arc::new(instead))));
                 }
+                if let Some(kept) = kept {
+                    let asking = Box::pin(fall_back::ask(kept, &error, &mut call, &marks));
+                    if let Some(answer) = asking.await {
+                        return Ok(answer);
+                    }
+                }
                 call.refused(verdict.status.as_u16(), verdict.reason);
                 Err(Arc::new(error))
             }
         }
     }
 
-    async fn go(
+    pub(super) async fn go(
         self: Box<Self>,
         call: &mut Call,
         marks: &Marks,
     ) -> Result<(AnswerHead, Answer), ExchangeError> {
         let after = cache::after(&self);
         let Self { parts, route, peer, class, deadline, limits, caller, head, ask, .. } = *self;
-        let Self { queued, fill, upgrade, .. } = *self;
-        let destination = route.destination.clone();
+        let Self { queued, fill, upgrade, destination, is_fallback, gives_way, .. } = *self;
         let turn = Turn {
             class,
             classes: &route.classes,
@@ -123,7 +136,7 @@ impl Fetch {
         let upstream = &destination.upstream;
         let (operation, wanted) = (ask.operation, ask.framing());
         let method = head.method.clone();
-        let mut prepared = prepare(ask, head, &route, &peer, marks, &limits, fill.as_ref());
+        let mut prepared = prepare(ask, head, upstream, &peer, marks, &limits, fill.as_ref());
         if upgrade.is_some() {
             upgrade::say(&mut prepared.head.headers);
         }
@@ -141,6 +154,11 @@ impl Fetch {
                 unless_taken_back(&permit, Box::pin(asked).as_mut()).await?
             }
         };
+        if gives_way && is_unavailable(response.status()) {
+            let (endpoint, status) = (lease.endpoint().name.clone(), response.status());
+            call.sent(false);
+            return Err(UpstreamError::Unavailable { endpoint, status }.into());
+        }
         let waited = Timing {
             queue: permit.queue_wait(),
             upstream: Instant::now().saturating_duration_since(sent),
@@ -156,6 +174,7 @@ impl Fetch {
         fill.iter().for_each(|fill| fill.tell_cdn(&mut answer.headers));
         let mut shared =
             shared_head(&mut answer, &incoming, &method, fill.as_ref(), (wanted, waited));
+        shared.is_fallback = is_fallback;
         let counter = counter(operation, &shared);
         if let Some(version) = destination.version_of(&shared.headers) {
             call.version(version);
@@ -230,14 +249,14 @@ pub(crate) struct Timing {
 fn prepare(
     ask: Ask,
     mut head: request::Parts,
-    route: &Route,
+    upstream: &Upstream,
     peer: &Peer,
     marks: &Marks,
     limits: &BodyLimits,
     fill: Option<&Fill>,
 ) -> Prepared {
     ask.sends.keep(&mut head.headers, ask.operation);
-    marks.forward(&mut head.headers, peer, route.destination.upstream.via);
+    marks.forward(&mut head.headers, peer, upstream.via);
     ask.sends.unname(&mut head.headers);
     head.uri = head::origin_form(&head.uri, &ask.path);
     head.version = Version::HTTP_11;
@@ -250,7 +269,7 @@ fn prepare(
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     let (body, passed_in, held) = ask.body.outgoing(limits);
-    let inject = hides_usage && route.destination.upstream.inject_usage.load(Ordering::Relaxed);
+    let inject = hides_usage && upstream.inject_usage.load(Ordering::Relaxed);
     let plain = match &body {
         Outgoing::Whole(bytes)
             if inject && !head.headers.contains_key(header::CONTENT_ENCODING) =>
@@ -393,5 +412,6 @@ fn shared_head(
         headers,
         timing,
         partial: None,
+        is_fallback: false,
     }
 }

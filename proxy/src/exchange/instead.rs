@@ -21,6 +21,7 @@ impl ExchangeError {
                 UpstreamError::Unreachable { .. }
                 | UpstreamError::ConnectTimeout { .. }
                 | UpstreamError::BreakerOpen { .. }
+                | UpstreamError::Unavailable { .. }
                 | UpstreamError::Reset { .. }
                 | UpstreamError::Cut { .. }
                 | UpstreamError::Protocol { .. }
@@ -39,6 +40,7 @@ impl ExchangeError {
                 UpstreamError::Unreachable { .. }
                 | UpstreamError::ConnectTimeout { .. }
                 | UpstreamError::BreakerOpen { .. }
+                | UpstreamError::Unavailable { .. }
                 | UpstreamError::Reset { .. }
                 | UpstreamError::Cut { .. }
                 | UpstreamError::Protocol { .. }

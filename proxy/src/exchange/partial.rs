@@ -182,6 +182,8 @@ async fn together(
         Told::Brought(brought) => {
             let Brought { mut head, body, bill, took, call, is_others } = *brought;
             let status = head.shared.status;
+            // Of what it asked it is no answer that is kept.
+            let fill = fill.filter(|_| !head.shared.is_fallback);
             let fill = fill.and_then(|fill| fill.answered(&response_head(&head)));
             if is_others {
                 head = shareable(head, again.route.destination.version_header.as_ref());
@@ -249,10 +251,11 @@ pub(super) fn broken(error: &BodyError, endpoint: Arc<str>) -> Failed {
 
 impl Fetch {
     /// The same call in another body, to be asked anew.
-    fn again(&self, body: AskBody) -> Box<Self> {
+    pub(super) fn again(&self, body: AskBody) -> Box<Self> {
         Box::new(Self {
             parts: self.parts.clone(),
             route: self.route.clone(),
+            destination: self.destination.clone(),
             peer: self.peer.clone(),
             class: self.class,
             deadline: self.deadline,
@@ -263,6 +266,8 @@ impl Fetch {
             queued: None,
             fill: None,
             upgrade: None,
+            is_fallback: false,
+            gives_way: false,
         })
     }
 }

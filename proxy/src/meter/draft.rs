@@ -155,6 +155,7 @@ impl Draft {
             TierLabel::Postgres => CacheTier::Postgres,
             TierLabel::Disk => CacheTier::Disk,
         };
+        record.fallback = self.fallback.is_some();
         record.reason = self.reason.map_or(Reason::None, Reason::from_name);
         if self.lane.access {
             log_access(&self.record, self.lane.metrics.route(), self.model.as_deref());
@@ -175,7 +176,9 @@ impl Draft {
             way: self.way,
             queue: waited.zip(self.queue).map(|(waited, (_, outcome))| (waited, outcome)),
             // What stood in for an answer was no refusal.
-            reason: self.reason.filter(|_| self.cache != CacheOutcome::Stale),
+            reason: self.reason.filter(|reason| {
+                self.cache != CacheOutcome::Stale && self.fallback != Some(*reason)
+            }),
             cache: self.cache,
             tier: self.tier,
             own: self.record.own,

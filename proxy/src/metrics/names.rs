@@ -106,6 +106,9 @@ families! {
     RETRIES_OVER_BUDGET = Counter, "tollgate_upstream_retries_over_budget_total", ["upstream"],
         "Calls that were not tried again because the budget of retries was spent.";
 
+    FALLBACKS = Counter, "tollgate_upstream_fallback_calls_total", ["upstream"],
+        "Calls that this upstream answered because another failed or had no turn for them.";
+
     // Cache.
     CACHE_REQUESTS = Counter, "tollgate_cache_requests_total", ["route", "tier", "outcome"],
         "Calls by how the cache answered them; each call counts in exactly one series.";

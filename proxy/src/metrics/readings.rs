@@ -129,6 +129,8 @@ pub struct UpstreamReading {
     pub breaker: Option<(u64, u64)>,
     /// Further tries by cause, and those the budget had no room for; `None`: it has no retries.
     pub retries: Option<(Vec<(&'static str, u64)>, u64)>,
+    /// Calls it answered in place of another; `None`: it is nobody's fallback.
+    pub stood_in: Option<u64>,
 }
 
 /// How a store is.
@@ -404,12 +406,14 @@ pub(super) fn stores(readings: &[StoreReading]) -> Vec<MetricFamily> {
 pub(super) fn upstreams(readings: &[UpstreamReading]) -> Vec<MetricFamily> {
     let mut tries = Vec::new();
     let (mut open, mut opened, mut over) = (Vec::new(), Vec::new(), Vec::new());
+    let mut stood_in = Vec::new();
     for reading in readings {
         let name = reading.upstream.as_str();
         if let Some((endpoints, times)) = reading.breaker {
             open.push(([name], endpoints as f64));
             opened.push(([name], times as f64));
         }
+        stood_in.extend(reading.stood_in.map(|calls| ([name], calls as f64)));
         if let Some((by_cause, over_budget)) = &reading.retries {
             tries.extend(by_cause.iter().map(|(cause, count)| ([name, *cause], *count as f64)));
             over.push(([name], *over_budget as f64));
@@ -420,6 +424,7 @@ pub(super) fn upstreams(readings: &[UpstreamReading]) -> Vec<MetricFamily> {
         labelled(&names::BREAKER_OPENED, &opened),
         labelled(&names::RETRIES, &tries),
         labelled(&names::RETRIES_OVER_BUDGET, &over),
+        labelled(&names::FALLBACKS, &stood_in),
     ]
 }
 

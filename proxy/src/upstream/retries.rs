@@ -161,7 +161,7 @@ impl Retries {
 }
 
 /// RFC 9110 §9.2.2, and QUERY, which is safe.
-fn may_be_made_twice(method: &Method) -> bool {
+pub(crate) fn may_be_made_twice(method: &Method) -> bool {
     method.is_idempotent() || method.as_str() == "QUERY"
 }
 

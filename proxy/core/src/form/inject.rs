@@ -1,4 +1,4 @@
-//! Asks for usage in a caller's own request, byte for byte otherwise.
+//! Asks for usage, or for another model, in a caller's own request, byte for byte otherwise.
 //!
 //! A stream says its usage only if the request asks for it. The member is spliced
 //! into the bytes the caller wrote: writing the body anew could change what the
@@ -29,6 +29,17 @@ pub fn inject_usage(body: &[u8]) -> Option<Vec<u8>> {
         }
         Some(options) => inject_into(body, options),
     }
+}
+
+/// `body` with `model` as the member of that name.
+///
+/// `None` where it says none, or says it twice: then there is nothing to rename, and it is for
+/// the provider to speak.
+pub fn rename_model(body: &[u8], model: &str) -> Option<Vec<u8>> {
+    let request = Raw::parse(body)?;
+    let said = only(&request.members()?, "model")??;
+    let name = serde_json::to_string(model).ok()?;
+    Some(splice(body, said.start(), said.end(), &name))
 }
 
 fn inject_into(body: &[u8], options: Raw<'_>) -> Option<Vec<u8>> {
@@ -97,6 +108,19 @@ mod tests {
             "{\"str\\u0065am\":true}",
             Some("{\"stream_options\":{\"include_usage\":true},\"str\\u0065am\":true}"),
         );
+    }
+
+    #[test]
+    fn only_the_models_name_is_another() {
+        let renamed = |body: &str| {
+            rename_model(body.as_bytes(), "a\"b").map(|it| String::from_utf8(it).unwrap())
+        };
+        let body = "{ \"n\":1.0,\"model\" : \"gpt\", \"messages\":[{\"model\":\"x\"}]}";
+        let expected = body.replacen("\"gpt\"", "\"a\\\"b\"", 1);
+        assert_eq!(renamed(body), Some(expected));
+        for body in ["{}", "[]", "", "{\"model\":\"a\",\"model\":\"b\"}"] {
+            assert_eq!(renamed(body), None, "{body}");
+        }
     }
 
     #[test]
