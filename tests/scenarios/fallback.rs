@@ -3,7 +3,7 @@
 
 use crate::{
     busy::one_class,
-    cache_stage::{assert_hit, assert_miss, content, purge},
+    cache_stage::{Told as _, assert_hit, assert_miss, content, purge},
 };
 use http::StatusCode;
 use serde_json::{Value, json};
