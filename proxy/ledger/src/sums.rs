@@ -223,6 +223,7 @@ pub(crate) mod tests {
                 quality: Quality::ALL[codes.3],
                 unpriced: codes.4,
                 own: codes.5,
+                fallback: codes.5 ^ codes.4,
                 tokens: Tokens::from_array(numbers.0),
                 bytes_in,
                 bytes_out,
