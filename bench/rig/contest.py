@@ -77,18 +77,22 @@ def check_forwarded(one, counted, seen):
 
 def ask(authority, body, status, answer=None, method="POST"):
     """One call; `status` must be part of its `cache-status`."""
-    answer = answer or load.answer()
+    said, text = called(authority, body, load.PATH, method)
+    if text != (answer or load.answer()):
+        raise Wrong(f"{authority} answered something else: {text[:500]}")
+    if status not in said:
+        raise Wrong(f"{authority}: cache-status is `{said}`, not `{status}`")
+
+
+def called(authority, body, path, method="POST"):
+    """One call: its `cache-status`, and the answer."""
     connection = http.client.HTTPConnection(authority, timeout=10)
     try:
-        connection.request(method, load.PATH, body, {"content-type": "application/json"})
+        connection.request(method, path, body, {"content-type": "application/json"})
         told = connection.getresponse()
         text = told.read().decode()
         if told.status != 200:
             raise Wrong(f"{authority} answered {told.status}: {text[:500]}")
-        if text != answer:
-            raise Wrong(f"{authority} answered something else: {text[:500]}")
-        said = told.headers.get("cache-status", "")
-        if status not in said:
-            raise Wrong(f"{authority}: cache-status is `{said}`, not `{status}`")
+        return told.headers.get("cache-status", ""), text
     finally:
         connection.close()

@@ -1,5 +1,6 @@
 """What is asked and answered, and the part of wrk and of our own callers in asking it."""
 
+import base64
 import itertools
 import json
 import random
@@ -53,6 +54,53 @@ def stream(events):
     usage = {"prompt_tokens": 219, "completion_tokens": events, "total_tokens": 219 + events}
     first, last = event(choice({"role": "assistant", "content": ""}), None), event(choice({}, "stop"), None)
     return "".join([first, *words, last, event([], usage), "data: [DONE]\n\n"])
+
+
+# Of a list of texts: how many are known, and how many are new in each call.
+KNOWN, NEW = 93, 7
+EMBEDDINGS = "/v1/embeddings"
+EMBEDDER = "text-embedding-3-small"
+# A number of this many digits takes its place.
+MARK = "@" * 12
+
+
+def vectors(count):
+    """What a provider answers to a list of so many texts: vectors of 384 numbers, as its SDK asks for them."""
+    vector = base64.b64encode(random.Random(count).randbytes(384 * 4)).decode()
+    data = [{"object": "embedding", "index": place, "embedding": vector} for place in range(count)]
+    usage = {"prompt_tokens": 16 * count, "total_tokens": 16 * count}
+    return json.dumps({"object": "list", "data": data, "model": EMBEDDER, "usage": usage}, separators=(",", ":"))
+
+
+def texts(wanted):
+    return json.dumps({"model": EMBEDDER, "input": wanted, "encoding_format": "base64"}, separators=(",", ":"))
+
+
+def known_texts(first, count):
+    return [f"Berth {place:04} is dredged to nine metres and has a crane of its own." for place in range(first, first + count)]
+
+
+def mixed_texts():
+    """A list of which `NEW` are told apart by a number, spread among those that are known."""
+    listed = known_texts(0, KNOWN)
+    for nth in range(NEW):
+        listed.insert(nth * (KNOWN + NEW) // NEW, f"{MARK}-{nth} is a ship that has not called here before, and asks.")
+    return texts(listed)
+
+
+def mixed_script(authority):
+    """POST lists of texts, each with as many new ones."""
+    body = mixed_texts()
+    head = (f"POST {EMBEDDINGS} HTTP/1.1\\r\\nhost: {authority}\\r\\n"
+            f"content-type: application/json\\r\\ncontent-length: {len(body)}\\r\\n\\r\\n")
+    start = next(RUNS) * 10**8
+    return f"""local number = {start}
+local head, body = "{head}", [==[{body}]==]
+request = function()
+  number = number + 1
+  return head .. body:gsub("{MARK}", string.format("%012.0f", number))
+end
+{REPORT}"""
 
 
 def shuffled(count, size, seed=1):

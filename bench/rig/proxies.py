@@ -79,6 +79,7 @@ routes:
     match: {{ path: /v1/chat/completions, methods: [GET, POST] }}
     upstream: model
     cache: {cache}
+  - {{ name: embeddings, match: {{ path: /v1/embeddings, methods: [POST] }}, upstream: model, cache: {cache} }}
 cache: {{ namespace: "bench/{name}", memory: {{ size: {cache_size} }}, redis: {{ compression: zstd }} }}
 """
 
@@ -129,12 +130,14 @@ class Upstream:
     SIZES = (10 * KIB, 16 * KIB, KIB * KIB)
 
     def __init__(self, processes, core):
-        self.port, self.file, self.stream, *ports = free_ports(3 + len(self.SIZES))
+        self.port, self.file, self.stream, self.few, self.all, *ports = free_ports(5 + len(self.SIZES))
         self.sized = dict(zip(self.SIZES, ports))
         http = UPSTREAM.format(port=self.port, answer=load.answer())
         http += self.from_file(processes, self.file, "answer", "application/json", load.answer())
         kind = "text/event-stream"
         http += self.from_file(processes, self.stream, "stream", kind, load.stream(load.REPLAY_EVENTS))
+        for port, count in ((self.few, load.NEW), (self.all, load.KNOWN + load.NEW)):
+            http += self.from_file(processes, port, f"vectors-{count}", "application/json", load.vectors(count))
         for size, port in self.sized.items():
             name = f"answer-{size}"
             http += self.from_file(processes, port, name, "application/json", load.answer(size))
@@ -194,6 +197,7 @@ class Nginx:
             "store_10k": (store, ten),
             "crowd": (lock, crowd.port),
             "first": ("proxy_buffering off;", fast.port),
+            "lists": ("proxy_buffer_size 32k; proxy_buffers 16 32k;", upstream.all),
         }
         ports = dict(zip(places, free_ports(len(places))))
         http = PROXY.format(folder=processes.folder)
@@ -278,12 +282,12 @@ class Tollgate:
         self.telemetry = f"http://127.0.0.1:{metrics}"
         wait_for(f"{self.telemetry}/readyz", processes)
 
-    def reading(self, series):
-        """The sum over the labels of a series of `/metrics`."""
+    def reading(self, series, label=""):
+        """The sum over the labels of a series of `/metrics`, or over those with that one."""
         with urllib.request.urlopen(f"{self.telemetry}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
         return sum(float(line.split()[-1]) for line in lines
-                   if line.split("{")[0].split(" ")[0] == series)
+                   if line.split("{")[0].split(" ")[0] == series and label in line)
 
 
 def is_here(*commands):

@@ -1,7 +1,9 @@
 """The rows: who is measured at what, and that the answers are right."""
 
+import json
+
 import load
-from contest import Contestant, ask
+from contest import Contestant, ask, called
 from machine import Wrong, until
 from proxies import KIB
 
@@ -20,6 +22,7 @@ ROWS = {
     "redis": "a hit in Redis, not in memory; one caller",
     "pass10k": "10 KiB of answer passed on", "store10k": "the same, and stored in memory",
     "redis10k": "the same, and in Redis with zstd",
+    "items": f"a list of {load.KNOWN + load.NEW} texts of which {load.KNOWN} are known",
     "sse": "an event of a stream", "replay": "a stored stream, given as a stream",
     "first": "a stream's first byte; one caller",
     "burst": f"{CROWD} callers ask the same new thing at once",
@@ -211,6 +214,36 @@ def row_redis10k(bench):
     yield tollgate_at("redis10k", one, different(KIB), 1, miss_then_hit(bench, one, text))
 
 
+def row_items(bench):
+    """What is known of a list is not asked again; the others pass all of it on."""
+    one, other = bench.tollgate("items", bench.upstream.few, CONTENT), bench.tollgate("lists", bench.upstream.all, "off")
+    listed = load.mixed_texts()
+
+    def known():
+        return one.reading("tollgate_cache_items_total", 'outcome="hit"')
+
+    def new(authority):
+        vectors_of(authority, listed.replace(load.MARK, f"{next(bench.numbers):012d}"), load.KNOWN + load.NEW)
+
+    def probe():
+        for first in range(0, load.KNOWN, load.NEW):
+            vectors_of(one.authority, load.texts(load.known_texts(first, load.NEW)), load.NEW)
+        before = known()
+        new(one.authority)
+        if known() - before != load.KNOWN:
+            raise Wrong(f"of a list {known() - before:.0f} were known, not {load.KNOWN}")
+    yield tollgate_at("items", one, wrk(load.mixed_script), 1, probe)
+    yield tollgate_at("items", other, wrk(load.mixed_script), 1, lambda: new(other.authority), "tollgate, off")
+    lists = bench.nginx.authorities["lists"]
+    yield Contestant("items", "nginx", bench.nginx.pid, lists, wrk(load.mixed_script)(lists), 1, lambda: new(lists))
+
+
+def vectors_of(authority, body, count):
+    told = json.loads(called(authority, body, load.EMBEDDINGS)[1])
+    if [one["index"] for one in told["data"]] != list(range(count)):
+        raise Wrong(f"{authority}: not {count} vectors in their order: {str(told)[:500]}")
+
+
 def row_sse(bench):
     one, emitter = bench.tollgate("sse", bench.streaming.port, CONTENT), bench.streaming
 
@@ -265,7 +298,7 @@ BUILD = {
     "ans16k": by_answer("ans16k", 16 * KIB, "get_16k"), "ans1m": by_answer("ans1m", KIB * KIB, "get_1m"),
     "half": row_half, "redis": row_redis,
     "pass10k": row_pass10k, "store10k": row_store10k, "redis10k": row_redis10k,
-    "sse": row_sse, "replay": row_replay, "first": row_first, "burst": row_burst,
+    "items": row_items, "sse": row_sse, "replay": row_replay, "first": row_first, "burst": row_burst,
 }
 
 
