@@ -285,9 +285,12 @@ class Tollgate:
     def reading(self, series, label=""):
         """The sum over the labels of a series of `/metrics`, or over those with that one."""
         with urllib.request.urlopen(f"{self.telemetry}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        return sum(float(line.split()[-1]) for line in lines
-                   if line.split("{")[0].split(" ")[0] == series and label in line)
+            return summed(answer.read().decode(), series, label)
+
+
+def summed(text, series, label=""):
+    return sum(float(line.split()[-1]) for line in text.splitlines()
+               if line.split("{")[0].split(" ")[0] == series and label in line)
 
 
 def is_here(*commands):

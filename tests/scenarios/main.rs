@@ -92,5 +92,6 @@ mod unread;
 mod websocket;
 mod tls;
 mod probes;
+mod profiles;
 mod drain;
 mod tidy;

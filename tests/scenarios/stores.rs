@@ -57,6 +57,24 @@ pub(crate) struct Redis {
     line: Line,
 }
 
+impl Redis {
+    /// Says it until so many listen: who subscribes later has not heard it.
+    pub(crate) async fn says(&self, channel: &str, event: &Value, listeners: usize) {
+        let event = event.to_string();
+        let say = || async { self.server.cli(&["PUBLISH", channel, &event]).await };
+        let all = listeners.to_string();
+        until("the listeners", say, |heard| heard.trim() == all).await;
+    }
+
+    /// All that lies there as a value.
+    pub(crate) async fn dump(&self) -> String {
+        const ALL: &str = "local all = {} for _, key in ipairs(redis.call('keys', '*')) do \
+            if redis.call('type', key).ok == 'string' then all[#all + 1] = redis.call('get', key) end end \
+            return all";
+        self.server.cli(&["--raw", "EVAL", ALL, "0"]).await
+    }
+}
+
 impl Store for Redis {
     const NAME: &'static str = "redis";
     const FAULTS: &'static [Fault] = &ALL;

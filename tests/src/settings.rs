@@ -25,6 +25,11 @@ impl Settings {
         }))
     }
 
+    /// What an operator's file comes to, with its defaults written out and its secrets as references.
+    pub fn of(config: &tollgate_config::Config) -> Self {
+        Self(tollgate_config::redacted(config))
+    }
+
     /// Sets what stands at `path` (`routes.0.cache.mode`), making what is missing on the
     /// way. An item one past the end of a list is added to it.
     ///

@@ -40,9 +40,10 @@ fn full_table() -> Table {
 
 #[test]
 fn every_example_is_valid() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let folders =
+        ["examples", "profiles"].map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join(name));
     let mut n = 0;
-    for entry in std::fs::read_dir(dir).unwrap() {
+    for entry in folders.iter().flat_map(|dir| std::fs::read_dir(dir).unwrap()) {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
         let (config, warnings) =
             load(&text, &full_table()).unwrap_or_else(|problems| panic_with(&problems));
@@ -50,7 +51,7 @@ fn every_example_is_valid() {
         Problems::at_run(warnings).unwrap();
         n += 1;
     }
-    assert!(n >= 2);
+    assert!(n >= 8, "three examples and five profiles");
 }
 
 #[test]
