@@ -152,7 +152,6 @@ pub(crate) struct RawFallbackTo {
     #[schemars(required)]
     pub(crate) upstream: Option<String>,
     /// What the member model of the body says there. Default: what the caller said.
-    #[schemars(length(min = 1, max = 256))]
     pub(crate) model: Option<String>,
 }
 

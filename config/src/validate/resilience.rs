@@ -12,6 +12,9 @@ use std::num::NonZeroU32;
 /// All of the calls.
 const WHOLE_PPM: u32 = 1_000_000;
 
+/// No provider has longer names.
+const MODEL_BYTES_MAX: usize = 256;
+
 pub(super) fn retries(review: &mut Review<'_>, path: &str, raw: RawRetries) -> Retries {
     let mut causes = Vec::new();
     for raw in raw.causes.unwrap_or_else(|| vec![RawRetryCause::Word(RawRetryWord::Connect)]) {
@@ -69,6 +72,10 @@ pub(super) fn fallback(
             (format!("{path}.upstream"), upstream?, model)
         }
     };
+    if model.as_ref().is_some_and(|model| !(1..=MODEL_BYTES_MAX).contains(&model.len())) {
+        let path = path.trim_end_matches(".upstream");
+        review.report(format!("{path}.model"), format!("must have 1 to {MODEL_BYTES_MAX} bytes"));
+    }
     let place = names.iter().position(|known| *known == name);
     if place.is_none() {
         let message =

@@ -107,8 +107,8 @@ fn of_the_contract_only_what_is_not_built_is_refused() {
     upstreams.model.endpoints[0].priority: not in this version
     upstreams.model.endpoints[0].weight: not in this version
     upstreams.model.endpoints[0].zone: not in this version
-    upstreams.model.fallback: no such upstream: "cheaper"; there are model
     upstreams.model.health: not in this version
+    upstreams.model.fallback: no such upstream: "cheaper"; there are model
     budgets: not in this version
     readiness: not in this version
     "#);
