@@ -11,13 +11,13 @@ const KEYS: &[(&str, &[&str])] = &[
     ("upstreams.*", &["health"]),
     ("upstreams.*.endpoints[]", &["weight", "zone", "priority"]),
     ("upstreams.*.balance", &["hash"]),
-    ("upstreams.*.concurrency", &["adaptive"]),
     ("identity.tenant", &["jwt", "mtls"]),
 ];
 
 /// Words, under the pattern of the value they stand in.
 const WORDS: &[(&str, &[&str])] = &[
     ("upstreams.*.balance", &["cheapest", "hash"]),
+    ("upstreams.*.concurrency.limit", &["auto"]),
     ("identity.tenant", &["jwt", "mtls"]),
     ("routes[].dialect", &["bedrock", "vertex", "azure", "grpc"]),
     ("resources[].kind", &["storage", "network", "fixed"]),

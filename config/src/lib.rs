@@ -79,9 +79,9 @@ pub use secret::{EncryptionKey, Secret, SecretSource, StoreUrl};
 pub use text::{duration, show_duration, show_ppm, show_size, show_usd, size};
 pub use trace::KeyTrace;
 pub use upstream::{
-    Balance, BreakerRule, Certificate, Endpoint, Fallback, HostHeader, InjectUsage, ModelVersion,
-    Retries, RetryCause, Scheme, Share, Timeouts, Upstream, UpstreamId, UpstreamTls, VersionList,
-    VersionPoll,
+    Adaptive, Balance, BreakerRule, Certificate, Endpoint, Fallback, HostHeader, InjectUsage,
+    ModelVersion, Retries, RetryCause, Scheme, Share, Timeouts, Upstream, UpstreamId, UpstreamTls,
+    VersionList, VersionPoll,
 };
 pub use warm::{Warm, WarmRun, WarmWhen};
 pub use wire::{Coding, Encodings, Pacing};

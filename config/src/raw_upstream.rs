@@ -6,6 +6,7 @@ use crate::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +55,10 @@ pub(crate) struct RawConcurrency {
     /// Calls at one time; more wait in their class's queue.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) limit: Option<u32>,
+    /// In place of limit: as many as the upstream's answers show that it can have.
+    pub(crate) adaptive: Option<RawAdaptive>,
+    /// By tenant, its share among those of its class; of all others 1.
+    pub(crate) weights: Option<BTreeMap<String, u32>>,
     /// How many may wait, of all classes together; the least important make place. Default: as
     /// many as their queues hold.
     #[schemars(range(min = 0, max = 1_000_000))]
@@ -70,6 +75,17 @@ pub(crate) struct RawConcurrency {
     /// byte, for those of the strict class that wait. Default: 0.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub(crate) preempt: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawAdaptive {
+    /// Never fewer. Default: 1.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) min: Option<u32>,
+    /// Never more.
+    #[schemars(required, range(min = 1, max = 1_000_000))]
+    pub(crate) max: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]

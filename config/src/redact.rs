@@ -16,7 +16,7 @@ use crate::{
     AliasUnit, Balance, CacheMode, CachePolicy, CacheStore, Class, Config, Disk, Endpoint,
     EvictionPolicy, HostHeader, HttpPolicy, InjectUsage, Listener, LogFormat, LogLevel, Match,
     MemcachedServer, PathRule, Redis, RedisLease, RedisMode, ResourceKind, Route, Secret,
-    SecretSource, Share, StoreUrl, TenantSource, TierUse, Trust, Upstream, UpstreamTls,
+    SecretSource, StoreUrl, TenantSource, TierUse, Trust, Upstream, UpstreamTls,
     text::{show_duration, show_ppm, show_size, show_usd},
 };
 use serde_json::{Map, Value, json};
@@ -286,16 +286,7 @@ fn upstream(config: &Config, one: &Upstream) -> Value {
             Balance::LeastLoaded => "least_loaded",
             Balance::RoundRobin => "round_robin",
         },
-        "concurrency": one.concurrency_limit.map(|limit| {
-            json!({ "limit": limit, "queue": one.queue_max, "reserve": one.reserve,
-                "preempt": one.preempt_per_s,
-                "share": match one.share {
-                    Share::Calls => "calls",
-                    Share::Time => "time",
-                    Share::Tokens => "tokens",
-                },
-                "tokens": one.tokens_max })
-        }),
+        "concurrency": rules::concurrency(one),
         "timeouts": {
             "connect": show_duration(timeouts.connect),
             "first_byte": show_duration(timeouts.first_byte),

@@ -1,6 +1,7 @@
 //! The services behind us, as they are after validation.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
@@ -25,6 +26,10 @@ pub struct Upstream {
     pub balance: Balance,
     /// Calls at one time over all endpoints. `None`: no limit, nothing queues.
     pub concurrency_limit: Option<NonZeroU32>,
+    /// In place of a limit: as many as its answers show that it can have.
+    pub adaptive: Option<Adaptive>,
+    /// By tenant, its share among those of its class; of all others 1.
+    pub tenant_weights: BTreeMap<String, u32>,
     /// How many may wait, of all classes together. `None`: as many as their queues hold.
     pub queue_max: Option<usize>,
     /// How many of the limit only the strict class may take; less than the limit.
@@ -44,6 +49,21 @@ pub struct Upstream {
     pub tls: UpstreamTls,
     pub model_version: ModelVersion,
     pub inject_usage: InjectUsage,
+}
+
+/// The bounds of a limit that follows its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adaptive {
+    pub min: NonZeroU32,
+    /// Not below `min`.
+    pub max: NonZeroU32,
+}
+
+impl Upstream {
+    /// A tenant's share among those of its class.
+    pub fn tenant_weight(&self, tenant: &str) -> u32 {
+        self.tenant_weights.get(tenant).copied().unwrap_or(1)
+    }
 }
 
 /// By what an upstream is shared out among classes and tenants.

@@ -16,6 +16,7 @@ mod guard;
 mod problem;
 mod purge;
 mod query;
+mod queue;
 mod reading;
 mod state;
 mod tries;
@@ -270,7 +271,7 @@ async fn run(
         Endpoint::Records => usage::records(parts, query(usage::RECORDS_QUERY)?).await?,
         Endpoint::Queue => {
             query(&[])?;
-            json(StatusCode::OK, &state::queue(parts))
+            json(StatusCode::OK, &queue::queue(parts))
         }
         Endpoint::Upstreams => {
             query(&[])?;

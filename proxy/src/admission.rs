@@ -12,32 +12,42 @@
 
 mod cost;
 mod gate;
+mod look;
 mod permit;
+mod place;
 mod taken_back;
+mod tally;
 
 use crate::meter::Holders;
 use cost::Estimates;
+use permit::Run;
+use place::Place;
 use smallvec::SmallVec;
 use std::{
     future::Future,
     num::NonZeroU32,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Poll, Waker},
     time::Duration,
 };
+use tally::Tally;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tollgate_cache::flight::Lift;
 use tollgate_core::{
     class::ClassId,
-    scheduler::{self, Arrival, Grant, Scheduler, Turn, WaiterId},
+    limit::AdaptiveLimit,
+    scheduler::{self, Arrival, Grant, Scheduler, WaiterId},
 };
 
-pub use cost::Share;
+pub use cost::{Like, Share};
 pub use gate::{Gate, GateOwner};
+pub use look::{ClassLook, LimitFrom, Look, Snapshot, TenantLook, Why};
 pub use permit::Permit;
+pub use tally::{Decided, RECENT, Refused};
 pub use tollgate_cache::flight::Queued;
+pub use tollgate_core::limit::Range;
 pub use tollgate_core::scheduler::{Bounds, ClassCounts, ClassLimits, Classes, Shed, Way};
 
 /// A call that wants to run.
@@ -48,6 +58,12 @@ pub struct Ask<'a> {
     pub classes: &'a Arc<Classes>,
     /// A hash of the tenant, alike for all its calls.
     pub tenant: u64,
+    /// The tenant's name, for who asks who waits.
+    pub who: &'a str,
+    /// The tenant's share among those of its class; 0 counts as 1.
+    pub weight: u32,
+    /// What it is thought to take is learned of these.
+    pub like: Like,
     /// When the caller stops caring. It is not started at or after that moment.
     pub deadline: Option<Instant>,
     /// Raised exactly while this call waits in the queue, with a way to move it forward.
@@ -69,31 +85,10 @@ pub struct Admission {
 pub struct Limits {
     /// How many run at once; `None`: without a limit nothing queues, but all is counted.
     pub limit: Option<NonZeroU32>,
+    /// Instead, as many as the upstream's answers show that it can have.
+    pub adaptive: Option<Range>,
     pub bounds: Bounds,
     pub share: Share,
-}
-
-/// How things stand at one moment, exactly.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// `None`: as many run as arrive.
-    pub limit: Option<NonZeroU32>,
-    pub inflight: u64,
-    pub waiting: usize,
-    /// How long the one waits that waits longest.
-    pub oldest_wait: Option<Duration>,
-    /// The list in force.
-    pub classes: Arc<Classes>,
-    /// Of each class of the list.
-    pub counts: Vec<ClassCounts>,
-    /// Permits whose call is over and that did not come back: the most there ever were.
-    pub leaked: u64,
-    /// What those that wait are thought to take, where the upstream is shared by tokens.
-    pub queued_tokens: u64,
-    /// Waiters that went on in a more important class, for somebody who depends on them.
-    pub lifted: u64,
-    /// Calls that were taken back for a more important one.
-    pub preempted: u64,
 }
 
 #[derive(Debug)]
@@ -110,6 +105,10 @@ struct State {
     lifted: u64,
     preempted: u64,
     estimates: Estimates,
+    /// By place in the list in force.
+    tallies: Vec<Tally>,
+    /// `None`: the limit stands.
+    adaptive: Option<AdaptiveLimit>,
     watched: taken_back::Watched,
     gate_owner: Option<GateOwner>,
 }
@@ -118,16 +117,14 @@ struct State {
 struct Parked {
     waker: Option<Waker>,
     queued: Option<Queued>,
+    who: Option<Arc<str>>,
 }
 
-/// A place in the queue. Dropped, it is given up, and so is a grant nobody took.
-#[derive(Debug)]
-struct Place {
-    admission: Arc<Admission>,
-    /// `None` once it was told what became of it.
-    waiter: Option<WaiterId>,
-    /// As it was told last.
-    expires_ns: u64,
+/// What becomes of a call that arrives.
+enum Arrived {
+    Granted(Grant, Run),
+    Waiting(Place),
+    Refused(Refused),
 }
 
 /// Those to wake, and wakers to drop, once the lock is free.
@@ -138,10 +135,13 @@ const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Admission {
     pub fn new(limits: Limits, classes: &Arc<Classes>) -> Arc<Self> {
-        let mut scheduler = Scheduler::new(limits.limit, &[]);
+        let adaptive = limits.adaptive.map(|range| AdaptiveLimit::new(range, 0));
+        let limit = adaptive.as_ref().map(AdaptiveLimit::limit).or(limits.limit);
+        let mut scheduler = Scheduler::new(limit, &[]);
         scheduler.set_bounds(limits.bounds, 0);
         scheduler.set_rules(&classes.after(None), classes.default_class(), 0);
         let classes = classes.clone();
+        let tallies = classes.names().map(|_| Tally::default()).collect();
         let parked = Vec::new();
         let watched = Vec::new();
         let (permits, leaked, lifted, preempted) = (0, 0, 0, 0);
@@ -154,6 +154,8 @@ impl Admission {
             lifted,
             preempted,
             estimates: Estimates::new(limits.share),
+            tallies,
+            adaptive,
             watched,
             gate_owner: None,
         };
@@ -162,16 +164,14 @@ impl Admission {
     }
 
     /// Waits until the call may run. Dropped before that, it leaves its place.
-    pub async fn admit(self: &Arc<Self>, ask: Ask<'_>) -> Result<Permit, Shed> {
-        let class = ask.class;
-        let (arrival, share) = self.arrive(ask);
-        let learns = (share != Share::Calls).then_some(class);
-        let mut place = match arrival {
-            Arrival::Granted(grant) => return Ok(self.permit(grant, None).learning(learns)),
-            Arrival::Shed(shed) => return Err(shed),
-            Arrival::Waiting { waiter, expires_ns } => {
-                Place { admission: self.clone(), waiter: Some(waiter), expires_ns }
-            }
+    ///
+    /// # Errors
+    /// It may not, and when it should come back.
+    pub async fn admit(self: &Arc<Self>, ask: Ask<'_>) -> Result<Permit, Refused> {
+        let mut place = match self.arrive(ask) {
+            Arrived::Granted(grant, run) => return Ok(self.permit(grant, run, None)),
+            Arrived::Refused(refused) => return Err(refused),
+            Arrived::Waiting(place) => place,
         };
         let mut rings_ns = place.expires_ns;
         let mut time_is_up = pin!(time::sleep_until(self.moment(rings_ns)));
@@ -192,42 +192,18 @@ impl Admission {
             }
         })
         .await
-        .map(|permit| permit.learning(learns))
-    }
-
-    /// How things stand now. Those whose time has passed do not count, even if
-    /// their timer is yet to tell them.
-    pub fn snapshot(&self) -> Snapshot {
-        self.change(|state, now_ns| {
-            // A holder goes after its permit, and permits go under this lock.
-            let astray = state.permits.saturating_sub(self.holders.len());
-            state.leaked = state.leaked.max(astray);
-            let scheduler = &mut state.scheduler;
-            scheduler.expire(now_ns);
-            let oldest_ns = scheduler.oldest_arrival_ns();
-            Snapshot {
-                limit: scheduler.limit(),
-                inflight: scheduler.inflight(),
-                waiting: scheduler.waiting(),
-                oldest_wait: oldest_ns
-                    .map(|oldest_ns| Duration::from_nanos(now_ns.saturating_sub(oldest_ns))),
-                classes: state.classes.clone(),
-                counts: scheduler.class_counts().collect(),
-                leaked: state.leaked,
-                queued_tokens: match state.estimates.share {
-                    Share::Tokens => scheduler.waiting_cost(),
-                    Share::Calls | Share::Time => 0,
-                },
-                lifted: state.lifted,
-                preempted: state.preempted,
-            }
-        })
     }
 
     /// Changes how many run and wait at once. Those that run already are left alone.
     pub fn set_limits(&self, limits: Limits) {
         self.change(|state, now_ns| {
-            state.scheduler.set_limit(limits.limit, now_ns);
+            match (limits.adaptive, &mut state.adaptive) {
+                (None, adaptive) => *adaptive = None,
+                (Some(range), Some(adaptive)) => adaptive.set_range(range),
+                (Some(range), None) => state.adaptive = Some(AdaptiveLimit::new(range, now_ns)),
+            }
+            let limit = state.adaptive.as_ref().map(AdaptiveLimit::limit).or(limits.limit);
+            state.scheduler.set_limit(limit, now_ns);
             state.scheduler.set_bounds(limits.bounds, now_ns);
             if state.estimates.share != limits.share {
                 state.estimates = Estimates::new(limits.share);
@@ -243,9 +219,11 @@ impl Admission {
                 return Wakers::new();
             }
             let before = std::mem::replace(&mut state.classes, classes.clone());
-            // By place, and the places are others.
-            state.estimates = Estimates::new(state.estimates.share);
             let list = classes.after(Some(&before));
+            let mut were = std::mem::take(&mut state.tallies);
+            let tally_of = |was: Option<ClassId>| were.get_mut(was?.place()).map(std::mem::take);
+            let tallies = list.iter().map(|class| class.was).map(tally_of);
+            state.tallies = tallies.map(Option::unwrap_or_default).collect();
             state.scheduler.set_rules(&list, classes.default_class(), now_ns);
             state.all_parked()
         });
@@ -259,11 +237,11 @@ impl Admission {
         self.change(|state, _| state.scheduler.drain());
     }
 
-    fn arrive(self: &Arc<Self>, ask: Ask<'_>) -> (Arrival, Share) {
+    fn arrive(self: &Arc<Self>, ask: Ask<'_>) -> Arrived {
         let mut core_ask = scheduler::Ask {
             class: ask.class,
             tenant: ask.tenant,
-            cost: 0,
+            weight: ask.weight,
             deadline_ns: ask.deadline.map(|deadline| self.ns(deadline)),
             ..scheduler::Ask::default()
         };
@@ -271,19 +249,26 @@ impl Admission {
             if !Arc::ptr_eq(&state.classes, ask.classes) {
                 core_ask.class = state.classes.translate(ask.class, ask.classes);
             }
-            core_ask.cost = state.estimates.of(core_ask.class);
-            let arrival = state.scheduler.arrive(&core_ask, now_ns);
-            match &arrival {
-                Arrival::Waiting { waiter, .. } => {
+            let class = core_ask.class;
+            (core_ask.cost, core_ask.service_ns) = state.estimates.of(&ask.like, now_ns);
+            match state.scheduler.arrive(&core_ask, now_ns) {
+                Arrival::Waiting { waiter, expires_ns } => {
                     if let Some(queued) = &ask.queued {
-                        queued.raise(Some(self.lift_of(*waiter, ask.classes)));
+                        queued.raise(Some(self.lift_of(waiter, ask.classes)));
                     }
-                    state.park(*waiter, ask.queued);
+                    let who = Some(Arc::from(ask.who));
+                    state.park(waiter, Parked { waker: None, queued: ask.queued, who });
+                    let (admission, kind) = (self.clone(), ask.like.kind);
+                    let waiter = Some(waiter);
+                    Arrived::Waiting(Place { admission, waiter, expires_ns, class, kind })
                 }
-                Arrival::Granted(_) => self.hand_out(state),
-                Arrival::Shed(_) => {}
+                Arrival::Granted(grant) => {
+                    state.tally(class, |tally| tally.recent.grant(grant.way(), now_ns));
+                    let run = self.hand_out(state, Run::new(class, ask.like.kind), now_ns);
+                    Arrived::Granted(grant, run)
+                }
+                Arrival::Shed(shed) => Arrived::Refused(state.refuse(class, shed, now_ns)),
             }
-            (arrival, state.estimates.share)
         })
     }
 
@@ -307,17 +292,20 @@ impl Admission {
     }
 
     /// Counts a permit and its holder, both at once and under the lock.
-    fn hand_out(&self, state: &mut State) {
+    fn hand_out(&self, state: &mut State, mut run: Run, now_ns: u64) -> Run {
         state.permits += 1;
         self.holders.add();
+        run.began_ns = now_ns;
+        run.inflight = u32::try_from(state.scheduler.inflight()).unwrap_or(u32::MAX);
+        run
     }
 
     /// Of what was counted by [`Self::hand_out`].
-    fn permit(self: &Arc<Self>, grant: Grant, queue_wait: Option<Duration>) -> Permit {
+    fn permit(self: &Arc<Self>, grant: Grant, run: Run, queue_wait: Option<Duration>) -> Permit {
         let holder = Some(self.holders.holder());
         let taken_back = self.watch(&grant);
         let admission = self.clone();
-        Permit { admission, grant: Some(grant), queue_wait, holder, taken_back, learns: None }
+        Permit { admission, grant: Some(grant), queue_wait, holder, taken_back, run }
     }
 
     /// Every change goes through here: under the lock, then wakes whom it settled.
@@ -354,20 +342,33 @@ impl Admission {
     }
 }
 
-impl Snapshot {
-    /// Each class in force by its name, most important first.
-    pub fn by_class(&self) -> impl Iterator<Item = (&Arc<str>, &ClassCounts)> {
-        self.classes.names().zip(&self.counts)
-    }
-}
-
 impl State {
-    fn park(&mut self, waiter: WaiterId, queued: Option<Queued>) {
+    /// Counts for a class of the list in force.
+    fn tally(&mut self, class: ClassId, count: impl FnOnce(&mut Tally)) {
+        if let Some(tally) = self.tallies.get_mut(class.place()) {
+            count(tally);
+        }
+    }
+
+    /// What one of that class is told that is turned away.
+    fn refuse(&mut self, class: ClassId, shed: Shed, now_ns: u64) -> Refused {
+        let mut seconds = 1;
+        self.tally(class, |tally| {
+            tally.recent.shed(shed, now_ns);
+            // For how long these stay away is not for a crowd to say.
+            if !matches!(shed, Shed::BreakerOpen | Shed::Draining) {
+                seconds = tally.retry_after.refuse(now_ns);
+            }
+        });
+        Refused { shed, retry_after: Duration::from_secs(seconds) }
+    }
+
+    fn park(&mut self, waiter: WaiterId, who: Parked) {
         if self.parked.len() <= waiter.idx() {
             self.parked.resize_with(waiter.idx() + 1, Parked::default);
         }
         if let Some(parked) = self.parked.get_mut(waiter.idx()) {
-            *parked = Parked { waker: None, queued };
+            *parked = who;
         }
     }
 
@@ -400,51 +401,6 @@ impl State {
             wakers.extend(self.unpark(waiter));
         }
         wakers
-    }
-}
-
-impl Place {
-    fn poll(&mut self, context: &mut Context<'_>, time_is_up: bool) -> Poll<Result<Permit, Shed>> {
-        let Some(waiter) = self.waiter else { return Poll::Pending };
-        let rung_ns = self.expires_ns;
-        let admission = &self.admission;
-        let (turn, _unused_waker) = admission.change(|state, now_ns| {
-            // A timer that rang is the proof; a coarse clock must not contradict it.
-            let now_ns = if time_is_up { now_ns.max(rung_ns) } else { now_ns };
-            let turn = state.scheduler.turn(waiter, now_ns);
-            if let Turn::Granted { .. } = &turn {
-                admission.hand_out(state);
-            }
-            let waker = match &turn {
-                Turn::Waiting { .. } => state.wake_later(waiter, context.waker()),
-                Turn::Granted { .. } | Turn::Shed(_) => state.unpark(waiter),
-            };
-            (turn, waker)
-        });
-        let settled = match turn {
-            Turn::Waiting { expires_ns } => {
-                self.expires_ns = expires_ns;
-                return Poll::Pending;
-            }
-            Turn::Granted { grant, waited_ns } => {
-                let queue_wait = Duration::from_nanos(waited_ns);
-                Ok(self.admission.permit(grant, Some(queue_wait)))
-            }
-            Turn::Shed(shed) => Err(shed),
-        };
-        self.waiter = None;
-        Poll::Ready(settled)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(waiter) = self.waiter.take() {
-            let _unused_waker = self.admission.change(|state, now_ns| {
-                state.scheduler.leave(waiter, now_ns);
-                state.unpark(waiter)
-            });
-        }
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) use self::run::{parts, with_causes};
 
 use crate::{
     admin::AdminParts,
-    admission::{Admission, Bounds, ClassLimits, Classes, Limits, Share},
+    admission::{Admission, Bounds, ClassLimits, Classes, Limits, Range, Share},
     events::Events,
     exchange::Fallback,
     forecast::Forecasts,
@@ -272,7 +272,8 @@ fn limits_of(upstream: &tollgate_config::Upstream) -> Limits {
         tollgate_config::Share::Tokens => Share::Tokens,
     };
     let bounds = Bounds { budget, queue_max, reserve, preempt_per_s };
-    Limits { limit: upstream.concurrency_limit, bounds, share }
+    let adaptive = upstream.adaptive.map(|range| Range { min: range.min, max: range.max });
+    Limits { limit: upstream.concurrency_limit, adaptive, bounds, share }
 }
 
 fn lay_out(config: &Config, metrics: &Metrics) -> Result<metrics::Handles, metrics::MetricsError> {

@@ -35,7 +35,7 @@ pub(crate) use self::{
 
 use self::contain::Contained;
 use crate::{
-    admission::Shed,
+    admission::Refused,
     app::{Parts, Snapshot},
     body::{Body, Carried},
     cache::{self, Ask, Consulted, Fill, Hit, Instead, Question},
@@ -71,7 +71,7 @@ pub(crate) enum ExchangeError {
     #[error("not in the cache, and only-if-cached was asked")]
     NotCached,
     #[error("shed")]
-    Shed(#[source] Shed),
+    Shed(#[source] Refused),
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
     /// No failure to the caller: what was held is given, and the record is written.

@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tollgate_core::{
     class::ClassId,
     price::{Cost, Price, PriceBook},
-    scheduler::Way,
+    scheduler::{Shed, Way},
     usage::{Quality, Reading, Usage},
 };
 use tollgate_ledger::{self as ledger, DimId, Dims, Ledger, OpenCall, UsageRecord, Uuid};
@@ -97,6 +97,8 @@ struct Draft {
     tier: TierLabel,
     queue: Option<(Duration, QueueOutcome)>,
     way: Option<Way>,
+    /// Why the queue refused it or took it back, if it did.
+    shed: Option<Shed>,
     dispatched: Option<Instant>,
     /// Goes with the record: by then the permit must have come back.
     holder: Option<Holder>,
@@ -220,6 +222,7 @@ impl Call {
             tier: TierLabel::None,
             queue: None,
             way: None,
+            shed: None,
             dispatched: None,
             holder: None,
             first_byte: None,
@@ -376,9 +379,10 @@ impl Call {
         }
     }
 
-    pub(crate) fn shed(&mut self, waited: Duration) {
+    pub(crate) fn shed(&mut self, waited: Duration, shed: Shed) {
         if let Some(draft) = &mut self.0 {
             draft.queue = Some((waited, QueueOutcome::Shed));
+            draft.shed = Some(shed);
         }
     }
 

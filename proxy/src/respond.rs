@@ -2,7 +2,7 @@
 //! status, so that the whole table can be read, and changed, at once.
 
 use crate::{
-    admission::Shed,
+    admission::{Refused, Shed},
     body::Body,
     exchange::{ExchangeError, Timing},
     head::BadHead,
@@ -55,8 +55,8 @@ pub(crate) struct Verdict {
     pub(crate) message: &'static str,
 }
 
-/// One second: queues of model servers move on that scale. The admission issue makes
-/// it adaptive.
+/// One second: what is refused for another reason than who else asks may be over by then, and
+/// another instance takes it at once.
 const SOON: Retry = Retry::After(Duration::from_secs(1));
 
 const BREAKER_OPEN: &str = "the upstream fails, and is left alone for a while";
@@ -83,7 +83,7 @@ const NOT_FOUND: StatusCode = StatusCode::NOT_FOUND;
 pub(crate) fn verdict(error: &ExchangeError) -> Verdict {
     use ExchangeError as E;
     use Fault::{Downstream, Proxy, Upstream};
-    use Retry::{Never, Perhaps};
+    use Retry::{After, Never, Perhaps};
     use UpstreamError as U;
     let (status, fault, reason, retry, message) = match error {
         E::NoRoute(_)                            => (NOT_FOUND,          Downstream, "no_route",             Never,   "no route is configured for this method, host and path"),
@@ -104,14 +104,11 @@ pub(crate) fn verdict(error: &ExchangeError) -> Verdict {
         E::Inspect(InspectError::Cut) | E::Upstream(U::DownstreamCut)
                                                  => (BAD_REQUEST,        Downstream, "bad_request",          Never,   "the request body ended before its end"),
         E::NotCached                             => (GATEWAY_TIMEOUT,    Downstream, "not_cached",           Never,   "the answer is not in the cache, and only-if-cached was asked"),
-        E::Shed(Shed::QueueFull)                 => (TOO_MANY,           Proxy,      "queue_full",           SOON,    "the queue of this class is full"),
-        E::Shed(Shed::PushedOut)                 => (TOO_MANY,           Proxy,      "pushed_out",           SOON,    "the queue is full, and its place went to a call with a better right to it"),
-        E::Shed(Shed::QueueTimeout)              => (TOO_MANY,           Proxy,      "queue_timeout",        SOON,    "no turn came within this class's max_wait"),
-        E::Shed(Shed::DeadlineUnmeetable)        => (GATEWAY_TIMEOUT,    Proxy,      "deadline_unmeetable",  Perhaps, "the deadline passes before a turn can come"),
-        E::Shed(Shed::Preempted)                 => (UNAVAILABLE,        Proxy,      "preempted",            SOON,    "its place was taken back for a more important call; nothing of it was answered"),
-        E::Shed(Shed::BreakerOpen)               => (UNAVAILABLE,        Upstream,   "breaker_open",         SOON,    BREAKER_OPEN),
+        E::Shed(Refused { shed, retry_after })   => {
+            let (status, fault, retry, message) = shed_verdict(*shed, After(*retry_after));
+            (status, fault, shed.reason(), retry, message)
+        }
         E::Upstream(U::BreakerOpen { wait, .. }) => (UNAVAILABLE,        Upstream,   "breaker_open",         after(*wait), BREAKER_OPEN),
-        E::Shed(Shed::Draining)                  => (UNAVAILABLE,        Proxy,      "draining",             SOON,    "this instance is going down; ask another"),
         E::Upstream(U::Unreachable { .. } | U::ConnectTimeout { .. })
                                                  => (BAD_GATEWAY,        Upstream,   "upstream_unreachable", Perhaps, "the upstream cannot be reached"),
         E::Upstream(U::Reset { .. } | U::Cut { .. })
@@ -125,6 +122,20 @@ pub(crate) fn verdict(error: &ExchangeError) -> Verdict {
         E::Internal | E::Instead(_)              => (INTERNAL,           Proxy,      "internal",             Perhaps, "an error inside the proxy; it was logged"),
     };
     Verdict { status, fault, reason, retry, message }
+}
+
+#[rustfmt::skip] // a table
+fn shed_verdict(shed: Shed, after: Retry) -> (StatusCode, Fault, Retry, &'static str) {
+    use Fault::{Proxy, Upstream};
+    match shed {
+        Shed::QueueFull          => (TOO_MANY,        Proxy,    after,          "the queue of this class is full"),
+        Shed::PushedOut          => (TOO_MANY,        Proxy,    after,          "the queue is full, and its place went to a call with a better right to it"),
+        Shed::QueueTimeout       => (TOO_MANY,        Proxy,    after,          "no turn came within this class's max_wait"),
+        Shed::DeadlineUnmeetable => (GATEWAY_TIMEOUT, Proxy,    Retry::Perhaps, "the deadline passes before an answer can come"),
+        Shed::Preempted          => (UNAVAILABLE,     Proxy,    after,          "its place was taken back for a more important call; nothing of it was answered"),
+        Shed::BreakerOpen        => (UNAVAILABLE,     Upstream, SOON,           BREAKER_OPEN),
+        Shed::Draining           => (UNAVAILABLE,     Proxy,    SOON,           "this instance is going down; ask another"),
+    }
 }
 
 /// The answer to a call that is refused, in the shape its dialect's SDK expects.
@@ -414,37 +425,41 @@ mod tests {
         assert_eq!(format!("{} {} {body}", parts.status.as_u16(), retry.join(" ")), expected);
     }
 
+    fn shed(shed: Shed) -> ExchangeError {
+        ExchangeError::Shed(Refused { shed, retry_after: Duration::from_secs(7) })
+    }
+
     #[test]
     fn a_refusal_speaks_the_callers_dialect() {
         check(
-            &ExchangeError::Shed(Shed::QueueFull),
+            &shed(Shed::QueueFull),
             Dialect::OpenAi,
-            r#"429 retry-after=1 {"error":{"code":"queue_full","message":"the queue of this class is full","param":null,"type":"rate_limit_error"}}"#,
+            r#"429 retry-after=7 {"error":{"code":"queue_full","message":"the queue of this class is full","param":null,"type":"rate_limit_error"}}"#,
         );
         check(
-            &ExchangeError::Shed(Shed::Draining),
+            &shed(Shed::Draining),
             Dialect::Anthropic,
             r#"503 retry-after=1 {"error":{"message":"this instance is going down; ask another","type":"overloaded_error"},"request_id":"req-1","type":"error"}"#,
         );
         check(
-            &ExchangeError::Shed(Shed::QueueFull),
+            &shed(Shed::QueueFull),
             Dialect::Gemini,
-            r#"429 retry-after=1 {"error":{"code":429,"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","domain":"tollgate","reason":"queue_full"}],"message":"the queue of this class is full","status":"RESOURCE_EXHAUSTED"}}"#,
+            r#"429 retry-after=7 {"error":{"code":429,"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","domain":"tollgate","reason":"queue_full"}],"message":"the queue of this class is full","status":"RESOURCE_EXHAUSTED"}}"#,
         );
         check(
-            &ExchangeError::Shed(Shed::QueueFull),
+            &shed(Shed::QueueFull),
             Dialect::Ollama,
-            r#"429 retry-after=1 {"error":"the queue of this class is full"}"#,
+            r#"429 retry-after=7 {"error":"the queue of this class is full"}"#,
         );
         check(
-            &ExchangeError::Shed(Shed::QueueFull),
+            &shed(Shed::QueueFull),
             Dialect::Cohere,
-            r#"429 retry-after=1 {"message":"the queue of this class is full"}"#,
+            r#"429 retry-after=7 {"message":"the queue of this class is full"}"#,
         );
         check(
-            &ExchangeError::Shed(Shed::QueueFull),
+            &shed(Shed::QueueFull),
             Dialect::Tgi,
-            r#"429 retry-after=1 {"error":"the queue of this class is full","error_type":"overloaded"}"#,
+            r#"429 retry-after=7 {"error":"the queue of this class is full","error_type":"overloaded"}"#,
         );
         check(
             &ExchangeError::NoRoute(NoRoute),

@@ -13,6 +13,7 @@
 )]
 
 mod admission;
+mod admission_learns;
 mod admission_reload;
 mod admission_rights;
 mod ask;

@@ -1,8 +1,8 @@
 //! What a route's cache rule says about keys and times, and an upstream's about its model, written back.
 
 use crate::{
-    Cdn, CdnTags, Encodings, Items, Join, KeyPart, KeyPolicy, ModelVersion, Pacing, Stale, Test,
-    Trust, TtlRule, VoteOut, Wants, When,
+    Cdn, CdnTags, Encodings, Items, Join, KeyPart, KeyPolicy, ModelVersion, Pacing, Share, Stale,
+    Test, Trust, TtlRule, Upstream, VoteOut, Wants, When,
     text::{show_duration, show_size},
 };
 use serde_json::{Map, Value, json};
@@ -13,6 +13,28 @@ pub(super) fn cdn(one: &Cdn) -> Value {
         "tags": one.tags.map(CdnTags::name),
         "ttl_max": one.ttl_max.map(show_duration),
     })
+}
+
+/// `None`: nothing is limited.
+pub(super) fn concurrency(one: &Upstream) -> Option<Value> {
+    let adaptive = one.adaptive.map(|range| json!({ "min": range.min, "max": range.max }));
+    let share = match one.share {
+        Share::Calls => "calls",
+        Share::Time => "time",
+        Share::Tokens => "tokens",
+    };
+    let limit = match (one.concurrency_limit, adaptive) {
+        (Some(limit), _) => ("limit", json!(limit)),
+        (None, Some(adaptive)) => ("adaptive", adaptive),
+        (None, None) => return None,
+    };
+    let mut shown = json!({ "queue": one.queue_max, "reserve": one.reserve,
+        "preempt": one.preempt_per_s, "share": share, "tokens": one.tokens_max,
+        "weights": one.tenant_weights });
+    if let Some(members) = shown.as_object_mut() {
+        members.insert(limit.0.to_owned(), limit.1);
+    }
+    Some(shown)
 }
 
 pub(super) fn key(one: &KeyPolicy) -> Value {

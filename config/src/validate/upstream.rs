@@ -1,20 +1,17 @@
 //! The services behind us.
 
-use super::{endpoint, resilience, version};
+use super::{concurrency, endpoint, resilience, version};
 use crate::{
-    Balance, Certificate, Endpoint, HostHeader, InjectUsage, Scheme, Share, Timeouts, Upstream,
+    Balance, Certificate, Endpoint, HostHeader, InjectUsage, Scheme, Timeouts, Upstream,
     UpstreamId, UpstreamTls, defaults,
     problem::{member, quoted},
     raw::{
-        RawBalance, RawConcurrency, RawEndpoint, RawInjectUsage, RawOnOff, RawShare, RawSwitch,
-        RawTimeouts, RawUpstream, RawUpstreamTls,
+        RawBalance, RawEndpoint, RawInjectUsage, RawOnOff, RawSwitch, RawTimeouts, RawUpstream,
+        RawUpstreamTls,
     },
     review::Review,
 };
-use std::{
-    collections::BTreeMap,
-    num::{NonZeroU32, NonZeroU64},
-};
+use std::collections::BTreeMap;
 
 pub(super) fn upstreams(
     review: &mut Review<'_>,
@@ -44,7 +41,7 @@ fn upstream(review: &mut Review<'_>, id: UpstreamId, name: String, raw: RawUpstr
     let path = member("upstreams", &name);
     let endpoints = endpoints(review, &path, raw.endpoints.as_deref().unwrap_or_default());
     let scheme = endpoints.first().map_or(Scheme::Http, |endpoint| endpoint.scheme);
-    let bounds = concurrency(review, &format!("{path}.concurrency"), raw.concurrency);
+    let bounds = concurrency::concurrency(review, &format!("{path}.concurrency"), raw.concurrency);
     Upstream {
         id,
         name: review.name(path.clone(), Some(name), "._-"),
@@ -54,16 +51,14 @@ fn upstream(review: &mut Review<'_>, id: UpstreamId, name: String, raw: RawUpstr
             Some(RawBalance::RoundRobin) => Balance::RoundRobin,
             Some(RawBalance::LeastLoaded) | None => Balance::LeastLoaded,
         },
-        concurrency_limit: bounds.limit.and_then(NonZeroU32::new),
-        queue_max: bounds.queue.and_then(|queue| usize::try_from(queue).ok()),
-        reserve: bounds.reserve.unwrap_or(0),
-        preempt_per_s: bounds.preempt.unwrap_or(0),
-        share: match bounds.share {
-            Some(RawShare::Time) => Share::Time,
-            Some(RawShare::Tokens) => Share::Tokens,
-            Some(RawShare::Calls) | None => Share::Calls,
-        },
-        tokens_max: bounds.tokens.and_then(NonZeroU64::new),
+        concurrency_limit: bounds.limit,
+        adaptive: bounds.adaptive,
+        tenant_weights: bounds.tenant_weights,
+        queue_max: bounds.queue_max,
+        reserve: bounds.reserve,
+        preempt_per_s: bounds.preempt_per_s,
+        share: bounds.share,
+        tokens_max: bounds.tokens_max,
         timeouts: timeouts(review, &path, &raw.timeouts.unwrap_or_default()),
         retries: raw
             .retries
@@ -84,22 +79,6 @@ fn upstream(review: &mut Review<'_>, id: UpstreamId, name: String, raw: RawUpstr
         },
         endpoints,
     }
-}
-
-fn concurrency(review: &mut Review<'_>, path: &str, raw: Option<RawConcurrency>) -> RawConcurrency {
-    let Some(raw) = raw else { return RawConcurrency::default() };
-    match raw.limit {
-        None if !review.is_reported(path) => review.report(format!("{path}.limit"), "missing"),
-        Some(limit) if raw.reserve.is_some_and(|reserve| limit <= reserve) => {
-            let message = format!("must be less than limit, {limit}, or no other class ever runs");
-            review.report(format!("{path}.reserve"), message);
-        }
-        Some(_) | None => {}
-    }
-    if raw.tokens.is_some() && !matches!(raw.share, Some(RawShare::Tokens)) {
-        review.report(format!("{path}.tokens"), "needs share: tokens, or nobody counts them");
-    }
-    raw
 }
 
 pub(super) fn is_on(raw: RawSwitch) -> bool {

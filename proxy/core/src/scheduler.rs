@@ -36,7 +36,9 @@ mod dispatch;
 mod gate;
 mod heap;
 mod lines;
+mod look;
 mod queue;
+mod retry_after;
 mod rules;
 mod runs;
 mod waiters;
@@ -52,6 +54,8 @@ use waiters::{List, Stage, Waiter, Waiters};
 
 pub use classes::{ClassLimits, Classes};
 pub use gate::Gate;
+pub use look::{Waits, Why};
+pub use retry_after::RetryAfter;
 pub use rules::{Bounds, ClassRules, NewClass};
 pub use runs::RunId;
 pub use waiters::WaiterId;

@@ -1,7 +1,7 @@
-//! How things stand at this moment: cache, queues, upstreams. Nothing here waits.
+//! How things stand at this moment: cache, upstreams. Nothing here waits.
 
 use crate::{
-    app::{Destination, Parts},
+    app::Parts,
     upstream::{Endpoint, Health},
 };
 use serde_json::{Map, Value, json};
@@ -91,28 +91,6 @@ fn with_counts(mut tier: Value, counters: &TierCounters) -> Value {
         tier.extend(counts);
     }
     tier
-}
-
-/// `GET /api/queue`.
-pub(super) fn queue(parts: &Parts) -> Value {
-    let snapshot = parts.snapshot.load();
-    let upstreams = snapshot.destinations.iter().map(|to| queue_of(to));
-    json!({ "upstreams": upstreams.collect::<Vec<_>>() })
-}
-
-fn queue_of(to: &Destination) -> Value {
-    let seen = to.admission.snapshot();
-    let classes = seen.by_class().map(|(name, class)| {
-        json!({ "class": &**name, "inflight": class.inflight, "waiting": class.waiting })
-    });
-    json!({
-        "upstream": to.config.name,
-        "limit": seen.limit,
-        "inflight": seen.inflight,
-        "waiting": seen.waiting,
-        "oldest_s": seen.oldest_wait.map(|wait| wait.as_secs_f64()),
-        "classes": classes.collect::<Vec<_>>(),
-    })
 }
 
 /// `GET /api/upstreams`.

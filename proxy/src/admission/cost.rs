@@ -1,9 +1,12 @@
 //! What a call is thought to take of its upstream, and what it took.
 //!
-//! Nobody knows before. It is charged what calls of its class took of late, and settled by
-//! what it took itself: so only the estimate of calls that run is ever wrong, by one call each.
+//! Nobody knows before. It is charged what calls like it took of late, and settled by what it took
+//! itself: so only the estimate of calls that run is ever wrong, by one call each.
 
-use tollgate_core::{class::ClassId, usage::Usage};
+use tollgate_core::{
+    estimate::{Estimate, Estimator, Kind, Took},
+    usage::Usage,
+};
 
 /// By what an upstream is shared out among classes and tenants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,72 +20,141 @@ pub enum Share {
     Tokens,
 }
 
-/// Before anything was learned: a middling answer, of both milliseconds and tokens.
-const FIRST: u64 = 1_000;
+/// What is known of a call before it runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Like {
+    /// What makes it alike to others.
+    pub kind: Kind,
+    /// Tokens that it gives to read, as they are estimated.
+    pub input: u64,
+    /// Tokens that it lets be written; `None`: as many as there are.
+    pub output_max: Option<u64>,
+}
 
-/// A mean moves by this part of what is new.
-const PART: u64 = 8;
+/// Before anything was learned: a middling answer's milliseconds, and tokens written.
+const FIRST_MS: u64 = 1_000;
+const FIRST_OUTPUT: u64 = 500;
 
 #[derive(Debug, Default)]
 pub(super) struct Estimates {
     pub(super) share: Share,
-    /// By class: a running mean, times [`PART`].
-    means: Vec<u64>,
+    estimator: Estimator,
 }
 
 impl Estimates {
     pub(super) fn new(share: Share) -> Self {
-        Self { share, means: Vec::new() }
+        Self { share, estimator: Estimator::default() }
     }
 
-    pub(super) fn of(&self, class: ClassId) -> u64 {
+    /// What it costs, and the nanoseconds to the head of its answer that nearly all like it take
+    /// at least; 0 where nobody knows.
+    pub(super) fn of(&self, like: &Like, now_ns: u64) -> (u64, u64) {
+        let estimate = self.estimator.estimate(&like.kind, now_ns / MS_NS);
+        let service_ns = estimate.head_least_ms.unwrap_or(0).saturating_mul(MS_NS);
+        (self.cost(like, &estimate), service_ns)
+    }
+
+    fn cost(&self, like: &Like, estimate: &Estimate) -> u64 {
         match self.share {
             Share::Calls => 1,
-            Share::Time | Share::Tokens => {
-                self.means.get(class.place()).map_or(FIRST, |mean| (mean / PART).max(1))
+            Share::Time => estimate.held_ms.unwrap_or(FIRST_MS).max(1),
+            Share::Tokens => {
+                let output = estimate.output.unwrap_or(FIRST_OUTPUT).max(1);
+                let output = output.min(like.output_max.unwrap_or(u64::MAX).max(1));
+                weighed(like.input, output)
             }
         }
     }
 
-    pub(super) fn learn(&mut self, class: ClassId, cost: u64) {
-        // One answer of a billion tokens must not set the price of all others.
-        let cost = cost.min(1 << 32);
-        let place = class.place();
-        if self.means.len() <= place {
-            self.means.resize(place + 1, FIRST * PART);
+    /// What a call took in what is shared out; `None`: as it was thought.
+    pub(super) fn settled(&self, held_ms: u64, tokens: Option<u64>) -> Option<u64> {
+        match self.share {
+            Share::Calls => None,
+            Share::Time => Some(held_ms),
+            Share::Tokens => tokens,
         }
-        if let Some(mean) = self.means.get_mut(place) {
-            *mean = *mean - *mean / PART + cost;
+    }
+
+    pub(super) fn learn(&mut self, kind: &Kind, took: &Took, now_ns: u64) {
+        self.estimator.learn(kind, took, now_ns / MS_NS);
+    }
+
+    /// A cost, where it is in tokens.
+    pub(super) fn tokens(&self, cost: u64) -> u64 {
+        match self.share {
+            Share::Tokens => cost,
+            Share::Calls | Share::Time => 0,
         }
     }
 }
 
-/// What an answer took, in tokens; `None` where nobody counted.
+pub(super) const MS_NS: u64 = 1_000_000;
+
+fn weighed(read: u64, written: u64) -> u64 {
+    read.saturating_add(written.saturating_mul(2))
+}
+
+/// Tokens written, of whatever kind.
+pub(super) fn output(usage: &Usage) -> u64 {
+    let Usage { output, reasoning, audio_output, .. } = *usage;
+    sum(&[output, reasoning, audio_output])
+}
+
+/// What a call took in tokens, those written twice; `None` where nobody knows.
 pub(super) fn tokens(usage: &Usage) -> Option<u64> {
     let Usage { input, cached_input, cache_write, cache_write_1h, audio_input, .. } = *usage;
-    let Usage { output, reasoning, audio_output, .. } = *usage;
-    let sum = |kinds: &[u64]| kinds.iter().fold(0_u64, |sum, kind| sum.saturating_add(*kind));
     let read = sum(&[input, cached_input, cache_write, cache_write_1h, audio_input]);
-    let written = sum(&[output, reasoning, audio_output]);
-    Some(read.saturating_add(written.saturating_mul(2))).filter(|tokens| 0 < *tokens)
+    Some(weighed(read, output(usage))).filter(|tokens| 0 < *tokens)
+}
+
+fn sum(kinds: &[u64]) -> u64 {
+    kinds.iter().fold(0_u64, |sum, kind| sum.saturating_add(*kind))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Estimates, FIRST, Share, tokens};
-    use tollgate_core::{class::ClassId, usage::Usage};
+    use super::{Estimates, FIRST_MS, FIRST_OUTPUT, Like, Share, tokens};
+    use tollgate_core::{
+        estimate::{Kind, Took},
+        usage::Usage,
+    };
+
+    const ANN: Kind = Kind { tenant: 1, model: 10, route: 100 };
+
+    fn like(input: u64, output_max: Option<u64>) -> Like {
+        Like { kind: ANN, input, output_max }
+    }
 
     #[test]
-    fn a_class_is_charged_what_its_calls_took_of_late() {
-        let (batch, other) = (ClassId::new(3).unwrap(), ClassId::new(1).unwrap());
+    fn a_call_is_charged_what_it_reads_and_what_calls_like_it_wrote_but_no_more_than_it_lets() {
         let mut estimates = Estimates::new(Share::Tokens);
-        assert_eq!(estimates.of(batch), FIRST);
-        for _ in 0..100 {
-            estimates.learn(batch, 50);
+        let cost = |estimates: &Estimates, like: &Like| estimates.of(like, 0).0;
+        assert_eq!(cost(&estimates, &like(30, None)), 30 + 2 * FIRST_OUTPUT);
+        for _ in 0..50 {
+            let took = Took { output: Some(200), ..Took::default() };
+            estimates.learn(&ANN, &took, 0);
         }
-        assert!((50..=58).contains(&estimates.of(batch)), "{}", estimates.of(batch));
-        assert_eq!(estimates.of(other), FIRST);
-        assert_eq!(Estimates::new(Share::Calls).of(batch), 1);
+        assert_eq!(cost(&estimates, &like(30, None)), 430);
+        assert_eq!(cost(&estimates, &like(30, Some(16))), 62);
+        assert_eq!(cost(&estimates, &like(30, Some(0))), 32, "one is written at least");
+        assert_eq!(cost(&estimates, &like(30, Some(100_000))), 430);
+    }
+
+    #[test]
+    fn what_is_shared_out_says_what_a_call_costs() {
+        let took = Took { output: Some(200), held_ms: Some(70), head_ms: Some(40) };
+        for (share, first, then) in
+            [(Share::Calls, 1, 1), (Share::Time, FIRST_MS, 70), (Share::Tokens, 1_000, 400)]
+        {
+            let mut estimates = Estimates::new(share);
+            assert_eq!(estimates.of(&like(0, None), 0), (first, 0), "{share:?}");
+            for _ in 0..100 {
+                estimates.learn(&ANN, &took, 0);
+            }
+            let (cost, service_ns) = estimates.of(&like(0, None), 0);
+            assert_eq!(cost, then, "{share:?}");
+            assert!((38_000_000..=40_000_000).contains(&service_ns), "{service_ns}");
+        }
     }
 
     #[test]

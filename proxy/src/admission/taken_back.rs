@@ -3,7 +3,7 @@
 //! The scheduler names whom; here the call hears of it. A call that cannot be taken back
 //! has nothing to hear with, and costs nothing.
 
-use super::{Admission, Permit, Shed, State};
+use super::{Admission, Permit, Refused, State};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::scheduler::Grant;
@@ -19,10 +19,10 @@ impl Permit {
 
     /// The first byte of the answer is about to go out: from now on it is not taken back.
     /// `Err`: it already was, and nothing of it may go out.
-    pub(crate) fn begin(&self) -> Result<(), Shed> {
+    pub(crate) fn begin(&self) -> Result<(), Refused> {
         let (Some(grant), Some(_)) = (&self.grant, &self.taken_back) else { return Ok(()) };
         let may = self.admission.change(|state, _| state.scheduler.begin(grant));
-        if may { Ok(()) } else { Err(Shed::Preempted) }
+        if may { Ok(()) } else { Err(self.refused()) }
     }
 }
 

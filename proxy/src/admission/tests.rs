@@ -1,5 +1,6 @@
 //! Waiting, in paused time to the millisecond, and under real threads.
 
+mod follow;
 mod rights;
 
 use super::*;
@@ -9,7 +10,7 @@ use std::{
         LazyLock,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    task::Wake,
+    task::{Context, Wake},
 };
 use tokio::task::{JoinSet, yield_now};
 
@@ -51,10 +52,11 @@ fn ask(class: usize) -> Ask<'static> {
 
 fn ask_of(classes: &Arc<Classes>, class: usize) -> Ask<'_> {
     let class = ClassId::new(class).unwrap();
-    Ask { class, classes, tenant: 1, deadline: None, queued: None }
+    let like = Like::default();
+    Ask { class, classes, tenant: 1, who: "ann", weight: 1, like, deadline: None, queued: None }
 }
 
-type Admitting<'a> = Pin<Box<dyn Future<Output = Result<Permit, Shed>> + Send + 'a>>;
+type Admitting<'a> = Pin<Box<dyn Future<Output = Result<Permit, Refused>> + Send + 'a>>;
 
 /// An ask that was polled once and now waits.
 async fn parked<'a>(admission: &'a Arc<Admission>, ask: Ask<'a>) -> Admitting<'a> {
@@ -91,10 +93,10 @@ async fn a_call_waits_no_longer_than_its_caller() {
     let start = Instant::now();
     let patience = Duration::from_millis(700);
     let hurried = Ask { deadline: Some(start + patience), ..ask(1) };
-    let shed = admission.admit(hurried.clone()).await.unwrap_err();
+    let shed = admission.admit(hurried.clone()).await.unwrap_err().shed;
     assert_eq!((shed, Instant::now() - start), (Shed::DeadlineUnmeetable, patience));
     // Its deadline is now: refused without waiting.
-    let shed = admission.admit(hurried).await.unwrap_err();
+    let shed = admission.admit(hurried).await.unwrap_err().shed;
     assert_eq!((shed, Instant::now() - start), (Shed::DeadlineUnmeetable, patience));
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Known {
     pub(super) digest: Result<BodyDigest, &'static str>,
     pub(crate) model: Option<Arc<str>>,
     pub(crate) framing: Framing,
+    /// How many tokens its answer may have, as it says.
+    pub(crate) output_max: Option<u64>,
     /// Where the path is form too: the path without it.
     pub(super) key_path: Option<Arc<str>>,
     /// The caller asked for usage in its stream.
@@ -89,6 +91,7 @@ impl<'a> Address<'a> {
             digest: Err("body-too-large"),
             model: self.model().map(Arc::from),
             framing: self.framing(false),
+            output_max: None,
             key_path: None,
             include_usage: false,
             fitting: Fitting::default(),
@@ -113,6 +116,7 @@ impl<'a> Address<'a> {
             digest,
             model: self.model().or(facts.model.as_deref()).map(Arc::from),
             framing: self.framing(facts.stream),
+            output_max: facts.max_tokens,
             key_path,
             include_usage: facts.include_usage,
             ..self.unread()

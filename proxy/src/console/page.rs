@@ -5,7 +5,7 @@
 
 use super::{
     money::{dollars, grouped},
-    view::{EndpointView, QueueView, TierView, Today, View},
+    view::{ClassView, EndpointView, QueueView, TierView, Today, View},
 };
 use crate::upstream::Health;
 use maud::{DOCTYPE, Markup, html};
@@ -51,7 +51,7 @@ pub(super) fn render(view: &View) -> Markup {
 
 fn sections(view: &View) -> Markup {
     let waiting: usize =
-        view.queues.iter().flat_map(|queue| &queue.classes).map(|(.., waiting)| waiting).sum();
+        view.queues.iter().flat_map(|queue| &queue.classes).map(|it| it.waiting).sum();
     let running: u64 = view.queues.iter().map(|queue| queue.inflight).sum();
     let spent = view.today.as_ref().ok().map(|today| today.total.cost_known());
     let saved = view.today.as_ref().ok().map(|today| today.total.saved_known());
@@ -222,24 +222,45 @@ fn queue_section(queue: &QueueView) -> Markup {
                     Some(limit) => { " of " (limit) " at once" }
                     None => ", without a limit",
                 }
+                @if let Some(why) = queue.limit_why { " (adaptive: " (why.replace('_', " ")) ")" }
                 @if let Some(oldest_s) = queue.oldest_s { ", the oldest waits for " (format!("{oldest_s:.1}")) " s" }
                 "."
             }
             div.wide { table {
                 thead { tr {
                     th scope="col" { "Class" } th scope="col" { "Running" } th scope="col" { "Waiting" }
+                    th scope="col" { "Oldest" } th scope="col" { "For" } th scope="col" { "Who waits" }
+                    th scope="col" { "Let in, last min" } th scope="col" { "Turned away" }
+                    th scope="col" { "Told to wait" }
                 } }
-                tbody {
-                    @for (name, running, waiting) in &queue.classes {
-                        tr {
-                            th scope="row" { bdi { (name) } }
-                            td { (grouped((*running).into())) }
-                            td { (grouped(len(*waiting))) }
-                        }
-                    }
-                }
+                tbody { @for class in &queue.classes { tr { (class_row(class)) } } }
             } }
         }
+    }
+}
+
+fn class_row(class: &ClassView) -> Markup {
+    let waits_for = class.waits_for.map(|why| match why {
+        "breaker" => "the upstream, which fails",
+        "limit" => "a slot",
+        "class_max" => "its class's cap",
+        "reserve" => "what is not reserved",
+        _ => "the budget",
+    });
+    html! {
+        th scope="row" { bdi { (class.name) } }
+        td { (grouped(class.inflight.into())) }
+        td { (grouped(len(class.waiting))) }
+        td { @match class.oldest_s { Some(oldest_s) => { (format!("{oldest_s:.1}")) " s" } None => "—" } }
+        td { (waits_for.unwrap_or("—")) }
+        td {
+            @for (tenant, waiting) in &class.tenants { (word(tenant)) " " (grouped(len(*waiting))) " " }
+            @if class.tenants_left > 0 { "and " (grouped(len(class.tenants_left))) " more" }
+            @if class.tenants.is_empty() { "—" }
+        }
+        td { (grouped(class.granted.into())) }
+        td { (grouped(class.shed.into())) }
+        td { (class.retry_after_s) " s" }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     admin::{self, Problem},
+    admission::{ClassCounts, ClassLook, LimitFrom, Why},
     app::{Destination, Parts},
     meter::unix_ms,
     metrics::Rates,
@@ -70,10 +71,28 @@ pub(super) struct ModelView {
 pub(super) struct QueueView {
     pub(super) upstream: String,
     pub(super) limit: Option<u32>,
+    /// Why it is what it is now, where it follows the upstream.
+    pub(super) limit_why: Option<&'static str>,
     pub(super) inflight: u64,
     pub(super) oldest_s: Option<f64>,
-    /// Name, running, waiting; most important first.
-    pub(super) classes: Vec<(String, u64, usize)>,
+    /// Most important first.
+    pub(super) classes: Vec<ClassView>,
+}
+
+#[derive(Debug)]
+pub(super) struct ClassView {
+    pub(super) name: String,
+    pub(super) inflight: u64,
+    pub(super) waiting: usize,
+    pub(super) waits_for: Option<&'static str>,
+    pub(super) oldest_s: Option<f64>,
+    pub(super) retry_after_s: u64,
+    /// Let in and turned away in the last minute.
+    pub(super) granted: u64,
+    pub(super) shed: u64,
+    /// Name and how many of its calls wait; the API has all.
+    pub(super) tenants: Vec<(String, usize)>,
+    pub(super) tenants_left: usize,
 }
 
 #[derive(Debug)]
@@ -85,6 +104,9 @@ pub(super) struct EndpointView {
     pub(super) answered: u64,
     pub(super) failed: u64,
 }
+
+/// Tenants of a class that waits; the API has more.
+const TENANTS_MAX: usize = 3;
 
 /// Rows of the table of models; the API has all.
 const MODELS_MAX: usize = 20;
@@ -155,16 +177,39 @@ fn tiers(parts: &Parts, config: &Config) -> Vec<TierView> {
 }
 
 fn queue(to: &Destination) -> QueueView {
-    let seen = to.admission.snapshot();
+    let look = to.admission.look();
+    let seen = &look.snapshot;
     QueueView {
         upstream: to.config.name.clone(),
         limit: seen.limit.map(std::num::NonZeroU32::get),
+        limit_why: match look.limit_from {
+            LimitFrom::Nothing | LimitFrom::Configuration => None,
+            LimitFrom::Answers { why, .. } => Some(why.name()),
+        },
         inflight: seen.inflight,
         oldest_s: seen.oldest_wait.map(|wait| wait.as_secs_f64()),
         classes: seen
             .by_class()
-            .map(|(name, counts)| (name.to_string(), counts.inflight, counts.waiting))
+            .zip(&look.classes)
+            .map(|((name, counts), class)| class_view(name, counts, class))
             .collect(),
+    }
+}
+
+fn class_view(name: &str, counts: &ClassCounts, class: &ClassLook) -> ClassView {
+    let tenants = class.tenants.iter().take(TENANTS_MAX);
+    let left = class.tenants.len().saturating_sub(TENANTS_MAX);
+    ClassView {
+        name: name.to_owned(),
+        inflight: counts.inflight,
+        waiting: counts.waiting,
+        waits_for: class.why.map(Why::name),
+        oldest_s: class.oldest_wait.map(|wait| wait.as_secs_f64()),
+        retry_after_s: class.retry_after.as_secs(),
+        granted: class.decided.granted.iter().sum(),
+        shed: class.decided.shed.iter().sum(),
+        tenants: tenants.map(|it| (it.tenant.to_string(), it.waiting)).collect(),
+        tenants_left: class.tenants_left + left,
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn is_harmless(fetch: &Fetch) -> bool {
 /// Whether another may answer what ended so.
 fn goes_on(error: &ExchangeError, is_harmless: bool) -> bool {
     match error {
-        ExchangeError::Shed(shed) => match shed {
+        ExchangeError::Shed(refused) => match refused.shed {
             Shed::QueueFull
             | Shed::PushedOut
             | Shed::QueueTimeout

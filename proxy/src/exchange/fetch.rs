@@ -3,14 +3,16 @@
 //! It is one future that owns everything it needs, because nobody's connection owns it:
 //! a flight keeps it going while anyone listens, a call of its own awaits it in place.
 
+mod turn;
+
 use super::{
     ExchangeError, fall_back,
     mark::Marks,
-    send::{Prepared, To, breaker_open, send},
+    send::{Prepared, To, send},
     upgrade::{self, Sides, Tunnel},
 };
 use crate::{
-    admission::{Ask as Turn, Permit, Queued, Shed},
+    admission::{Ask as Turn, Queued},
     app::{Destination, Parts},
     body::Outgoing,
     cache::{self, Ask, Fill, Holds, Instead},
@@ -32,9 +34,8 @@ use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use smallvec::SmallVec;
 use std::{
-    hash::{BuildHasher as _, RandomState},
-    pin::{Pin, pin},
-    sync::{Arc, LazyLock, atomic::Ordering},
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -67,8 +68,6 @@ pub(crate) struct Fetch {
     /// Another is asked if this one says that it cannot answer now.
     pub(crate) gives_way: bool,
 }
-
-static TENANTS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Fetch {
     /// Asks the upstream. A failure is written to the call's record here, whoever hears
@@ -123,15 +122,10 @@ impl Fetch {
         let after = cache::after(&self);
         let Self { parts, route, peer, class, deadline, limits, caller, head, ask, .. } = *self;
         let Self { queued, fill, upgrade, destination, is_fallback, gives_way, .. } = *self;
-        let turn = Turn {
-            class,
-            classes: &route.classes,
-            tenant: TENANTS.hash_one(caller.tenant.as_str()),
-            deadline: Some(deadline),
-            queued,
-        };
+        let turn = turn::of((&route, &destination), class, &ask, &caller);
+        let turn = Turn { deadline: Some(deadline), queued, ..turn };
         let began = Instant::now();
-        let permit = admit(&destination, turn, call).await?;
+        let mut permit = turn::admit(&destination, turn, call).await?;
 
         let upstream = &destination.upstream;
         let (operation, wanted) = (ask.operation, ask.framing());
@@ -143,17 +137,18 @@ impl Fetch {
         let sent = Instant::now();
         let to = To::new(&destination, &permit, deadline);
         call.streams(prepared.passed_in.take());
-        let (response, lease) = match fill.as_ref().filter(|fill| fill.asks_about()) {
+        let asked = match fill.as_ref().filter(|fill| fill.asks_about()) {
             None => {
                 let asked = pin!(send(prepared, to, call));
-                unless_taken_back(&permit, asked).await?
+                turn::unless_taken_back(&permit, asked).await
             }
             Some(fill) => {
                 // What is rare is on the heap: this future is as large as its largest part.
                 let asked = inquire(prepared, to, fill, call);
-                unless_taken_back(&permit, Box::pin(asked).as_mut()).await?
+                turn::unless_taken_back(&permit, Box::pin(asked).as_mut()).await
             }
         };
+        let (response, lease) = turn::heard(&mut permit, asked, call)?;
         if gives_way && is_unavailable(response.status()) {
             let (endpoint, status) = (lease.endpoint().name.clone(), response.status());
             call.sent(false);
@@ -199,43 +194,6 @@ impl Fetch {
         };
         Ok((AnswerHead { shared: Arc::new(shared) }, answer))
     }
-}
-
-/// Waits for the call's turn, and writes down for how long.
-async fn admit(
-    destination: &Destination,
-    turn: Turn<'_>,
-    call: &mut Call,
-) -> Result<Permit, ExchangeError> {
-    let Destination { admission, upstream, .. } = destination;
-    call.queued();
-    let began = Instant::now();
-    match admission.admit(turn).await {
-        Ok(mut permit) => {
-            call.dispatched(permit.queue_wait(), permit.way(), permit.holder());
-            Ok(permit)
-        }
-        Err(shed) => {
-            call.shed(Instant::now().saturating_duration_since(began));
-            if shed == Shed::BreakerOpen {
-                return Err(breaker_open(upstream, admission).into());
-            }
-            Err(ExchangeError::Shed(shed))
-        }
-    }
-}
-
-/// What was asked for, unless the right to it is taken back first. Until now nobody has seen
-/// anything of it; from then on it stays.
-async fn unless_taken_back<T, E: Into<ExchangeError>>(
-    permit: &Permit,
-    asked: Pin<&mut impl Future<Output = Result<T, E>>>,
-) -> Result<T, ExchangeError> {
-    let Some(taken_back) = permit.taken_back() else { return asked.await.map_err(E::into) };
-    let answer = Box::pin(taken_back.run_until_cancelled(asked)).await;
-    let answer = answer.ok_or(ExchangeError::Shed(Shed::Preempted))?.map_err(E::into)?;
-    permit.begin().map_err(ExchangeError::Shed)?;
-    Ok(answer)
 }
 
 /// How long the parts of a call took, for `server-timing`.

@@ -62,16 +62,7 @@ impl ExchangeError {
 
     /// What kept an answer from coming, where something older may be given instead.
     pub(crate) fn trouble(&self) -> Option<Trouble> {
-        let is_shed = matches!(
-            self,
-            Self::Shed(
-                Shed::QueueFull
-                    | Shed::PushedOut
-                    | Shed::QueueTimeout
-                    | Shed::DeadlineUnmeetable
-                    | Shed::Preempted
-            )
-        );
+        let is_shed = matches!(self, Self::Shed(refused) if refused.shed != Shed::Draining);
         if is_shed { Some(Trouble::Shed) } else { self.is_no_answer().then_some(Trouble::Upstream) }
     }
 }

@@ -2,15 +2,24 @@
 //! written when it ends.
 
 use super::{
-    Bill, BillQuality, CLIENT_CLOSED_REQUEST, DOWNSTREAM_GONE, Draft, SERVICE_UNAVAILABLE,
+    Bill, BillQuality, CLIENT_CLOSED_REQUEST, Call, DOWNSTREAM_GONE, Draft, SERVICE_UNAVAILABLE,
     record::{ledger_cost, ledger_outcome, ledger_tokens, log_access},
     seat::Left,
 };
 use crate::metrics::{CacheOutcome, CallEnd, Naming, QueueOutcome, SavedHow, Spending, TierLabel};
 use std::{sync::atomic::Ordering, time::Duration};
 use tokio::time::Instant;
-use tollgate_core::{money::PicoUsd, price::Cost, usage::Usage};
+use tollgate_core::{money::PicoUsd, price::Cost, scheduler::Shed, usage::Usage};
 use tollgate_ledger::{self as ledger, CacheTier, Reason};
+
+impl Call {
+    /// It had its turn, and that was taken back.
+    pub(crate) fn taken_back(&mut self) {
+        if let Some(draft) = &mut self.0 {
+            draft.shed = Some(Shed::Preempted);
+        }
+    }
+}
 
 impl Draft {
     pub(super) fn bytes_in(&self) -> u64 {
@@ -174,6 +183,7 @@ impl Draft {
             upstream,
             first_byte,
             way: self.way,
+            shed: self.shed,
             queue: waited.zip(self.queue).map(|(waited, (_, outcome))| (waited, outcome)),
             // What stood in for an answer was no refusal.
             reason: self.reason.filter(|reason| {

@@ -89,6 +89,8 @@ families! {
         "Calls that got a permit.";
     TURNS = Counter, "tollgate_queue_turns_total", ["class", "way"],
         "Calls that got a permit, by the rule that let them in; their sum is tollgate_dispatched_total.";
+    SHED = Counter, "tollgate_queue_shed_total", ["class", "reason"],
+        "Calls that the queue refused, or took back, by why; also those whose caller was given something older instead.";
     LIFTED = Counter, "tollgate_queue_lifted_total", [],
         "Waiting calls that went on in a more important class, because a caller of that class asked the same.";
     PREEMPTED = Counter, "tollgate_queue_preempted_total", [],

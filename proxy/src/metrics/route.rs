@@ -18,7 +18,10 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use tollgate_core::{class::ClassId, scheduler::Way};
+use tollgate_core::{
+    class::ClassId,
+    scheduler::{Shed, Way},
+};
 use tollgate_ledger::Uuid;
 
 /// A call that has ended, as the metrics see it.
@@ -41,6 +44,8 @@ pub struct CallEnd {
     pub queue: Option<(Duration, QueueOutcome)>,
     /// By which rule it got a permit, if it did.
     pub way: Option<Way>,
+    /// Why the queue refused it or took it back, if it did.
+    pub shed: Option<Shed>,
     /// The `tollgate-reason`, if Tollgate refused or failed the call itself.
     pub reason: Option<&'static str>,
     pub cache: CacheOutcome,
@@ -88,6 +93,8 @@ struct ClassMetrics {
     dispatched: IntCounter,
     /// In the order of [`Way::ALL`].
     turns: Box<[IntCounter]>,
+    /// In the order of [`Shed::ALL`].
+    sheds: Box<[IntCounter]>,
 }
 
 /// What [`RouteMetrics::new`] needs besides its names.
@@ -268,6 +275,9 @@ impl ClassMetrics {
         let turns = Way::ALL
             .iter()
             .map(|way| families.turns.get_metric_with_label_values(&[class, way.label()]));
+        let sheds = Shed::ALL
+            .iter()
+            .map(|shed| families.sheds.get_metric_with_label_values(&[class, shed.reason()]));
         let metrics = Self {
             class: class.to_owned(),
             requests: LazyCounters::new(&families.requests, CODE_PLACES),
@@ -276,6 +286,7 @@ impl ClassMetrics {
             rejected: rejected.collect::<Result<_, _>>()?,
             dispatched: families.dispatched.get_metric_with_label_values(&[class])?,
             turns: turns.collect::<Result<_, _>>()?,
+            sheds: sheds.collect::<Result<_, _>>()?,
         };
         // A rate needs a first value to start from.
         families.requests.get_metric_with_label_values(&[route, class, "200"])?;
@@ -298,6 +309,10 @@ impl ClassMetrics {
         }
         let turn = Way::ALL.iter().position(|way| call.way == Some(*way));
         if let Some(count) = turn.and_then(|place| self.turns.get(place)) {
+            count.inc();
+        }
+        let shed = Shed::ALL.iter().position(|shed| call.shed == Some(*shed));
+        if let Some(count) = shed.and_then(|place| self.sheds.get(place)) {
             count.inc();
         }
         let refused = call.reason.filter(|_| !call.own);

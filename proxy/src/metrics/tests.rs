@@ -8,7 +8,12 @@ use crate::scaling::Unit;
 use proptest::prelude::*;
 use std::{collections::BTreeMap, process::Command};
 use tollgate_core::{
-    class::ClassId, forecast::Outlook, money::PicoUsd, price::Cost, scheduler::Way, usage::Usage,
+    class::ClassId,
+    forecast::Outlook,
+    money::PicoUsd,
+    price::Cost,
+    scheduler::{Shed, Way},
+    usage::Usage,
 };
 use tollgate_ledger::Uuid;
 
@@ -63,6 +68,7 @@ impl Stage {
             first_byte: Some(Duration::from_millis(100)),
             queue: Some((Duration::from_millis(10), QueueOutcome::Served)),
             way: Some(Way::Share),
+            shed: None,
             reason: None,
             cache: CacheOutcome::Miss,
             tier: TierLabel::None,
@@ -78,6 +84,7 @@ impl Stage {
             first_byte: None,
             queue: None,
             way: None,
+            shed: None,
             cache: CacheOutcome::Hit,
             tier: TierLabel::Memory,
             ..self.miss()
@@ -115,6 +122,7 @@ fn busy() -> Stage {
         upstream: None,
         queue: Some((Duration::ZERO, shed)),
         way: None,
+        shed: Some(Shed::QueueFull),
         ..stage.miss()
     });
     stage.handles.routes[1].ended(&stage.miss());

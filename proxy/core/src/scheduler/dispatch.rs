@@ -166,13 +166,13 @@ impl Scheduler {
         Some((least, Way::Share))
     }
 
-    fn has_slot(&self) -> bool {
+    pub(super) fn has_slot(&self) -> bool {
         !self.gate.is_shut()
             && self.limit.is_none_or(|limit| self.inflight < u64::from(limit.get()))
     }
 
     /// Whether a slot is free that the strict class does not keep to itself.
-    fn leaves_reserve(&self) -> bool {
+    pub(super) fn leaves_reserve(&self) -> bool {
         let strict = self.classes.first().filter(|class| class.strict);
         let (Some(limit), Some(strict)) = (self.limit, strict) else { return true };
         let reserve = self.bounds.reserve.min(limit.get() - 1);

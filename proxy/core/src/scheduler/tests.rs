@@ -1,6 +1,7 @@
 //! The order of calls, case by case.
 
 mod bounds;
+mod look;
 mod rights;
 
 use super::*;

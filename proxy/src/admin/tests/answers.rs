@@ -1,8 +1,9 @@
 //! What is answered: as the OpenAPI document says, and true.
 
 use super::*;
+use crate::admission::{Ask as Turn, Like, Limits};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, future::poll_fn, num::NonZeroU32, task::Poll};
 use tollgate_cache::{
     delivery::Delivery,
     entry::{Entry, Form, Hits, Rule, subjects},
@@ -164,6 +165,43 @@ async fn every_answer_is_as_the_document_says() {
     check_answer("put", "/api/cache/entries", &put);
     check_answer("post", "/api/config/reload", &house.post("/api/config/reload", "").await);
     check_answer("post", "/api/drain", &house.post("/api/drain", "{}").await);
+}
+
+#[tokio::test]
+async fn the_queue_tells_who_waits_for_what_and_what_was_decided() {
+    let house = house().await;
+    let snapshot = house.app.parts.snapshot.load_full();
+    let admission = snapshot.destinations[0].admission.clone();
+    let limits = Limits { limit: NonZeroU32::new(1), ..Limits::default() };
+    admission.set_limits(limits);
+    let classes = &snapshot.classes;
+    let (class, who) = (classes.default_class(), "<b>ann");
+    let like = Like::default();
+    let ask =
+        || Turn { class, classes, tenant: 1, who, weight: 1, like, deadline: None, queued: None };
+    let running = admission.admit(ask()).await.unwrap();
+    let mut waits = Box::pin(admission.admit(ask()));
+    poll_fn(|context| {
+        assert!(waits.as_mut().poll(context).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+
+    let told = house.get("/api/queue").await;
+    check_answer("get", "/api/queue", &told);
+    let told = told.json();
+    let upstream = &told["upstreams"][0];
+    assert_eq!(upstream["limit_from"]["source"], "configuration");
+    assert_eq!((&upstream["inflight"], &upstream["waiting"]), (&json!(1), &json!(1)));
+    let of_class = &upstream["classes"][class.place()];
+    assert_eq!(of_class["waits_for"], "limit");
+    assert_eq!(of_class["tenants"][0]["tenant"], "<b>ann");
+    assert_eq!(of_class["recent"]["granted"], json!({ "at_once": 1 }));
+    let page = house.get("/").await.text;
+    assert!(page.contains("&lt;b&gt;ann") && !page.contains("<b>ann"));
+    drop((waits, running));
+    let told = house.get("/api/queue").await.json();
+    assert_eq!(told["upstreams"][0]["classes"][class.place()]["recent"]["left"], 1);
 }
 
 #[tokio::test]

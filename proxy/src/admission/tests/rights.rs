@@ -1,6 +1,7 @@
 //! What calls take in truth, being taken back, and being lifted.
 
 use super::*;
+use http::StatusCode;
 use tollgate_core::usage::Usage;
 
 async fn run(tenant: u64, admitting: Admitting<'_>, order: &Mutex<Vec<u64>>) {
@@ -29,7 +30,10 @@ async fn order_after(share: Share, end: impl AsyncFn(Permit)) -> [u64; 3] {
 async fn what_a_call_took_in_truth_decides_whose_turn_it_is() {
     let dear = Usage { input: 100, output: 9_000, ..Usage::default() };
     let by = |share, usage: Usage, is_whole| {
-        order_after(share, async move |permit: Permit| permit.spent(Some(&usage), is_whole))
+        order_after(share, async move |mut permit: Permit| {
+            permit.headed(StatusCode::OK);
+            permit.spent(Some(&usage), is_whole);
+        })
     };
     assert_eq!(by(Share::Calls, dear, true).await, [8, 7, 8]);
     assert_eq!(by(Share::Tokens, dear, true).await, [8, 8, 7]);
@@ -57,7 +61,7 @@ async fn a_call_that_is_taken_back_hears_of_it_and_gives_up_its_place() {
     let taken_back = batch.taken_back().unwrap().clone();
     let urgent = parked(&admission, ask(0)).await;
     assert!(taken_back.is_cancelled());
-    assert_eq!(batch.begin(), Err(Shed::Preempted), "nothing of it may go out any more");
+    assert_eq!(batch.begin().unwrap_err(), Shed::Preempted, "nothing of it may go out any more");
     assert_eq!(admission.snapshot().preempted, 1);
     drop(batch);
     drop(urgent.await.unwrap());

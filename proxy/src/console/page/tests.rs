@@ -51,9 +51,21 @@ fn view(name: &str) -> View {
         queues: vec![QueueView {
             upstream: name.to_owned(),
             limit: Some(4),
+            limit_why: Some("no_gain"),
             inflight: 2,
             oldest_s: Some(1.25),
-            classes: vec![(name.to_owned(), 2, 7)],
+            classes: vec![ClassView {
+                name: name.to_owned(),
+                inflight: 2,
+                waiting: 7,
+                waits_for: Some("limit"),
+                oldest_s: Some(1.25),
+                retry_after_s: 4,
+                granted: 11,
+                shed: 12,
+                tenants: vec![(name.to_owned(), 5)],
+                tenants_left: 2,
+            }],
         }],
         endpoints: vec![EndpointView {
             upstream: name.to_owned(),
