@@ -8,6 +8,7 @@
 const KEYS: &[(&str, &[&str])] = &[
     ("", &["readiness", "budgets"]),
     ("telemetry", &["traces"]),
+    ("telemetry.metrics.profiles", &["knative", "orca"]),
     ("upstreams.*", &["health"]),
     ("upstreams.*.endpoints[]", &["weight", "zone", "priority"]),
     ("upstreams.*.balance", &["hash"]),

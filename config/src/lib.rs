@@ -31,6 +31,7 @@ mod raw_route;
 mod raw_events;
 mod raw_warm;
 mod raw_forecast;
+mod raw_profiles;
 mod raw_trace;
 mod raw_wire;
 mod purge;
@@ -46,6 +47,7 @@ mod cdn;
 mod route;
 mod warm;
 mod forecast;
+mod profiles;
 mod trace;
 mod wire;
 mod events;
@@ -67,6 +69,7 @@ pub use load::{assert_never_panics, load, schema, text_from};
 pub use postgres::{CachePostgres, Postgres};
 pub use prefetch::{Prefetch, Succession};
 pub use problem::{Problem, Problems, Warning, WarningKind};
+pub use profiles::{Gie, Profiles};
 pub use purge::PurgeKind;
 pub use redact::redacted;
 pub use reload::{keep_what_needs_a_restart, needs_restart};
@@ -182,6 +185,7 @@ pub struct Metrics {
     pub address: SocketAddr,
     /// No name twice, and none of Tollgate's own.
     pub aliases: Vec<Alias>,
+    pub profiles: Profiles,
 }
 
 /// A quantile of request durations under a name of the operator's choice.

@@ -129,6 +129,7 @@ pub(crate) struct RawMetrics {
     /// Series under names of your own.
     #[schemars(length(max = 100))]
     pub(crate) aliases: Option<Vec<RawAlias>>,
+    pub(crate) profiles: Option<RawProfiles>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -474,6 +475,7 @@ pub(crate) use crate::raw_events::*;
 pub(crate) use crate::raw_forecast::*;
 pub(crate) use crate::raw_postgres::*;
 pub(crate) use crate::raw_prefetch::*;
+pub(crate) use crate::raw_profiles::*;
 pub(crate) use crate::raw_route::*;
 pub(crate) use crate::raw_trace::*;
 pub(crate) use crate::raw_upkeep::*;

@@ -15,8 +15,8 @@ mod warm;
 use crate::{
     AliasUnit, Balance, CacheMode, CachePolicy, CacheStore, Class, Config, Disk, Endpoint,
     EvictionPolicy, HostHeader, HttpPolicy, InjectUsage, Listener, LogFormat, LogLevel, Match,
-    MemcachedServer, PathRule, Redis, RedisLease, RedisMode, ResourceKind, Route, Secret,
-    SecretSource, StoreUrl, TenantSource, TierUse, Trust, Upstream, UpstreamTls,
+    MemcachedServer, PathRule, Profiles, Redis, RedisLease, RedisMode, ResourceKind, Route, Secret,
+    SecretSource, StoreUrl, TenantSource, TierUse, Trust, Upstream, UpstreamId, UpstreamTls,
     text::{show_duration, show_ppm, show_size, show_usd},
 };
 use serde_json::{Map, Value, json};
@@ -235,9 +235,22 @@ fn telemetry(config: &Config) -> Value {
         LogFormat::Text => "text",
     };
     json!({
-        "metrics": { "address": config.metrics.address.to_string(), "aliases": aliases },
+        "metrics": {
+            "address": config.metrics.address.to_string(),
+            "aliases": aliases,
+            "profiles": profiles(config),
+        },
         "forecast": forecast::forecast(&config.forecast),
         "logs": { "format": format, "level": config.logs.level.name(), "access": config.logs.access },
+    })
+}
+
+fn profiles(config: &Config) -> Value {
+    let Profiles { keda_host, gie } = &config.metrics.profiles;
+    let upstream = |id: UpstreamId| config.upstreams.get(id.place()).map(|upstream| &upstream.name);
+    json!({
+        "keda": keda_host.as_ref().map(|host| json!({ "host": host })),
+        "gie": gie.as_ref().map(|it| json!({ "upstream": upstream(it.upstream), "path": it.path })),
     })
 }
 

@@ -33,6 +33,7 @@ mod head;
 pub mod isolation;
 pub mod metrics;
 mod prefetch;
+mod profiles;
 mod purge;
 pub mod scaling;
 mod seldom;

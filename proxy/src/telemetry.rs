@@ -6,6 +6,7 @@
 use crate::{
     app::Parts,
     aside::{self, Answer},
+    profiles,
 };
 use http::{Method, Request, StatusCode, header, request};
 use hyper::body::Incoming;
@@ -21,7 +22,11 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Answers a request on the telemetry address.
 pub(crate) async fn answer(parts: Arc<Parts>, request: Request<Incoming>) -> Answer {
-    probe(&parts, &request.into_parts().0).await.unwrap_or_else(|| {
+    let head = request.into_parts().0;
+    if let Some(answer) = probe(&parts, &head).await {
+        return answer;
+    }
+    profiles::answer(&parts, &head).await.unwrap_or_else(|| {
         aside::text(StatusCode::NOT_FOUND, "try /metrics, /livez, /readyz or /wait-for-drain\n")
     })
 }

@@ -1,7 +1,10 @@
 //! What autoscalers and dashboards read: there from the first moment, a number at every
 //! moment, and readable by strict parsers.
 
-use crate::ask::{CHAT, chat};
+use crate::{
+    ask::{CHAT, calls, chat, limited, send},
+    busy::{Busy, one_class},
+};
 use http::Method;
 use serde_json::json;
 use std::{
@@ -9,7 +12,7 @@ use std::{
     io::Write as _,
     process::{Command, Stdio},
 };
-use tollgate_tests::{Reply, Settings, World};
+use tollgate_tests::{Reply, Scripted, Settings, World};
 
 /// What autoscalers ask for by name.
 const UNLABELLED: [&str; 11] = [
@@ -196,4 +199,108 @@ async fn promtool_finds_no_fault() {
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let found = promtool.wait_with_output().unwrap();
     assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+}
+
+#[tokio::test]
+async fn kedas_add_on_reads_who_waits_and_runs_under_the_name_it_looks_for() {
+    let mut busy = Busy::new(|settings| {
+        one_class(settings, 64, "60s");
+        settings.set("telemetry.metrics.profiles", json!({ "keda": { "host": "default/chat" } }));
+    })
+    .await;
+    busy.waits(&[], "second").await;
+
+    let reply = busy.world.telemetry.get("/queue").await;
+
+    assert_eq!(reply.header("content-type"), "application/json");
+    let queue = reply.json();
+    let counts = &queue["default/chat"];
+    assert_eq!(
+        (counts["Concurrency"].as_u64(), counts["RequestCount"].as_u64()),
+        (Some(2), Some(2))
+    );
+    assert!(counts["RPS"].is_number(), "{queue}");
+    assert_eq!(busy.world.telemetry.send(Method::POST, "/queue", &[], "").await.status, 405);
+    busy.run().await;
+}
+
+/// A model server that answers its metrics with `answer`, and calls never.
+async fn engine(answer: &str) -> Scripted {
+    let answer = answer.to_owned();
+    Scripted::start(move |mut line| {
+        let answer = answer.clone();
+        async move {
+            while let Some(seen) = line.request().await {
+                if !seen.line().starts_with("GET /metrics ") {
+                    std::future::pending::<()>().await;
+                }
+                line.wire.send(answer.as_bytes()).await;
+            }
+        }
+    })
+    .await
+}
+
+async fn before_engine(answer: &str) -> World {
+    let engine = engine(answer).await;
+    let picker = |settings: &mut Settings| {
+        limited(settings, 1);
+        let gie = json!({ "gie": { "upstream": "model" } });
+        settings.set("telemetry.metrics.profiles", gie);
+    };
+    World::builder().upstream(engine.url()).config(picker).start().await
+}
+
+fn ok(text: &str) -> String {
+    let (kind, len) = ("text/plain; version=0.0.4", text.len());
+    format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {len}\r\n\r\n{text}")
+}
+
+#[tokio::test]
+async fn an_endpoint_picker_sees_who_waits_here_among_those_who_wait_there() {
+    let text = "# HELP vllm:num_requests_waiting Queue.\n\
+        # TYPE vllm:num_requests_waiting gauge\n\
+        vllm:num_requests_waiting{model_name=\"m\"} 3.0\n\
+        # HELP vllm:kv_cache_usage_perc Cache.\n\
+        # TYPE vllm:kv_cache_usage_perc gauge\n\
+        vllm:kv_cache_usage_perc{model_name=\"m\"} 0.5\n";
+    let world = before_engine(&ok(text)).await;
+    let mut asked = calls();
+    for text in ["runs", "waits", "waits, too"] {
+        send(&mut asked, &world.client, &[], chat("gpt-4o-mini", text));
+    }
+    world.metric_when("request_queue_length", 2.0).await;
+
+    let samples = read(&world.telemetry.get("/gie/metrics").await);
+
+    assert_eq!(samples["vllm:num_requests_waiting{model_name=\"m\"}"], 5.0);
+    assert_eq!(samples["vllm:kv_cache_usage_perc{model_name=\"m\"}"], 0.5);
+}
+
+#[tokio::test]
+async fn a_model_server_that_lies_about_its_metrics_is_no_crash_and_is_not_believed() {
+    for answer in [
+        "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+            .to_owned(),
+        "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\nxy".to_owned(),
+        "SSH-2.0-OpenSSH_9.9\r\n".to_owned(),
+        ok(&"x".repeat(5 * 1024 * 1024)),
+    ] {
+        let world = before_engine(&answer).await;
+        let reply = world.telemetry.get("/gie/metrics").await;
+        assert_eq!(reply.status, 502, "{reply:?}");
+        assert_eq!(world.telemetry.get("/livez").await.status, 200);
+    }
+    let silent = before_engine(&ok("")).await;
+    let samples = read(&silent.telemetry.get("/gie/metrics").await);
+    assert_eq!(samples["vllm:num_requests_waiting"], 0.0);
+}
+
+#[tokio::test]
+async fn other_systems_endpoints_are_there_only_where_they_are_asked_for() {
+    let world = World::new().await;
+    for path in ["/queue", "/gie/metrics"] {
+        assert_eq!(world.telemetry.get(path).await.status, 404, "{path}");
+    }
 }

@@ -3,7 +3,7 @@
 use super::SECOND;
 use crate::{
     Admin, AdminAddress, Alias, AliasUnit, Certificate, Drain, Limits, Listener, ListenerTls,
-    LogFormat, LogLevel, Logs, Metrics, Overrides, Route, Secret, SecretSource,
+    LogFormat, LogLevel, Logs, Metrics, Overrides, Profiles, Route, Secret, SecretSource,
     defaults::{self, DURATION_MAX},
     problem::quoted,
     raw::{
@@ -204,7 +204,7 @@ pub(super) fn metrics(
         }
         aliases.push(alias);
     }
-    Metrics { address, aliases }
+    Metrics { address, aliases, profiles: Profiles::default() }
 }
 
 fn alias(review: &mut Review<'_>, path: &str, raw: RawAlias, routes: &[Route]) -> Alias {

@@ -15,6 +15,7 @@ mod items;
 mod key;
 mod postgres;
 mod prefetch;
+mod profiles;
 mod redis;
 mod resilience;
 mod route;
@@ -30,8 +31,8 @@ mod when;
 mod wire;
 
 use crate::{
-    Cache, Class, Config, EvictionPolicy, Identity, Overrides, Prices, Resource, ResourceKind,
-    TenantSource, Tier,
+    Cache, Class, Config, EvictionPolicy, Identity, Metrics, Overrides, Prices, Resource,
+    ResourceKind, TenantSource, Tier,
     defaults::{self, ClassDefault},
     near::nearest,
     problem::quoted,
@@ -67,7 +68,10 @@ pub(crate) fn config(review: &mut Review<'_>, raw: RawConfig, overrides: &Overri
     ];
     let known = route::Known { upstreams: &upstreams, classes: &classes, stores: &tiers };
     let routes = route::routes(review, raw.routes, &known);
-    let metrics = edge::metrics(review, telemetry.metrics.unwrap_or_default(), overrides, &routes);
+    let mut raw_metrics = telemetry.metrics.unwrap_or_default();
+    let profiles = raw_metrics.profiles.take().unwrap_or_default();
+    let profiles = profiles::profiles(review, profiles, &upstreams);
+    let metrics = Metrics { profiles, ..edge::metrics(review, raw_metrics, overrides, &routes) };
     let forecast = forecast::forecast(review, telemetry.forecast.unwrap_or_default());
     let events = raw_cache.events.take().unwrap_or_default();
     let events = events::sources(review, events, (redis.as_ref(), postgres.as_ref()));

@@ -1,4 +1,4 @@
-//! What may be said of the load to come.
+//! What may be said of the load to come, and to whom else what waits is told.
 
 use super::*;
 use tollgate_config::{Forecast, redacted};
@@ -60,5 +60,30 @@ fn what_cannot_be_meant_by_a_forecast_is_said() {
     schedules[0].from: missing
     schedules[0].to: missing
     schedules[0].share: missing
+    "#);
+}
+
+#[test]
+fn other_systems_endpoints_are_named_one_by_one() {
+    let profiles =
+        |rule: &str| with(&format!("telemetry: {{ metrics: {{ profiles: {{ {rule} }} }} }}"));
+    assert_eq!(valid(SMALLEST).metrics.profiles, Default::default());
+    let told = valid(&profiles("keda: { host: ns/app }, gie: { upstream: model }"));
+    assert_eq!(told.metrics.profiles.keda_host.as_deref(), Some("ns/app"));
+    assert_eq!(told.metrics.profiles.gie.unwrap().path, "/metrics");
+    let wrong = [
+        "keda: {}, gie: {}",
+        "keda: { host: a b }, gie: { upstream: modle, path: x }",
+        "gie: { upstream: model, path: x }",
+        "knative: {}, orca: {}",
+    ];
+    insta::assert_snapshot!(wrong.map(|rule| problems(&profiles(rule))).join("\n"), @r#"
+    telemetry.metrics.profiles.gie.upstream: missing
+    telemetry.metrics.profiles.keda.host: missing
+    telemetry.metrics.profiles.keda.host: must be 1 to 253 visible characters, not "a b"
+    telemetry.metrics.profiles.gie.upstream: no such upstream: "modle"; there are model
+    telemetry.metrics.profiles.gie.path: must be a path like /metrics, not "x"
+    telemetry.metrics.profiles.knative: not in this version
+    telemetry.metrics.profiles.orca: not in this version
     "#);
 }
