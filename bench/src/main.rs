@@ -5,7 +5,7 @@
 //! first bytes (`first`).
 //!
 //! And what of it answers from memory: `hit-ratio`, `hit-cost`, `entry-cost`; and who goes
-//! first, on a virtual clock: `admission`.
+//! first, on a virtual clock: `admission`; and what an autoscaler makes of it: `autoscale`.
 //!
 //! wrk counts answers, not events, and nginx cannot emit any. Both sides are a blocking
 //! thread per stream: sixty-four of them cost the core they share with nobody measured.
@@ -14,6 +14,7 @@
 #![expect(clippy::print_stdout, reason = "`listen` hands its count to `bench/run`")]
 
 mod admission;
+mod autoscale;
 mod burst;
 mod draw;
 mod emit;
@@ -33,6 +34,7 @@ const USAGE: &str = "tollgate-bench emit ADDRESS EVENTS RATE_HZ\n\
                      tollgate-bench hit-ratio [--smoke]\n\
                      tollgate-bench hit-cost\n\
                      tollgate-bench admission [--smoke]\n\
+                     tollgate-bench autoscale [--smoke]\n\
                      tollgate-bench entry-cost lfu|lru|cost BYTES";
 
 fn main() -> ExitCode {
@@ -76,6 +78,8 @@ fn run(words: &[&str]) -> io::Result<()> {
         ["hit-ratio", "--smoke"] => hit_ratio::run(true),
         ["admission"] => admission::run(admission::Size::Full),
         ["admission", "--smoke"] => admission::run(admission::Size::Smoke),
+        ["autoscale"] => autoscale::run(false),
+        ["autoscale", "--smoke"] => autoscale::run(true),
         ["entry-cost", policy, body] => entry_cost::run(named(policy)?, parsed(body)?),
         ["hit-cost"] => {
             hit_ratio::hit_cost(100_000);
