@@ -27,6 +27,7 @@ mod raw_prefetch;
 mod raw_upkeep;
 mod raw_postgres;
 mod raw_cdn;
+mod raw_claims;
 mod raw_route;
 mod raw_events;
 mod raw_warm;
@@ -44,6 +45,7 @@ mod prefetch;
 mod cache_policy;
 mod postgres;
 mod cdn;
+mod claims;
 mod route;
 mod warm;
 mod forecast;
@@ -62,6 +64,7 @@ pub use cache_policy::{
     TtlRule, Upkeep, Wants, When,
 };
 pub use cdn::{Cdn, CdnControl, CdnTags};
+pub use claims::{ClaimedIn, ClassRule, ClassSource, Says, Trust};
 pub use environment::{Environment, ProcessEnvironment, memory_limit};
 pub use events::{EventOrigin, EventPart, EventPurge, EventSource};
 pub use forecast::Forecast;
@@ -74,9 +77,8 @@ pub use purge::PurgeKind;
 pub use redact::redacted;
 pub use reload::{keep_what_needs_a_restart, needs_restart};
 pub use route::{
-    CacheMode, CachePolicy, ClassRule, Forward, Heuristic, HttpPolicy, Match, PathRule,
-    QueryPolicy, Route, Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, Trust, VoteOut,
-    Writes,
+    CacheMode, CachePolicy, Forward, Heuristic, HttpPolicy, Match, PathRule, QueryPolicy, Route,
+    Scope, SetCookie, TagPart, TagTemplate, Tier, TierUse, VoteOut, Writes,
 };
 pub use secret::{EncryptionKey, Secret, SecretSource, StoreUrl};
 pub use text::{duration, show_duration, show_ppm, show_size, show_usd, size};

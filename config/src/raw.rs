@@ -471,6 +471,7 @@ pub(crate) enum RawResourceKind {
 
 pub(crate) use crate::raw_cache::*;
 pub(crate) use crate::raw_cdn::*;
+pub(crate) use crate::raw_claims::*;
 pub(crate) use crate::raw_events::*;
 pub(crate) use crate::raw_forecast::*;
 pub(crate) use crate::raw_postgres::*;

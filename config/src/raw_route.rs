@@ -2,8 +2,8 @@
 
 use crate::{
     raw::{
-        RawAdapt, RawCdn, RawEncodingsRule, RawHot, RawKey, RawPacingRule, RawPrefetch, RawShadow,
-        RawTtlRule, RawVoteOut, RawWhen,
+        RawAdapt, RawCdn, RawClassRule, RawEncodingsRule, RawHot, RawKey, RawPacingRule,
+        RawPrefetch, RawShadow, RawTtlRule, RawVoteOut, RawWhen,
     },
     text::{DurationText, SizeText},
 };
@@ -58,19 +58,6 @@ pub(crate) enum RawDialect {
     Cohere,
     Tgi,
     Http,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RawClassRule {
-    /// Default: x-priority.
-    pub(crate) header: Option<String>,
-    /// From a word of the header to the name of a class.
-    #[schemars(required, extend("maxProperties" = 256))]
-    pub(crate) map: Option<BTreeMap<String, String>>,
-    /// Tenants whose claim is believed. Absent: anyone's; empty: nobody's.
-    #[schemars(length(max = 1000))]
-    pub(crate) trust: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -3,6 +3,7 @@
 //! What is shown is itself a valid file (a test loads it), with the defaults
 //! written out: an operator can see what a short file means and begin a longer one with it.
 
+mod claims;
 mod events;
 mod forecast;
 mod postgres;
@@ -16,7 +17,7 @@ use crate::{
     AliasUnit, Balance, CacheMode, CachePolicy, CacheStore, Class, Config, Disk, Endpoint,
     EvictionPolicy, HostHeader, HttpPolicy, InjectUsage, Listener, LogFormat, LogLevel, Match,
     MemcachedServer, PathRule, Profiles, Redis, RedisLease, RedisMode, ResourceKind, Route, Secret,
-    SecretSource, StoreUrl, TenantSource, TierUse, Trust, Upstream, UpstreamId, UpstreamTls,
+    SecretSource, StoreUrl, TenantSource, TierUse, Upstream, UpstreamId, UpstreamTls,
     text::{show_duration, show_ppm, show_size, show_usd},
 };
 use serde_json::{Map, Value, json};
@@ -349,26 +350,12 @@ fn class(config: &Config, one: &Class) -> Value {
 }
 
 fn route(config: &Config, one: &Route) -> Value {
-    let class = one.class.header.as_ref().map(|header| {
-        let names =
-            one.class.map.iter().filter_map(|(word, id)| {
-                Some((word.clone(), config.class(*id)?.name.clone().into()))
-            });
-        json!({
-            "header": header,
-            "map": names.collect::<Map<_, _>>(),
-            "trust": match &one.class.trust {
-                Trust::Anyone => None,
-                Trust::Only(tenants) => Some(tenants),
-            },
-        })
-    });
     json!({
         "name": one.name,
         "match": matches(&one.matches),
         "upstream": config.upstream(one.upstream).map(|upstream| &upstream.name),
         "dialect": one.dialect.map(|dialect| dialect.name()),
-        "class": class,
+        "class": claims::rule(config, &one.class),
         "max_body": one.body_bytes_max.map(show_size),
         "cache": upkeep::with(cache(&one.cache), &one.cache.upkeep),
     })

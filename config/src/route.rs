@@ -6,6 +6,7 @@
 //! never gets here (400). A rule that is not itself normalised could never match, so
 //! validation refuses it.
 
+use crate::{ClassRule, Trust};
 use crate::{
     cache_policy::{Items, Join, KeyPolicy, Lifetime, Stale, Upkeep, When},
     defaults,
@@ -13,7 +14,7 @@ use crate::{
     wire::{Encodings, Pacing},
 };
 use std::{fmt, num::NonZeroU32, time::Duration};
-use tollgate_core::{class::ClassId, dialect::Dialect};
+use tollgate_core::dialect::Dialect;
 
 /// One line of the routing table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,25 +52,6 @@ pub enum PathRule {
     /// Whole segments: `/v1` is `/v1` and `/v1/x`, not `/v1x`. Never ends with `/`;
     /// `/` itself is [`PathRule::Any`].
     Prefix(String),
-}
-
-/// How a call's class is found. The default: nobody claims one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClassRule {
-    /// Lower case.
-    pub header: Option<String>,
-    /// Which word of the header claims which class. Words are compared exactly.
-    pub map: Vec<(String, ClassId)>,
-    pub trust: Trust,
-}
-
-/// Whose claim to a class is believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// Anyone may claim what the map names.
-    Anyone,
-    /// These tenants. Empty: nobody.
-    Only(Vec<String>),
 }
 
 /// What may be kept of a route's answers.
@@ -313,22 +295,6 @@ impl PathRule {
             Self::Any => *self == Self::Any,
             Self::Exact(path) => self.accepts(path),
             Self::Prefix(prefix) => !matches!(self, Self::Exact(_)) && self.accepts(prefix),
-        }
-    }
-}
-
-impl Default for Trust {
-    fn default() -> Self {
-        Self::Only(Vec::new())
-    }
-}
-
-impl Trust {
-    /// Whether `tenant` may claim what the map names.
-    pub fn believes(&self, tenant: &str) -> bool {
-        match self {
-            Self::Anyone => true,
-            Self::Only(tenants) => tenants.iter().any(|own| own == tenant),
         }
     }
 }

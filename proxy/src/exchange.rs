@@ -47,7 +47,7 @@ use crate::{
     prefetch,
     relay::{Answer, AnswerHead, Listened, Relayed},
     respond::{self, Debug},
-    route::{self, NoRoute},
+    route::{self, Claimant, NoRoute},
     upstream::UpstreamError,
 };
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -126,18 +126,17 @@ async fn run(
     let operation = route.operation(&head.method, &path);
     *dialect = route.dialect(operation);
     let caller = snapshot.sources.read(&head.headers, &head.uri).map_err(failed)?;
-    let class = own::class(peer, route, &head.headers, &caller);
+    let claimant = Claimant { headers: &head.headers, caller: &caller, path: &path, body: None };
+    let class = own::class(peer, route, &claimant);
     call.routed(&route.lane, class, &caller);
 
     let total = route.destination.upstream.timeouts.total;
     let deadline = inspect::deadline(&head.headers, call.started(), total);
     let limits = snapshot.body_limits(peer, route);
-    let body = if cache::reads_body(route, operation, &head.method) {
-        inspect::read(body, &limits, &parts.held).await.map_err(failed)?
-    } else {
-        inspect::unread(body, &limits).map_err(failed)?
-    };
+    let is_read = cache::reads_body(route, operation, &head.method);
+    let body = inspect::read_if(is_read, body, &limits, &parts.held).await.map_err(failed)?;
     let ask = cache::ask(parts, route, operation, &path, &head, body).of(peer);
+    let class = own::class_asking((peer, route), claimant, &ask, (call, class));
     call.asks(ask.model(), ask.bytes_in(), has_tokens(operation));
 
     let mut debug = Debug::of(&head.headers);

@@ -15,13 +15,12 @@ use crate::{
     inspect::{self, AskBody, Held, InspectError},
     listener::Peer,
     meter::unix_ms,
-    route::{self, Route},
+    route::{self, Claimant, Classed, Route},
 };
 use bytes::Bytes;
 use http::{HeaderValue, header, request as request_head, uri::Scheme};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
-use tollgate_core::class::ClassId;
 
 /// Who asks, and of which version of the model.
 pub(crate) struct From {
@@ -34,7 +33,7 @@ pub(crate) struct Way {
     pub(crate) route: Arc<Route>,
     pub(crate) caller: Caller,
     pub(crate) is_trusted: bool,
-    pub(crate) class: ClassId,
+    pub(crate) class: Classed,
     pub(crate) ask: Ask,
     pub(crate) stream: bool,
     /// Until nobody waits for the answer.
@@ -81,7 +80,7 @@ pub(crate) struct Arrived {
     pub(crate) route: Arc<Route>,
     pub(crate) caller: Caller,
     pub(crate) is_trusted: bool,
-    pub(crate) class: ClassId,
+    pub(crate) class: Classed,
     pub(crate) deadline: Duration,
     pub(crate) ask: Ask,
     /// False: its body would stream through unread.
@@ -105,7 +104,6 @@ pub(crate) fn arrive(
     let route = snapshot.routes.choose(&head, &path)?;
     let operation = route.operation(&head.method, &path);
     let caller = snapshot.sources.read(&head.headers, &head.uri)?;
-    let class = route.class(&head.headers, &caller);
     let now = Instant::now();
     let total = route.destination.upstream.timeouts.total;
     let deadline = inspect::deadline(&head.headers, now, total).saturating_duration_since(now);
@@ -119,6 +117,9 @@ pub(crate) fn arrive(
     let is_held = !is_read || len <= limits.hold_bytes_max;
     let body = AskBody::Whole(body, Held::default());
     let ask = cache::ask(parts, route, operation, &path, &head, body);
+    let claimant = Claimant { headers: &head.headers, caller: &caller, path: &path, body: None };
+    let claimant = if is_held { claimant.with_body(ask.body.whole()) } else { claimant };
+    let class = route.classed(&claimant);
     let (route, is_trusted) = (route.clone(), snapshot.trusts(&peer));
     Ok(Arrived { head, route, caller, is_trusted, class, deadline, ask, is_held })
 }

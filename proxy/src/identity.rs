@@ -135,7 +135,7 @@ impl Sources {
             Some(Source::ApiKey(name)) => single.push(name.clone()),
             None => {}
         }
-        let classes = config.routes.iter().filter_map(|route| route.class.header.as_deref());
+        let classes = config.routes.iter().flat_map(|route| route.class.headers());
         claimed.extend(classes.filter_map(parse));
         let credential = tenant.as_ref().map_or(&[][..], Source::credential);
         Self { tenant, credential, user, tier, project, business, claimed, single }

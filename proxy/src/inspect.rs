@@ -116,6 +116,22 @@ pub(crate) fn unread(body: Carried, limits: &BodyLimits) -> Result<AskBody, Insp
     Ok(AskBody::Streamed { read: Bytes::new(), rest: body })
 }
 
+/// [`read`], or [`unread`].
+///
+/// # Errors
+/// Theirs.
+pub(crate) async fn read_if(
+    is_read: bool,
+    body: Carried,
+    limits: &BodyLimits,
+    total: &Arc<AtomicU64>,
+) -> Result<AskBody, InspectError> {
+    match is_read {
+        true => read(body, limits, total).await,
+        false => unread(body, limits),
+    }
+}
+
 /// Reads a body to its end, if it is short enough to hold.
 ///
 /// # Errors
@@ -182,6 +198,14 @@ fn one(first: Bytes, more: BytesMut) -> Bytes {
 }
 
 impl AskBody {
+    /// What was read, if it was to the end.
+    pub(crate) fn whole(&self) -> Option<&[u8]> {
+        match self {
+            Self::Whole(bytes, _) => Some(bytes),
+            Self::Streamed { .. } => None,
+        }
+    }
+
     /// The body for the upstream; the counter of what streams through, if it does.
     pub(crate) fn outgoing(self, limits: &BodyLimits) -> (Outgoing, Option<Arc<AtomicU64>>, Held) {
         match self {

@@ -305,6 +305,13 @@ impl Call {
         draft.lane = lane.clone();
     }
 
+    /// Its class is another than its head alone said.
+    pub(crate) fn is_of(&mut self, lane: &Lane, class: ClassId) {
+        let Some(draft) = &mut self.0 else { return };
+        draft.record.dims.class = lane.classes.get(class.place()).copied().unwrap_or(DimId::NONE);
+        draft.class = class;
+    }
+
     /// `billed`: the provider charges for this kind of call by tokens.
     pub(crate) fn asks(&mut self, model: Option<&Arc<str>>, bytes_in: u64, billed: bool) {
         let Some(draft) = &mut self.0 else { return };

@@ -21,9 +21,9 @@ mod route;
 mod text;
 
 pub use labels::{
-    BudgetLabel, CacheOutcome, CostCategory, EventOutcome, ItemOutcome, NotKept, OwnOutcome,
-    OwnPurpose, PrefetchOutcome, QueueOutcome, REASONS, SavedHow, ShadowOutcome, TierLabel,
-    TokenKind, VoteOutcome,
+    BudgetLabel, CacheOutcome, ClaimOutcome, CostCategory, EventOutcome, ItemOutcome, NotKept,
+    OwnOutcome, OwnPurpose, PrefetchOutcome, QueueOutcome, REASONS, SavedHow, ShadowOutcome,
+    TierLabel, TokenKind, VoteOutcome,
 };
 pub use model::{FOREIGN_MAX, MODELS_MAX, ModelMetrics, Naming, Spending};
 pub use rates::{HitRatio, Rates, RouteRates};
@@ -140,6 +140,7 @@ struct Families {
     reloads: IntCounterVec,
     own_calls: IntCounterVec,
     votes: IntCounterVec,
+    claims: IntCounterVec,
     shadows: IntCounterVec,
     prefetches: IntCounterVec,
     prefetch_over_budget: IntCounterVec,
@@ -465,6 +466,7 @@ impl Families {
             reloads: counter(&names::RELOADS)?,
             own_calls: counter(&names::OWN_CALLS)?,
             votes: counter(&names::CACHE_VOTES)?,
+            claims: counter(&names::CLASS_CLAIMS)?,
             shadows: counter(&names::CACHE_SHADOWS)?,
             prefetches: counter(&names::CACHE_PREFETCHES)?,
             not_kept: counter(&names::CACHE_NOT_KEPT)?,

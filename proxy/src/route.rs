@@ -4,12 +4,14 @@
 //! ledger dimensions, the upstream's scheduler) is resolved once, when a configuration
 //! comes into force.
 
+mod claims;
 mod conditions;
 mod freshness;
 mod key_rule;
 mod offer;
 
 pub(crate) use self::{
+    claims::{By, Claimant, Classed},
     conditions::{Conditions, Fitting, Life, Unkept, Unmet, whole_form},
     freshness::Freshness,
     key_rule::{KeyRule, Said, decoded},
@@ -20,11 +22,11 @@ use crate::{
     app::Destination,
     exchange::Fallback,
     head,
-    identity::{Caller, SaidBy, Sources},
+    identity::{SaidBy, Sources},
     meter::Lane,
     prefetch::Prefetch,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request};
+use http::{HeaderMap, HeaderValue, Method, header, request};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use tollgate_cache::{
     rfc9111::{
@@ -35,7 +37,6 @@ use tollgate_cache::{
 };
 use tollgate_config as config;
 use tollgate_core::{
-    class::ClassId,
     dialect::{Dialect, Operation},
     items::Layout,
     scheduler::Classes,
@@ -56,14 +57,14 @@ pub(crate) struct Route {
     /// Of content mode.
     pub(crate) plan: Plan,
     pub(crate) http: HttpRules,
-    /// All classes; the places in it are what [`Route::class`] says.
+    /// All classes; the places in it are what [`Route::classed`] says.
     pub(crate) classes: Arc<Classes>,
     pub(crate) key: KeyRule,
     pub(crate) conditions: Conditions,
     pub(crate) freshness: Freshness,
     /// What is asked ahead here; `None`: nothing is.
     pub(crate) prefetch: Option<Arc<Prefetch>>,
-    class_header: Option<HeaderName>,
+    class_headers: claims::Headers,
     /// In what stored answers are given; `None`: as they are.
     pub(crate) offer: Option<Offer>,
     /// Where a plain service has its items.
@@ -126,8 +127,7 @@ impl Route {
         classes: Arc<Classes>,
         sources: &Sources,
     ) -> Self {
-        let header = |name: &str| HeaderName::from_bytes(name.as_bytes()).ok();
-        let class_header = config.class.header.as_deref().and_then(header);
+        let class_headers = claims::Headers::new(&config.class);
         let key = KeyRule::new(&config.cache, &config.matches.path);
         let conditions = Conditions::new(&config.cache);
         let freshness = Freshness::new(&config.cache);
@@ -155,7 +155,7 @@ impl Route {
             classes,
             fallbacks: Box::default(),
             prefetch,
-            class_header,
+            class_headers,
             offer,
             items,
             keyed_only,
@@ -183,20 +183,6 @@ impl Route {
             config::Items::Embeddings | config::Items::Auto => own,
             config::Items::Named { .. } => self.items.as_slice(),
         }
-    }
-
-    /// The class of a call: what its header claims, if the route's map names it and its
-    /// caller is believed; else the default. Of several claims the least important one.
-    pub(crate) fn class(&self, headers: &HeaderMap, caller: &Caller) -> ClassId {
-        let default = self.classes.default_class();
-        let Some(name) = &self.class_header else { return default };
-        let claimed = |word: &HeaderValue| {
-            let word = word.to_str().ok()?;
-            let (_, class) = self.config.class.map.iter().find(|(known, _)| known == word)?;
-            self.config.class.trust.believes(caller.tenant.as_str()).then_some(*class)
-        };
-        let claims = headers.get_all(name).iter();
-        claims.map(|word| claimed(word).unwrap_or(default)).max().unwrap_or(default)
     }
 
     /// What a call asks for, as far as this route lets its dialect be read.

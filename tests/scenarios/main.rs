@@ -73,6 +73,7 @@ mod cache_varnish;
 mod cache_vote;
 mod cache_warm;
 mod cache_when;
+mod class_claims;
 mod rfc9111;
 mod meter_kill;
 mod meter_records;

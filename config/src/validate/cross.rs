@@ -1,5 +1,6 @@
 //! What only the whole shows: addresses that overlap, and what is valid but deserves a word.
 
+use super::claims;
 use crate::{
     AdminAddress, CacheMode, CachePolicy, CacheStore, Config, Listener, TenantSource, Tier, Trust,
     Upstream, review::Review,
@@ -36,6 +37,7 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 
 pub(super) fn warnings(review: &mut Review<'_>, config: &Config) {
     claims_of_strangers(review, config);
+    claims::idle(review, config);
     sampled_answers(review, config);
     ignored_in_vain(review, config);
     unused(review, config);
@@ -131,7 +133,7 @@ fn claims_of_strangers(review: &mut Review<'_>, config: &Config) {
     claims.extend(others.into_iter().flatten().map(String::as_str));
     let believing = config.routes.iter().map(|route| &route.class);
     let believing = believing.filter(|class| class.trust != Trust::Only(Vec::new()));
-    claims.extend(believing.filter_map(|class| class.header.as_deref()));
+    claims.extend(believing.flat_map(|class| class.headers()));
     claims.sort_unstable();
     claims.dedup();
     if claims.is_empty() {

@@ -3,6 +3,7 @@
 //! The order is that of the file's sections; what joins two of them (names, classes,
 //! addresses that overlap) is looked at where the second one is.
 
+mod claims;
 mod concurrency;
 mod cross;
 mod edge;

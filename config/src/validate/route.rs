@@ -1,22 +1,22 @@
 //! The routing table.
 
 use super::{
-    endpoint::is_host, freshness, http, items, key, no_such, tag, upkeep, upstream::is_on, vote,
-    when, wire,
+    claims, endpoint::is_host, freshness, http, items, key, no_such, tag, upkeep, upstream::is_on,
+    vote, when, wire,
 };
 use crate::{
     CacheMode, CachePolicy, Class, ClassRule, Forward, KeyPart, KeyPolicy, Match, PathRule, Route,
-    Scope, Tier, TierUse, Trust, Upkeep, Upstream, UpstreamId, Writes,
+    Scope, Tier, TierUse, Upkeep, Upstream, UpstreamId, Writes,
     defaults::{self, DURATION_MAX},
     problem::{member, quoted},
     raw::{
-        RawCacheMode, RawCacheModeWord, RawCachePolicy, RawCacheRule, RawClassRule, RawDialect,
-        RawForward, RawMatch, RawRoute, RawScope, RawTier, RawTierName, RawWrites,
+        RawCacheMode, RawCacheModeWord, RawCachePolicy, RawCacheRule, RawDialect, RawForward,
+        RawMatch, RawRoute, RawScope, RawTier, RawTierName, RawWrites,
     },
     review::{Review, is_token},
 };
 use std::{collections::HashSet, time::Duration};
-use tollgate_core::{class::ClassId, dialect::Dialect};
+use tollgate_core::dialect::Dialect;
 
 const BODY_BYTES_MAX: u64 = 1 << 40;
 const ENTRY_BYTES_MAX: u64 = 1 << 40;
@@ -69,7 +69,7 @@ fn route(review: &mut Review<'_>, path: &str, raw: RawRoute, known: &Known<'_>) 
             RawDialect::Http => Dialect::Http,
         }),
         class: raw.class.map_or_else(ClassRule::default, |raw| {
-            class(review, &format!("{path}.class"), raw, known)
+            claims::rule(review, &format!("{path}.class"), raw, known)
         }),
         body_bytes_max: max_body,
         cache: cache(review, &format!("{path}.cache"), raw.cache, known),
@@ -179,27 +179,6 @@ fn escape_mistake(after: &str) -> Option<&'static str> {
     is_unreserved.then_some(
         "letters, digits and -._~ must not be escaped, as calls' are not when they are matched",
     )
-}
-
-fn class(review: &mut Review<'_>, path: &str, raw: RawClassRule, known: &Known<'_>) -> ClassRule {
-    let mut map = Vec::new();
-    for (word, name) in raw.map.unwrap_or_default() {
-        match known.classes.iter().find(|class| class.name == name) {
-            Some(class) => map.push((word, class.id)),
-            None => {
-                let names = known.classes.iter().map(|class| class.name.as_str());
-                let message = no_such("class", &name, names);
-                review.report(member(&format!("{path}.map"), &word), message);
-                map.push((word, ClassId::default()));
-            }
-        }
-    }
-    let header = raw.header.as_deref().unwrap_or(defaults::CLASS_HEADER);
-    ClassRule {
-        header: Some(review.header(format!("{path}.header"), Some(header))),
-        map,
-        trust: raw.trust.map_or(Trust::Anyone, Trust::Only),
-    }
 }
 
 /// Reports what decides nothing in mode http.

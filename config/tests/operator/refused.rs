@@ -84,6 +84,46 @@ routes: [{ name: r, upstream: m }]
 }
 
 #[test]
+fn claims_that_say_nothing_or_go_the_wrong_way_are_refused() {
+    let text = r#"
+upstreams: { m: { endpoints: [{ url: "http://m" }] } }
+routes:
+  - { name: a, upstream: m, match: { path: /a }, class: { header: x-class, ceiling: vp, tenants: { t: none } } }
+  - { name: b, upstream: m, match: { path: /b }, class: {} }
+  - name: c
+    upstream: m
+    class:
+      sources:
+        - { from: header, name: x-dynamo-request-priority, at_most: { "1": vip } }
+        - { from: body, name: priority, at_least: { "1": vip } }
+        - { from: body, map: { a: vip } }
+        - { from: path, map: { batches: batch } }
+        - { from: tier, name: x, at_least: { high: vip } }
+        - { from: user }
+        - { from: project, map: { a: vip }, at_most: { "1": vip } }
+        - { from: moon, map: { a: vip } }
+"#;
+    let problems = problems(text);
+    for wanted in [
+        "routes[0].class.header: needs map",
+        "routes[0].class.ceiling: no such class: \"vp\"",
+        "routes[0].class.tenants.t: no such class: \"none\"",
+        "routes[1].class: says no class",
+        "routes[2].class.sources[0].at_most: x-dynamo-request-priority is a number of which more is",
+        "routes[2].class.sources[1].at_least: priority is a number of which less is",
+        "routes[2].class.sources[2].name: must be the name of a member",
+        "routes[2].class.sources[3].map.batches: must be a path",
+        "routes[2].class.sources[4].name: is for from: header and from: body",
+        "routes[2].class.sources[4].at_least.high: must be a whole number",
+        "routes[2].class.sources[5]: needs one of map",
+        "routes[2].class.sources[6]: needs one of map",
+        "routes[2].class.sources[7].from: ",
+    ] {
+        assert!(problems.contains(wanted), "{wanted}\n{problems}");
+    }
+}
+
+#[test]
 fn what_is_not_built_yet_is_refused_by_name() {
     let text = r#"
 readiness: { upstream: model }

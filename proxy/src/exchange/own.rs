@@ -9,10 +9,11 @@ use super::exchange;
 use crate::{
     app::Parts,
     body::Carried,
-    identity::Caller,
+    cache::Ask,
     listener::{Own, Peer},
+    meter::Call,
     respond::{CACHE_STATUS, REASON},
-    route::Route,
+    route::{Claimant, Classed, Route},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Version, header, uri::Scheme};
@@ -97,10 +98,34 @@ fn is_there(headers: &HeaderMap) -> bool {
     said.starts_with(b"tollgate; hit") || said.ends_with(b"; collapsed")
 }
 
-/// A caller's class by what it claims; our own calls give way to everybody.
-pub(super) fn class(peer: &Peer, route: &Route, headers: &HeaderMap, caller: &Caller) -> ClassId {
-    match &peer.own {
-        None => route.class(headers, caller),
-        Some(_) => route.lane.class_last(),
+/// A caller's class by what its head claims; our own calls give way to everybody.
+pub(super) fn class(peer: &Peer, route: &Route, claimant: &Claimant<'_>) -> ClassId {
+    if peer.own.is_some() {
+        return route.lane.class_last();
     }
+    let classed = route.classed(claimant);
+    if !route.claims_in_body() {
+        count(route, classed);
+    }
+    classed.class
+}
+
+/// The same, now that its body is there: where that may say it, `call` is of that class.
+pub(super) fn class_asking(
+    (peer, route): (&Peer, &Route),
+    claimant: Claimant<'_>,
+    ask: &Ask,
+    (call, class): (&mut Call, ClassId),
+) -> ClassId {
+    if peer.own.is_some() || !route.claims_in_body() {
+        return class;
+    }
+    let classed = route.classed(&claimant.with_body(ask.body.whole()));
+    count(route, classed);
+    call.is_of(&route.lane, classed.class);
+    classed.class
+}
+
+fn count(route: &Route, classed: Classed) {
+    classed.outcomes().for_each(|outcome| route.lane.metrics.claimed(outcome));
 }

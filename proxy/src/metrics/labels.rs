@@ -116,6 +116,19 @@ closed! {
 }
 
 closed! {
+    /// What became of a call's claim to a class.
+    ClaimOutcome {
+        Obeyed = "obeyed",
+        /// Its caller may be of no more important class.
+        Lowered = "lowered",
+        /// The route names no class for it.
+        Unknown = "unknown",
+        /// Of who is not believed.
+        Untrusted = "untrusted",
+    }
+}
+
+closed! {
     /// What a check of a hit against the upstream came to.
     ShadowOutcome {
         Same = "same",

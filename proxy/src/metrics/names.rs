@@ -85,6 +85,8 @@ families! {
         "How long calls waited for a permit, and how the wait ended.";
     REJECTED = Counter, "tollgate_rejected_total", ["class", "reason"],
         "Calls Tollgate refused or failed itself, by the tollgate-reason it gave.";
+    CLASS_CLAIMS = Counter, "tollgate_class_claims_total", ["route", "outcome"],
+        "Calls that claimed a class: obeyed, lowered (to their caller's ceiling), unknown (a word or number that the route's class does not name), untrusted (of who is not believed).";
     DISPATCHED = Counter, "tollgate_dispatched_total", ["class"],
         "Calls that got a permit.";
     TURNS = Counter, "tollgate_queue_turns_total", ["class", "way"],

@@ -5,8 +5,9 @@ use super::histogram::Histogram;
 use super::{
     Families, MetricsError,
     labels::{
-        BudgetLabel, CODE_PLACES, CacheOutcome, ItemOutcome, NotKept, PrefetchOutcome,
-        QueueOutcome, REASONS, ShadowOutcome, TierLabel, code_label, code_place, reason_place,
+        BudgetLabel, CODE_PLACES, CacheOutcome, ClaimOutcome, ItemOutcome, NotKept,
+        PrefetchOutcome, QueueOutcome, REASONS, ShadowOutcome, TierLabel, code_label, code_place,
+        reason_place,
     },
     model::{ModelMetrics, Models, Naming, RouteModels},
     rates::Traffic,
@@ -72,6 +73,8 @@ pub struct RouteMetrics {
     traffic: Arc<Traffic>,
     models: RouteModels,
     /// By place of the outcome.
+    claims: Box<[IntCounter]>,
+    /// By place of the outcome.
     shadows: Box<[IntCounter]>,
     /// By outcome, and how many of the last were of use. Of routes that ask nothing ahead there is
     /// no such number: 0 would read as bad.
@@ -129,6 +132,9 @@ impl RouteMetrics {
         let items = ItemOutcome::ALL.iter().map(|outcome| {
             families.cache_items.get_metric_with_label_values(&[route, outcome.label()])
         });
+        let claims = ClaimOutcome::ALL
+            .iter()
+            .map(|outcome| families.claims.get_metric_with_label_values(&[route, outcome.label()]));
         let shadows = ShadowOutcome::ALL.iter().map(|outcome| {
             families.shadows.get_metric_with_label_values(&[route, outcome.label()])
         });
@@ -155,6 +161,7 @@ impl RouteMetrics {
             windows: parts.windows,
             traffic: parts.traffic,
             models: RouteModels::new(route, parts.models),
+            claims: claims.collect::<Result<_, _>>()?,
             shadows: shadows.collect::<Result<_, _>>()?,
             prefetches: (families.prefetches.clone(), families.prefetch_precision.clone()),
             prefetch_over_budget: families.prefetch_over_budget.clone(),
@@ -164,6 +171,13 @@ impl RouteMetrics {
     /// The route's name, as in the label.
     pub fn route(&self) -> &str {
         &self.route
+    }
+
+    /// A call has claimed a class.
+    pub fn claimed(&self, outcome: ClaimOutcome) {
+        if let Some(count) = self.claims.get(outcome.place()) {
+            count.inc();
+        }
     }
 
     /// A hit was checked against the upstream.

@@ -5,12 +5,14 @@ use crate::{
     explain::{Cached, Charge, Keyed, Price, Way},
     identity::Tenant,
     respond::Verdict,
-    route::Route,
+    route::{By, Classed, Route},
 };
 use http::HeaderValue;
 use std::{fmt::Write as _, time::Duration};
-use tollgate_config::{CacheMode, PathRule, Trust, Writes};
-use tollgate_core::dialect::Operation;
+use tollgate_config::{
+    CacheMode, ClaimedIn, ClassRule, ClassSource, PathRule, Says, Trust, Writes,
+};
+use tollgate_core::{class::ClassId, dialect::Operation};
 
 /// Width of the labels.
 const LABEL: usize = 12;
@@ -92,15 +94,24 @@ fn who(page: &mut Page, way: &Way) {
 }
 
 fn class(snapshot: &Snapshot, way: &Way) -> String {
-    let name = snapshot.config.class(way.class).map_or("?", |class| class.name.as_str());
+    let Classed { class, by, is_lowered, .. } = way.class;
+    let name = snapshot.config.class(class).map_or("?", |class| class.name.as_str());
     let rule = &way.route.config.class;
-    let why = match &rule.header {
-        None => "the default; this route reads no claim".to_owned(),
-        Some(header) if way.class == way.route.classes.default_class() => {
-            format!("the default, or {header} claims it")
+    let mut why = match by {
+        By::Nothing if *rule == ClassRule::default() => {
+            "the default; this route reads no claim".to_owned()
         }
-        Some(header) => format!("claimed by {header}"),
+        By::Nothing => "the default; nothing that this route knows claims another".to_owned(),
+        By::Tenant => "its tenant's".to_owned(),
+        By::Header => format!("claimed by {}", rule.header.as_deref().unwrap_or_default()),
+        By::Source(place) => {
+            let source = rule.sources.get(place).map(source).unwrap_or_default();
+            format!("claimed by {source}")
+        }
     };
+    if is_lowered {
+        why.push_str("; lowered to its caller's ceiling");
+    }
     format!("{name} ({why})")
 }
 
@@ -228,15 +239,53 @@ fn claims(snapshot: &Snapshot, route: &Route) -> String {
     let name = |id| snapshot.config.class(id).map_or("?", |class| class.name.as_str());
     let default = name(route.classes.default_class());
     let rule = &route.config.class;
-    let Some(header) = &rule.header else { return format!("{default}, always") };
-    let map = rule.map.iter().map(|(word, class)| format!("{word} = {}", name(*class)));
-    let map = map.collect::<Vec<_>>().join(", ");
+    if *rule == ClassRule::default() {
+        return format!("{default}, always");
+    }
+    let mut said = Vec::new();
+    if !rule.tenants.is_empty() {
+        said.push(format!("by tenant ({})", listed(&rule.tenants, " = ", name)));
+    }
     let trust = match &rule.trust {
         Trust::Anyone => "from anyone".to_owned(),
         Trust::Only(tenants) if tenants.is_empty() => "from nobody".to_owned(),
         Trust::Only(tenants) => format!("from {}", tenants.join(", ")),
     };
-    format!("{header} ({map}) {trust}, else {default}")
+    if let Some(header) = &rule.header {
+        said.push(format!("{header} ({}) {trust}", listed(&rule.map, " = ", name)));
+    }
+    for one in &rule.sources {
+        let classes = match &one.says {
+            Says::Words(map) => listed(map, " = ", name),
+            Says::AtLeast(steps) => listed(steps, " and above = ", name),
+            Says::AtMost(steps) => listed(steps, " and below = ", name),
+        };
+        let is_claim = matches!(one.from, ClaimedIn::Header(_) | ClaimedIn::Body(_));
+        let trust = if is_claim { format!(" {trust}") } else { String::new() };
+        said.push(format!("{} ({classes}){trust}", source(one)));
+    }
+    let ceiling = rule.ceiling.map(|class| format!("; not above {}", name(class)));
+    let own = rule
+        .ceilings
+        .iter()
+        .map(|(tenant, class)| format!("; {tenant} not above {}", name(*class)));
+    let ceilings: String = ceiling.into_iter().chain(own).collect();
+    format!("{}, else {default}{ceilings}", said.join(", else "))
+}
+
+fn listed<'a, K: ToString>(
+    list: &[(K, ClassId)],
+    sign: &str,
+    name: impl Fn(ClassId) -> &'a str,
+) -> String {
+    let all = list.iter().map(|(key, class)| format!("{}{sign}{}", key.to_string(), name(*class)));
+    all.collect::<Vec<_>>().join(", ")
+}
+
+/// `header priority`, `body service_tier`, `tier`.
+fn source(one: &ClassSource) -> String {
+    let name = one.from.name().map(|name| format!(" {name}")).unwrap_or_default();
+    format!("{}{name}", one.from.kind())
 }
 
 #[cfg(test)]
