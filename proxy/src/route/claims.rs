@@ -210,8 +210,8 @@ fn in_header<'a>(name: &HeaderName, value: &'a HeaderValue) -> Option<Cow<'a, st
         return Some(Cow::Borrowed(text));
     }
     // `u=1, i`: of members that are repeated the last counts (RFC 8941 §3.2).
-    let members = text.split(',').filter_map(|member| member.trim().strip_prefix("u="));
-    let urgency = members.last()?.split(';').next()?;
+    let mut members = text.split(',').filter_map(|member| member.trim().strip_prefix("u="));
+    let urgency = members.next_back()?.split(';').next()?;
     Some(Cow::Borrowed(urgency.trim()))
 }
 
