@@ -3,7 +3,7 @@
 
 use crate::{
     busy::one_class,
-    cache_stage::{Told as _, assert_hit, assert_miss, content, purge},
+    cache_stage::{Told as _, assert_hit, assert_miss, content, purge, send},
 };
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -153,8 +153,7 @@ async fn a_call_without_a_turn_takes_one_elsewhere() {
     })
     .await;
     let world = spared(World::builder(), silent.url(), json!("spare")).config(full).start().await;
-    let holder = Client::new(world.addr());
-    let held = tokio::spawn(async move { holder.post(CHAT, &chat("holds the place")).await });
+    let held = send(&world.client, CHAT, &[], &chat("holds the place"));
     silent.requests(1).await;
     assert_spare(&ask(&world).await);
     held.abort();
