@@ -120,7 +120,7 @@ pub(crate) struct RawRetries {
     pub(crate) attempts: Option<u32>,
     /// connect (nothing was sent), reset (it was, and no answer began), 502, 503, 504: tried again
     /// whatever the method. Of methods that may be made twice (GET, HEAD, PUT, DELETE, OPTIONS,
-    /// QUERY) all but connect are, written here or not. Default: [connect].
+    /// QUERY) all but connect are, written here or not. Default: connect alone.
     #[serde(rename = "for")]
     #[schemars(length(max = 5))]
     pub(crate) causes: Option<Vec<RawRetryCause>>,

@@ -5,6 +5,7 @@
 //! word (the caller hung up, a task was cancelled) it writes the record itself, as
 //! aborted, with what had been seen. So no path through the exchange can lose one.
 
+mod bill;
 mod draft;
 mod holder;
 mod partly;
@@ -12,6 +13,7 @@ mod record;
 mod seat;
 
 pub(crate) use self::{
+    bill::{Bill, BillQuality},
     holder::{Holder, Holders},
     partly::{cost_in_order, cost_of, usage_in_order, usage_of},
     seat::Seat,
@@ -37,9 +39,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::{
     class::ClassId,
-    price::{Cost, Price, PriceBook},
+    price::{Price, PriceBook},
     scheduler::{Shed, Way},
-    usage::{Quality, Reading, Usage},
+    usage::Reading,
 };
 use tollgate_ledger::{self as ledger, DimId, Dims, Ledger, OpenCall, UsageRecord, Uuid};
 
@@ -120,37 +122,6 @@ struct Draft {
     is_partial: bool,
     /// Where it is ours, who is to hear what it cost.
     own: Option<Arc<Own>>,
-}
-
-/// What an answer cost and used: kept with the entry, told to followers.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Bill {
-    pub(crate) usage: Usage,
-    pub(crate) quality: BillQuality,
-    /// `None`: no price is known.
-    pub(crate) cost: Option<Cost>,
-    pub(crate) model: Option<Arc<str>>,
-}
-
-/// [`Quality`] with a value for "nobody counted".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum BillQuality {
-    Reported,
-    Partial,
-    Estimated,
-    #[default]
-    Absent,
-}
-
-impl From<Quality> for BillQuality {
-    fn from(quality: Quality) -> Self {
-        match quality {
-            Quality::Reported => Self::Reported,
-            Quality::Partial => Self::Partial,
-            Quality::Estimated => Self::Estimated,
-            Quality::Absent => Self::Absent,
-        }
-    }
 }
 
 impl Meter {

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use tollgate_ledger::Reason;
-use tollgate_tests::{CHAT, Client, Reply, Scripted, Settings, World, WorldBuilder, chat};
+use tollgate_tests::{CHAT, Reply, Scripted, Settings, World, WorldBuilder, chat};
 
 const CALLS: &str = "tollgate_upstream_fallback_calls_total{upstream=\"spare\"}";
 
