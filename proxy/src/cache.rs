@@ -52,7 +52,7 @@ use self::{
     answer::Wanted,
     coded::Agreed,
     held::{Held, Looking, Use},
-    key_query::key_query,
+    key_query::{key_query, unkeyed},
     question::{Asking, Keyed},
     sends::Sends,
 };
@@ -282,11 +282,12 @@ async fn content(
     let model = known.model.as_deref().unwrap_or_default();
     let version = version::current(parts, &route.destination, model);
     let (method, fresh) = (head.method.as_str(), wish.no_cache);
+    let unkeyed = unkeyed((route, ask.operation), head.uri.query(), rule, caller);
     let query = key_query(ask.operation, head.uri.query(), rule, caller);
     let query = query.as_deref();
     let asking =
         Asking { route, ask, head, method, host: None, query, digest, model, scope, fresh };
-    if let Some(why) = route.key.lacks(asking.said()) {
+    if let Some(why) = unkeyed.or_else(|| route.key.lacks(asking.said())) {
         return Consulted::Bypass(why);
     }
     let fitting = match route.conditions.of_head(known.fitting, &head.headers) {

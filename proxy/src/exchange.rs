@@ -126,7 +126,7 @@ async fn run(
     let operation = route.operation(&head.method, &path);
     *dialect = route.dialect(operation);
     let caller = snapshot.sources.read(&head.headers, &head.uri).map_err(failed)?;
-    let claimant = Claimant { headers: &head.headers, caller: &caller, path: &path, body: None };
+    let claimant = Claimant::new(&head.headers, &caller, &path, snapshot.trusts(peer));
     let class = own::class(peer, route, &claimant);
     call.routed(&route.lane, class, &caller);
 

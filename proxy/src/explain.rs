@@ -117,10 +117,11 @@ pub(crate) fn arrive(
     let is_held = !is_read || len <= limits.hold_bytes_max;
     let body = AskBody::Whole(body, Held::default());
     let ask = cache::ask(parts, route, operation, &path, &head, body);
-    let claimant = Claimant { headers: &head.headers, caller: &caller, path: &path, body: None };
+    let is_trusted = snapshot.trusts(&peer);
+    let claimant = Claimant::new(&head.headers, &caller, &path, is_trusted);
     let claimant = if is_held { claimant.with_body(ask.body.whole()) } else { claimant };
     let class = route.classed(&claimant);
-    let (route, is_trusted) = (route.clone(), snapshot.trusts(&peer));
+    let route = route.clone();
     Ok(Arrived { head, route, caller, is_trusted, class, deadline, ask, is_held })
 }
 

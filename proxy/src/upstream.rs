@@ -148,7 +148,11 @@ impl Upstream {
             return Some(Picked { endpoint: only.clone(), at: 0, pass: None });
         }
         let len = self.endpoints.len().max(1);
-        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        // A second try takes nobody's turn: with two endpoints, one dead, all would begin at that.
+        let start = match tried {
+            [] => self.next.fetch_add(1, Ordering::Relaxed),
+            _ => self.next.load(Ordering::Relaxed),
+        };
         let load = |at: usize| match self.balance {
             Balance::RoundRobin => 0,
             Balance::LeastLoaded => self.endpoints.get(at).map_or(0, |it| it.in_flight()),

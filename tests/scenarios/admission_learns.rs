@@ -14,6 +14,7 @@ async fn a_crowd_that_comes_back_is_sent_away_for_longer() {
     let mut told = Vec::new();
     // Three in a second are a crowd; these are as many as come, until it is seen.
     while !told.contains(&2) {
+        assert!(told.len() < 10_000, "{told:?}");
         let shed = busy.world.client.post(CHAT, &chat(MODEL, "again")).await;
         assert_eq!(shed.refusal(), (429, "queue_full"));
         told.push(shed.header("retry-after").parse::<u32>().unwrap());

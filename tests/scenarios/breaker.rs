@@ -50,7 +50,7 @@ async fn what_the_caller_does_opens_nothing() {
     world.standin.fault_next(Fault::Fail(StatusCode::INTERNAL_SERVER_ERROR), 1);
     assert_eq!(ask(&world).await.status, 500);
     world.standin.fault_next(Fault::Hang, 1);
-    let patience = [("tollgate-timeout", "50ms")];
+    let patience = [("tollgate-timeout", "2s")];
     let reply = world.client.post_with(CHAT, &patience, &chat("a")).await;
     assert_eq!(reply.refusal(), (504, "upstream_timeout"));
     assert_eq!(ask(&world).await.status, 200);

@@ -119,6 +119,13 @@ async fn of_a_url_too_only_what_names_it_goes_on() {
     assert!(!seen.head.contains("evil") && seen.fields("range").is_empty(), "{}", seen.head);
     assert!(seen.fields("cookie").is_empty() && seen.fields("accept").is_empty());
     assert_hit(&get(&[]).await);
+    // Nor does a HEAD, which goes on as it came, say anything of what is kept.
+    let head = [("cache-control", "no-cache"), ("x-debug-template", "evil")];
+    world.client.send(Method::HEAD, "/page", &head, "").await;
+    let seen = upstream.requests(2).await;
+    assert!(seen[1].head.contains("evil"), "{}", seen[1].head);
+    assert_hit(&get(&[]).await);
+    assert_eq!(upstream.seen().len(), 2);
 }
 
 /// Goal: a service is not cut off from what it needs where nothing is at stake.

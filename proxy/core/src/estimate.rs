@@ -6,9 +6,10 @@
 //! not seen for longest: a caller who makes up models or tenants makes it forget, and what is
 //! asked then is answered by the route.
 //!
-//! Means are exponential and in integers. Of the time to the head of an answer the spread is
-//! learned, too: what nearly all calls of a kind take at least is what a deadline is held against,
-//! as refusing one that could have made it is worse than running one that cannot.
+//! Means are exponential and in integers. A deadline is held against the least that a call of the
+//! very same kind took of late, and against nothing where too few of these were seen: refusing one
+//! that could have made it is worse than running one that cannot, and what others' calls take says
+//! nothing of this caller's.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,9 @@ const VALUE_MAX: u64 = 1 << 32;
 /// of it: or a service that was slow once would have all callers in a hurry refused for ever.
 const BELIEVED_MS: u64 = 10_000;
 const BELIEVED_TIMES: u64 = 4;
+
+/// For how long, and up to twice that, the fastest call of a kind is remembered.
+const WINDOW_MS: u64 = 60_000;
 
 /// What makes calls alike, as digests of names: with the tenant, without, and the route alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +59,7 @@ pub struct Took {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
     pub output: Option<u64>,
-    /// What nearly all take at least to the head of their answer.
+    /// The least that any of its own kind took of late to the head of its answer.
     pub head_least_ms: Option<u64>,
     pub held_ms: Option<u64>,
 }
@@ -81,8 +85,10 @@ impl Estimator {
             let Some(seen) = memory.find(key) else { continue };
             estimate.output = estimate.output.or(seen.output.mean());
             estimate.held_ms = estimate.held_ms.or(seen.held_ms.mean());
-            estimate.head_least_ms = estimate.head_least_ms.or(seen.head_least_ms(now_ms));
         }
+        let own = self.memories.iter().zip(kind.keys()).next();
+        let own = own.and_then(|(memory, key)| memory.find(key));
+        estimate.head_least_ms = own.and_then(|seen| seen.head_least_ms(now_ms));
         estimate
     }
 
@@ -142,6 +148,9 @@ struct Seen {
     held_ms: Mean,
     /// When a head was last timed.
     head_at_ms: u64,
+    /// The least of this window of [`WINDOW_MS`], and of the one before.
+    head_least_ms: [Option<u64>; 2],
+    window_from_ms: u64,
 }
 
 impl Seen {
@@ -154,26 +163,34 @@ impl Seen {
         for (mean, value) in quantities {
             value.into_iter().for_each(|value| mean.learn(value));
         }
-        if took.head_ms.is_some() {
-            self.head_at_ms = now_ms;
+        let Some(head_ms) = took.head_ms else { return };
+        self.head_at_ms = now_ms;
+        let [least, _] = self.head_least_ms;
+        let since_ms = now_ms.saturating_sub(self.window_from_ms);
+        if WINDOW_MS <= since_ms {
+            self.head_least_ms = [None, least.filter(|_| since_ms < 2 * WINDOW_MS)];
+            self.window_from_ms = now_ms;
         }
+        let [least, before] = self.head_least_ms;
+        let least = least.map_or(head_ms, |least| least.min(head_ms)).min(VALUE_MAX);
+        self.head_least_ms = [Some(least), before];
     }
 
     fn head_least_ms(&self, now_ms: u64) -> Option<u64> {
         let mean_ms = self.head_ms.mean()?;
         let believed_ms = mean_ms.saturating_mul(BELIEVED_TIMES).max(BELIEVED_MS);
         let is_old = believed_ms < now_ms.saturating_sub(self.head_at_ms);
-        (!is_old).then(|| mean_ms.saturating_sub(self.head_ms.spread()))
+        let least = self.head_least_ms.iter().flatten().min().copied();
+        least.filter(|_| !is_old)
     }
 }
 
-/// A running mean, and how far from it values are.
+/// A running mean.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mean {
     samples: u32,
     /// Times [`PART`].
     mean: u64,
-    spread: u64,
 }
 
 impl Mean {
@@ -181,21 +198,14 @@ impl Mean {
         let value = value.min(VALUE_MAX);
         self.samples = self.samples.saturating_add(1);
         if self.samples == 1 {
-            // As TCP begins: the spread is half of the first.
-            (self.mean, self.spread) = (value * PART, value * PART / 2);
+            self.mean = value * PART;
             return;
         }
-        let away = (self.mean / PART).abs_diff(value);
-        self.spread = self.spread - self.spread / PART + away;
         self.mean = self.mean - self.mean / PART + value;
     }
 
     fn mean(&self) -> Option<u64> {
         (SAMPLES_MIN <= self.samples).then_some(self.mean / PART)
-    }
-
-    fn spread(&self) -> u64 {
-        self.spread / PART
     }
 }
 

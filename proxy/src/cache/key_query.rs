@@ -1,6 +1,6 @@
 //! The query as a key has it, with what there is of credentials in it.
 
-use crate::identity::Caller;
+use crate::{identity::Caller, route::Route};
 use std::borrow::Cow;
 use tollgate_config::Scope as ScopeRule;
 use tollgate_core::dialect::Operation;
@@ -28,4 +28,18 @@ pub(super) fn key_query<'a>(
     let digest = digest.finalize().to_hex();
     let digest = digest.get(..32).unwrap_or_default();
     Some(Cow::Owned(format!("{}&key={digest}", asked.unwrap_or_default())))
+}
+
+/// Why a call is not kept where only what is keyed may go on: its query has a credential that no key
+/// of such a call tells apart.
+pub(super) fn unkeyed(
+    (route, operation): (&Route, Operation),
+    query: Option<&str>,
+    rule: ScopeRule,
+    caller: &Caller,
+) -> Option<&'static str> {
+    let is_left_out = rule == ScopeRule::Shared || caller.tenant_configured;
+    let mut credentials = operation.query_credentials(query);
+    (route.keyed_only.is_some() && credentials.any(|one| is_left_out || one.is_empty()))
+        .then_some("credential")
 }

@@ -37,6 +37,8 @@ pub(crate) struct Claimant<'a> {
     pub(crate) caller: &'a Caller,
     /// Normalised.
     pub(crate) path: &'a str,
+    /// Its peer is believed: of others the headers that claim anything are gone already.
+    pub(crate) is_trusted: bool,
     /// `None`: not read yet, or not to its end.
     pub(crate) body: Option<&'a [u8]>,
 }
@@ -84,6 +86,15 @@ impl Headers {
 }
 
 impl<'a> Claimant<'a> {
+    pub(crate) fn new(
+        headers: &'a HeaderMap,
+        caller: &'a Caller,
+        path: &'a str,
+        is_trusted: bool,
+    ) -> Self {
+        Self { headers, caller, path, is_trusted, body: None }
+    }
+
     /// With its body, as far as that is held.
     pub(crate) fn with_body(self, body: Option<&'a [u8]>) -> Self {
         Self { body, ..self }
@@ -158,7 +169,7 @@ impl Route {
                 (ClaimedIn::Body(name), _) => {
                     let word = call.body.and_then(|body| in_body(body, name));
                     let said = word.iter().map(|word| source.says.class(word));
-                    self.least(said, is_believed, classed)
+                    self.least(said, is_believed && call.is_trusted, classed)
                 }
                 (ClaimedIn::Path, _) => source.says.class_of_path(call.path),
                 (ClaimedIn::User, _) => of_caller(&call.caller.user, &source.says, classed),

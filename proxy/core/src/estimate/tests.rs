@@ -48,16 +48,33 @@ fn few_calls_say_nothing_and_neither_does_what_nobody_reported() {
 }
 
 #[test]
-fn a_steady_service_takes_at_least_what_it_takes_and_a_fickle_one_less_than_its_mean() {
+fn a_service_takes_at_least_what_its_fastest_of_late_did() {
     let steady = learned(&[(ANN, head(400))]);
     let least = steady.estimate(&ANN, 0).head_least_ms.unwrap();
-    assert!((390..=400).contains(&least), "{least}");
+    assert_eq!(least, 400);
     let mut fickle = Estimator::default();
     for nth in 0..100_u64 {
         fickle.learn(&ANN, &head(if nth % 2 == 0 { 10 } else { 790 }), 0);
     }
     let least = fickle.estimate(&ANN, 0).head_least_ms.unwrap();
-    assert!(least < 100, "{least}: every second call is faster");
+    assert_eq!(least, 10, "every second call is that fast");
+    // And is not so fast any more.
+    for at_ms in [WINDOW_MS, 2 * WINDOW_MS, 3 * WINDOW_MS] {
+        fickle.learn(&ANN, &head(790), at_ms);
+    }
+    assert_eq!(fickle.estimate(&ANN, 3 * WINDOW_MS).head_least_ms, Some(790));
+}
+
+/// Goal: one tenant's long answers are no reason to refuse another's short ones.
+#[test]
+fn a_deadline_is_held_against_nobody_elses_calls() {
+    let mut estimator = learned(&[(ANN, head(20_000)), (BOB, head(100))]);
+    assert_eq!(estimator.estimate(&BOB, 0).head_least_ms, Some(100));
+    // Bob was away for a while, and a stranger was never there.
+    estimator.learn(&ANN, &head(20_000), 2 * BELIEVED_MS);
+    for kind in [BOB, Kind { tenant: 9, ..ANN }] {
+        assert_eq!(estimator.estimate(&kind, 2 * BELIEVED_MS).head_least_ms, None);
+    }
 }
 
 #[test]

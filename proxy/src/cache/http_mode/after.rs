@@ -43,6 +43,8 @@ pub(crate) fn after(fetch: &Fetch) -> Option<Box<After>> {
     }
     let request = read(&fetch.head, scope(&fetch.caller));
     let voids = match request.kind {
+        // Its head went on as it came: what it brings is no word about what is kept.
+        Kind::Head if fetch.route.keyed_only.is_some() => return None,
         Kind::Head => None,
         Kind::Post | Kind::Unsafe => Some(target(fetch)?),
         Kind::Get | Kind::Safe => return None,
