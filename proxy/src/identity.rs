@@ -185,6 +185,11 @@ impl Sources {
     }
 }
 
+/// Whether a field that would say who asks says nothing: such a call is as one without it.
+pub(crate) fn is_empty_credential(headers: &HeaderMap, name: &HeaderName) -> bool {
+    CREDENTIALS.contains(name) && headers.get_all(name).iter().all(HeaderValue::is_empty)
+}
+
 impl Sources {
     pub(crate) fn said_by(&self) -> SaidBy {
         let tenant = self.tenant.as_ref().map(|source| match source {

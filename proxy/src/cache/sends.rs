@@ -13,6 +13,7 @@ use super::{
     bound::{self, is_plain_json},
     question::OwnedScope,
 };
+use crate::identity::is_empty_credential;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::sync::Arc;
 use tollgate_core::dialect::Operation;
@@ -62,7 +63,9 @@ impl Sends {
         // Calls about the same in JSON have one key, however they say that it is JSON.
         let reads = operation != Operation::Other;
         let says_json = !headers.contains_key(header::CONTENT_TYPE) || is_plain_json(headers);
-        let others = headers.keys().filter(|name| !names.contains(name));
+        let is_kept =
+            |name: &HeaderName| names.contains(name) && !is_empty_credential(headers, name);
+        let others = headers.keys().filter(|name| !is_kept(name));
         for name in others.cloned().collect::<Vec<_>>() {
             headers.remove(name);
         }
